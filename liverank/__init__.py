@@ -1,0 +1,1 @@
+"""The command line, the local runner and the benchmarks, composed of the three packages below."""

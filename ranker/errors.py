@@ -1,0 +1,26 @@
+"""The errors of this domain. Each message says the problem, then what would be right."""
+
+
+class LiverankError(Exception):
+    """Anything that liverank refuses, in one readable line."""
+
+
+class SchemaError(LiverankError):
+    """The feature schema, or the settings around it, cannot be used."""
+
+
+class InvalidRecord(LiverankError):
+    """An input that cannot be used: it becomes a dead letter with this `reason`."""
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(error)
+        self.reason = reason
+        self.error = error
+
+
+class RowError(LiverankError):
+    """A stored user row that this version cannot read."""
+
+
+class BundleError(LiverankError):
+    """A model bundle that must not serve."""

@@ -1,0 +1,207 @@
+"""Every record that crosses a topic, as frozen structs. JSON Schemas and the AsyncAPI document are generated from them.
+
+Decoding is strict on types and silent on unknown fields, so a producer may add fields before a consumer knows them.
+`ts` is milliseconds since the epoch, UTC, everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Timestamp = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+Context = dict[str, str | float | bool]
+
+
+class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a user did with an item: the record of `interactions`, `clicks` and `views`."""
+
+    user_id: Id
+    item_id: Id
+    action: str | None = None  # implied on `clicks` and `views`, required on `interactions`
+    event_id: Id | None = None  # else the message's position
+    ts: Timestamp | None = None  # else the message's
+    request_id: str | None = None
+    position: Annotated[int, Meta(ge=0, le=32767)] | None = None
+    value: float | None = None
+    text: str | None = None
+    context: Context | None = None
+
+
+class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One item of a candidate list, with what the recall stage knows of it."""
+
+    item_id: Id
+    score: float | None = None
+    features: dict[str, float | None] | None = None
+
+
+class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A recall stage's list for a user, in the order shown: replaces the current list and asks for a ranking."""
+
+    request_id: Id
+    user_id: Id
+    items: list[Candidate]
+    ts: Timestamp | None = None
+    context: Context | None = None
+    k: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of the catalogue; a tombstone on the topic withdraws it."""
+
+    item_id: Id
+    title: str | None = None
+    text: str | None = None
+    category: str | None = None
+    tags: list[str] | None = None
+    numeric: dict[str, float] | None = None
+    published_at: Timestamp | None = None
+
+
+class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A user's attributes; the newest record of the topic holds."""
+
+    user_id: Id
+    attributes: Context = msgspec.field(default_factory=dict)
+
+
+class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Forget everything about this user up to `ts`."""
+
+    user_id: Id
+    ts: Timestamp | None = None
+
+
+class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item's text, encoded once. `vector` is little-endian float16, base64 in JSON; `text_hash` names the text."""
+
+    item_id: Id
+    encoder: str
+    text_hash: str
+    vector: bytes
+
+
+class Cause(Struct, frozen=True, kw_only=True):
+    """The newest input behind a ranking."""
+
+    kind: str
+    topic: str
+    partition: int
+    offset: int
+    ts: Timestamp
+    event_id: str | None = None
+
+
+class RankedItem(Struct, frozen=True, kw_only=True):
+    """One line of a ranking. `probabilities` holds one number an action; `rank` counts from 1."""
+
+    item_id: str
+    rank: int
+    previous_rank: int | None
+    score: float
+    probabilities: dict[str, float]
+
+
+class Ranking(Struct, frozen=True, kw_only=True):
+    """A user's current list, re-ranked. Of several, the one with the highest `revision` holds.
+
+    `applied` names the last offset of each topic that the ranking knows of.
+    """
+
+    ranking_id: str
+    user_id: str
+    revision: int
+    applied: dict[str, int]
+    request_id: str
+    ts: Timestamp
+    model: str
+    cause: Cause
+    items: list[RankedItem]
+
+
+class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of an example's list: where it stood, and what was known of it when the list was ranked."""
+
+    item_id: str
+    features: list[float]
+    propensity: float | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the user did with a shown item."""
+
+    item_id: str
+    action: str
+    ts: Timestamp
+    event_id: str
+    value: float | None = None
+
+
+class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was shown, the state it was ranked from, and what happened (`outcome` absent: nothing, in time)."""
+
+    example_id: str
+    user_id: str
+    request_id: str
+    ts: Timestamp
+    model: str
+    schema: str
+    history: bytes
+    items: list[Shown]
+    outcome: Outcome | None = None
+    late: bool = False
+
+
+class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A bundle to serve, to stage, or to roll back to. `sha256` is the manifest's."""
+
+    model: str
+    version: str
+    sha256: str
+    stage: str = "promoted"  # promoted, canary, pinned, rolled-back
+    share: float | None = None
+    reason: str | None = None
+    ts: Timestamp = 0
+
+
+class ModelDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Changed item rows between bundles: applied in order of `sequence`, only onto the version `base`."""
+
+    model: str
+    base: str
+    sequence: int
+    learned_until: Timestamp
+    rows: dict[str, bytes]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """An input that could not be used. `value` is its bytes, cut past 64 KiB; the position names it for good."""
+
+    reason: str
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+
+
+#: topic name -> the record it carries.
+RECORDS: dict[str, type[Struct]] = {
+    "clicks": Interaction,
+    "views": Interaction,
+    "interactions": Interaction,
+    "candidates": CandidateList,
+    "items": Item,
+    "users": User,
+    "erasures": Erasure,
+    "item-vectors": ItemVector,
+    "rankings": Ranking,
+    "examples": Example,
+    "model-updates": ModelUpdate,
+    "model-deltas": ModelDelta,
+    "dead-letters": DeadLetter,
+}

@@ -1,0 +1,78 @@
+"""Settings of every process: read once from `liverank.toml` and the environment, then frozen."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from ranker.decoding import Limits
+from ranker.errors import SchemaError
+
+PREFIX = "LIVERANK_"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field is one key of `[liverank]` in `liverank.toml`, and `LIVERANK_<NAME>` in the environment, which wins."""
+
+    brokers: str = "127.0.0.1:9092"
+    registry: str = "registry"  # a folder, or any fsspec address
+    data: Path = Path(".liverank/worker")  # the worker's own folder: RocksDB and a copy of the bundle it serves
+    app: str = "liverank"  # the consumer group, and the prefix of changelog topics
+    model: str = "default"  # the model's name in the registry and the key on model-updates
+    partitions: int = 4  # of every user-keyed topic; fixed once topics exist
+    replication: int = 1
+    batch: int = 64  # users ranked in one call of the model
+    checkpoint_ms: int = 250  # between two writes of changed rows
+    cache_mb: int = 512  # encodings kept in memory
+    threads: int = 1  # of ONNX Runtime, inside one operator
+    provider: str = "auto"  # auto, cpu or cuda
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9108  # 0 lets the system choose, -1 turns the page off
+    max_candidates: int = 1000
+    max_message_bytes: int = 1 << 20
+    max_ahead_ms: int = 300_000
+    session_timeout_s: float = 10.0  # after this long without a heartbeat the broker gives a worker's users away
+    attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
+    exploration: float = 0.0  # share of rankings whose last positions are shuffled
+    security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    ssl_cafile: str = ""
+    ready_file: Path | None = None  # written once recovery is done and a model serves
+
+    @property
+    def limits(self) -> Limits:
+        """What an input may be at most."""
+        return Limits(
+            max_candidates=self.max_candidates,
+            max_message_bytes=self.max_message_bytes,
+            max_ahead_ms=self.max_ahead_ms,
+        )
+
+    @property
+    def sasl_password(self) -> str:
+        """The broker's password: from the environment alone, never from a file, never stored, never logged."""
+        return os.environ.get(PREFIX + "SASL_PASSWORD", "")
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the `[liverank]` table of a file, if given, with the environment on top.
+
+    Raises:
+        SchemaError: an unknown name or a value of the wrong type, with what would be right.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("liverank", {}) if path else {}
+        found = {name: environ[PREFIX + name.upper()] for name in fields if PREFIX + name.upper() in environ}
+        return msgspec.convert({**table, **found}, Settings, strict=False)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SchemaError(f"{path} cannot be read: {error}") from error
+    except msgspec.ValidationError as error:
+        raise SchemaError(f"settings: {error}; known are {', '.join(sorted(fields))}") from error
