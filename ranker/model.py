@@ -1,0 +1,355 @@
+"""The Transformer that re-ranks a person's list: the whole model, and nothing else, in this file.
+
+Two graphs come out of it, because they run at different times. `extend` encodes new events of a history given the
+attention keys and values of the earlier ones, so that an event costs one token and not a window. `score` relates a
+list of candidates to the encoded history. `forward` does both in one call, for training.
+
+Shapes: B examples, L events of history (oldest first), n new events, P cached events, C candidates, A outcomes
+(heads), F features a candidate, U features of the user or the moment, K relations, d model width, e relation width.
+Padding is always on the right and its length is always given, so no score depends on what the padding holds.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Signed distances in the shown list, candidate minus the event's item, that get a relation of their own: people walk
+# down a list, so "just below what was touched" and "just above it" are different things. Zero is `same_item`.
+DISTANCES = (-3, -2, -1, 1, 2, 3, 4, 5)
+# same item, same category, text similarity, co-visitation, attention, near above, near below; then DISTANCES.
+RELATIONS = 7 + len(DISTANCES)
+REACH = 4.0  # list positions over which the two smooth distance relations fall to 1/e
+RECENCY_FEATURES = 8
+MASKED = -1e9  # finite: softmax over an empty history must give numbers, not NaN
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The sizes that fix a model's parameters; it travels in the bundle's manifest."""
+
+    n_actions: int  # rows of the action embedding; the host maps an unknown action to one of them
+    n_features: int  # F
+    n_context: int  # U
+    n_outcomes: int = 1  # A
+    d: int = 48
+    layers: int = 1
+    heads: int = 2
+    window: int = 64  # W, the longest history
+    relation_dim: int = 32  # e
+    hidden: int = 64  # width of the candidate block
+    text_dim: int = 64
+    max_position: int = 64  # shown positions from here on share one row
+    list_block: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.d % self.heads or self.hidden % self.heads:
+            raise ValueError(f"heads={self.heads} must divide d={self.d} and hidden={self.hidden}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; an unknown name is an error, since it would be another model."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What a person did, oldest first, as the graphs read it. Padded on the right to L."""
+
+    item_vec: Tensor  # [B, L, d] rows of the item table (`ItemTable`), zeros for an event without an item
+    action: Tensor  # [B, L] int64
+    gap: Tensor  # [B, L] log1p of the seconds since the previous event, 0 for the window's first
+    value: Tensor  # [B, L] the event's value (rating, amount), scaled by the host
+    age: Tensor  # [B, L] log1p of the seconds from the event to now
+    item: Tensor  # [B, L] int64 hash of the item id, for equality only
+    category: Tensor  # [B, L] int64, 0 = none
+    position: Tensor  # [B, L] int64 position of the event's item in the list now shown, -1 if it is not there
+    text: Tensor  # [B, L, text_dim] unit vectors, zeros where there is no text
+    length: Tensor  # [B] int64 number of real events
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slate:
+    """The candidates to rank, and the moment. Padded on the right to C."""
+
+    item_vec: Tensor  # [B, C, d]
+    features: Tensor  # [B, C, F]
+    item: Tensor  # [B, C] int64 hash of the item id, for equality only
+    category: Tensor  # [B, C] int64, 0 = none
+    position: Tensor  # [B, C] int64 shown position, 0 first
+    text: Tensor  # [B, C, text_dim]
+    length: Tensor  # [B] int64 number of real candidates
+    covisit: Tensor  # [B, C, L] co-visitation strength of candidate and event, 0 when none
+    context: Tensor  # [B, U]
+
+
+class ItemTable(nn.Module):
+    """Item vectors: an id row plus the projected text embedding plus a category row, [..] -> [.., d].
+
+    It stays outside the graphs, so that changed rows apply in place. Row 0 of ids and categories is "none" and zero:
+    an unseen item is its text and category alone. The text projection starts at zero, so that a corpus without texts
+    leaves it out exactly.
+    """
+
+    def __init__(self, n_items: int, n_categories: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(n_items, config.d, padding_idx=0)
+        self.categories = nn.Embedding(n_categories, config.d, padding_idx=0)
+        self.text = nn.Parameter(torch.zeros(config.text_dim, config.d))
+        nn.init.normal_(self.ids.weight, std=0.02)
+        nn.init.zeros_(self.categories.weight)
+        with torch.no_grad():
+            self.ids.weight[0].zero_()
+
+    def forward(self, row: Tensor, category: Tensor, text: Tensor) -> Tensor:
+        """Vectors [.., d] of items given by row [..], category [..] and text [.., text_dim]."""
+        vectors: Tensor = self.ids(row) + self.categories(category) + text @ self.text
+        return vectors
+
+
+class Linear(nn.Module):
+    """x @ weight + bias with the weight stored [inputs, outputs].
+
+    `nn.Linear` stores the transpose, which exporters fold into constants that have lost their names; here every
+    initialiser of the graph is a parameter, so that weights can be replaced without exporting again.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, zero: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) * (0.0 if zero else inputs**-0.5))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[.., inputs] -> [.., outputs]."""
+        out = x @ self.weight
+        return out if self.bias is None else out + self.bias
+
+
+class EncoderLayer(nn.Module):
+    """One pre-norm Transformer layer over the history, with its earlier keys and values given."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d = config.d
+        self.heads = config.heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.query, self.key, self.value = Linear(d, d), Linear(d, d), Linear(d, d)
+        self.out = Linear(d, d)
+        self.up, self.down = Linear(d, 2 * d), Linear(2 * d, d)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, past_k: Tensor, past_v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, n, d], past_k and past_v [B, P, d], mask [B, 1, n, P+n] additive -> k, v and the output [B, n, d]."""
+        a = self.norm_attention(x)  # [B, n, d]
+        k, v = self.key(a), self.value(a)  # [B, n, d]
+        q = self._split(self.query(a))  # [B, h, n, d/h]
+        keys = self._split(torch.cat((past_k, k), dim=1))  # [B, h, P+n, d/h]
+        values = self._split(torch.cat((past_v, v), dim=1))
+        weights = q @ keys.transpose(2, 3) * (q.shape[-1] ** -0.5) + mask  # [B, h, n, P+n]
+        read = (torch.softmax(weights, dim=-1) @ values).transpose(1, 2).flatten(2)  # [B, n, d]
+        x = x + self.dropout(self.out(read))
+        x = x + self.dropout(self.down(F.relu(self.up(self.norm_mlp(x)))))
+        return k, v, x
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, m, d] -> [B, h, m, d/h]
+
+
+class HistoryEncoder(nn.Module):
+    """Causal Transformer over a person's events, extendable one event at a time.
+
+    An event's encoding depends on itself and on the events before it in the window, so encoding the window at once
+    and event by event give the same numbers.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.action = nn.Embedding(config.n_actions, config.d)
+        self.position = nn.Embedding(config.window, config.d)
+        self.numbers, self.numbers_out = Linear(2, 16), Linear(16, config.d)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.d)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.action.weight, std=0.1)
+        nn.init.zeros_(self.position.weight)
+
+    def forward(
+        self,
+        item_vec: Tensor,
+        action: Tensor,
+        gap: Tensor,
+        value: Tensor,
+        past_k: Tensor,
+        past_v: Tensor,
+        past_length: Tensor,
+        length: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encodes n events after P cached ones.
+
+        item_vec [B, n, d], action, gap, value [B, n], past_k and past_v [B, layers, P, d], past_length and length
+        [B] -> keys and values [B, layers, n, d] to append to the cache, and encodings h [B, n, d].
+        """
+        step = torch.arange(action.shape[1], device=action.device)  # [n]
+        place = (past_length[:, None] + step).clamp(max=self.position.num_embeddings - 1)  # [B, n]
+        numbers = torch.stack((gap, value), dim=-1)  # [B, n, 2]
+        x = item_vec + self.action(action) + self.position(place)  # [B, n, d]
+        x = self.dropout(x + self.numbers_out(F.relu(self.numbers(numbers))))
+        cached = torch.arange(past_k.shape[2], device=action.device) < past_length[:, None]  # [B, P]
+        real = step < length[:, None]  # [B, n]
+        visible = torch.cat((cached, real), dim=1)[:, None, :]  # [B, 1, P+n]
+        # A new event may see every cached one, and of the new ones those up to itself.
+        order = torch.cat((torch.full_like(past_k[0, 0, :, 0], -1).long(), step))  # [P+n]
+        mask = torch.where(visible & (order <= step[:, None]), 0.0, MASKED)[:, None]  # [B, 1, n, P+n]
+        ks, vs = [], []
+        for i, layer in enumerate(self.layers):
+            k, v, x = layer(x, past_k[:, i], past_v[:, i], mask)
+            ks.append(k)
+            vs.append(v)
+        return torch.stack(ks, dim=1), torch.stack(vs, dim=1), self.norm(x)
+
+
+class Relations(nn.Module):
+    """How each candidate relates to each past event: sum over relations k of R_k [C, L] times E_k [L, e].
+
+    R_k is a fixed function of the two sides (same item, distance in the shown list ...), E_k a learned encoding of
+    the events: what it means to a candidate when this event is so related to it. The maps to E_k start at zero, so a
+    relation that never occurred in training keeps adding exactly zero.
+    """
+
+    distances: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, e = config.d, config.relation_dim
+        self.action = nn.Embedding(config.n_actions, d)
+        self.encoding, self.recency = Linear(d, d), Linear(RECENCY_FEATURES, d)
+        self.events = nn.Parameter(torch.zeros(RELATIONS, d, e))  # the maps to E_k
+        self.query, self.key = Linear(config.hidden, d, bias=False), Linear(d, d, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("distances", torch.tensor(DISTANCES)[:, None], persistent=False)  # [D, 1]
+        nn.init.normal_(self.action.weight, std=0.1)
+
+    def forward(self, slate: Slate, candidates: Tensor, history: History, h: Tensor, rank: Tensor) -> Tensor:
+        """Candidate states [B, C, hidden], encodings h [B, L, d], recency rank [B, L] -> [B, C, e]."""
+        valid = (rank >= 0).float()  # [B, L]
+        x = self._describe(history, h, rank) * valid[:, :, None]  # [B, L, d]
+        e = (x[:, None] @ self.events).flatten(1, 2)  # [B, K*L, e]
+        r = self._relate(slate, candidates, history, h, valid)  # [B, C, K*L]
+        return r @ e
+
+    def _describe(self, history: History, h: Tensor, rank: Tensor) -> Tensor:
+        """What an event was and how long ago, [B, L, d], from its encoding, its action, its age and its rank."""
+        rank = rank.float().clamp(min=0)
+        last, age = torch.exp(-4 * rank), history.age
+        recency = torch.stack(
+            (last, torch.exp(-rank), torch.exp(-rank / 4), torch.log1p(rank),
+             age, F.relu(age - 3), F.relu(age - 5), F.relu(age - 8)), dim=-1,
+        )  # fmt: skip  # [B, L, 8]
+        x = self.encoding(h) + self.action(history.action) + self.recency(recency)
+        out: Tensor = self.dropout(F.relu(x))
+        return out
+
+    def _relate(self, slate: Slate, candidates: Tensor, history: History, h: Tensor, valid: Tensor) -> Tensor:
+        """All relation matrices side by side, [B, C, K*L], in the order that RELATIONS names."""
+        same_item = (slate.item[:, :, None] == history.item[:, None]).float()  # [B, C, L]
+        categories = torch.where(slate.category == 0, -1, slate.category)  # "none" equals nothing
+        same_category = (categories[:, :, None] == history.category[:, None]).float()
+        text = slate.text @ history.text.transpose(1, 2)  # cosine, since both are unit vectors
+        dots = self.query(candidates) @ self.key(h).transpose(1, 2) / math.sqrt(h.shape[-1])
+        attention = torch.softmax(dots + (1 - valid[:, None]) * MASKED, dim=-1)
+        # An event whose item is not in the list stands so far away that no distance relation sees it.
+        place = torch.where(history.position < 0, -1000, history.position)
+        distance = slate.position[:, :, None] - place[:, None]  # [B, C, L]
+        steps = distance.float().abs()
+        near = torch.exp(steps * (-1 / REACH))
+        above, below = near * (distance < 0), near * (distance > 0)
+        exact = (distance[:, :, None] == self.distances).flatten(2).float()  # [B, C, D*L]
+        return torch.cat((same_item, same_category, text, slate.covisit, attention, above, below, exact), dim=-1)
+
+
+class ListBlock(nn.Module):
+    """Self-attention among the candidates: what else is in the list changes what a candidate is worth."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(config.hidden)
+        self.query, self.key = Linear(config.hidden, config.hidden), Linear(config.hidden, config.hidden)
+        self.value, self.out = Linear(config.hidden, config.hidden), Linear(config.hidden, config.hidden, zero=True)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """Candidate states [B, C, hidden], list lengths [B] -> [B, C, hidden]."""
+        a = self.norm(x)
+        q, k, v = (m(a).unflatten(-1, (self.heads, -1)).transpose(1, 2) for m in (self.query, self.key, self.value))
+        padding = (torch.arange(x.shape[1], device=x.device) >= length[:, None]).float()  # [B, C]
+        weights = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5) + padding[:, None, None] * MASKED  # [B, h, C, C]
+        read = (torch.softmax(weights, dim=-1) @ v).transpose(1, 2).flatten(2)  # [B, C, hidden]
+        out: Tensor = x + self.dropout(self.out(read))
+        return out
+
+
+class Ranker(nn.Module):
+    """Scores each candidate of a list for each outcome, from the list, the moment and the person's history."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, hidden = config.d, config.hidden
+        self.config = config
+        self.encoder = HistoryEncoder(config)
+        self.features, self.item = Linear(config.n_features, hidden), Linear(d, hidden, bias=False)
+        self.position = nn.Embedding(config.max_position, hidden)
+        self.context, self.user = Linear(config.n_context, hidden, bias=False), Linear(d, hidden, bias=False)
+        self.relations = Relations(config)
+        self.related = Linear(config.relation_dim, hidden, bias=False)
+        self.mix = Linear(hidden, hidden)
+        self.list_block = ListBlock(config) if config.list_block else None
+        self.norm = nn.LayerNorm(hidden)
+        self.outcomes = Linear(hidden, config.n_outcomes)
+        self.match = Linear(d, config.n_outcomes * d, bias=False, zero=True)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.zeros_(self.position.weight)
+
+    def score(self, slate: Slate, history: History, h: Tensor) -> Tensor:
+        """Logits [B, C, A] of the candidates, from the encodings h [B, L, d] of the history."""
+        step = torch.arange(h.shape[1], device=h.device)  # [L]
+        rank = history.length[:, None] - 1 - step  # [B, L] 0 for the newest event, negative for padding
+        user = ((rank == 0).float()[:, None] @ h)[:, 0]  # [B, d] the newest encoding, zeros for an empty history
+        moment = self.context(slate.context) + self.user(user)  # [B, hidden]
+        place = slate.position.clamp(0, self.config.max_position - 1)  # [B, C]
+        x = self.features(slate.features) + self.item(slate.item_vec) + self.position(place) + moment[:, None]
+        x = x + self.related(self.relations(slate, x, history, h, rank))  # [B, C, hidden]
+        x = self.dropout(F.relu(x))
+        x = x + self.dropout(F.relu(self.mix(x)))
+        if self.list_block is not None:
+            x = self.list_block(x, slate.length)
+        taste = self.match(user).unflatten(-1, (self.config.n_outcomes, -1))  # [B, A, d]
+        logits: Tensor = self.outcomes(self.norm(x)) + slate.item_vec @ taste.transpose(1, 2)  # [B, C, A]
+        return logits
+
+    def encode(self, history: History) -> Tensor:
+        """Encodings [B, L, d] of a whole window at once."""
+        batch = history.action.shape[0]
+        empty = history.item_vec.new_zeros(batch, self.config.layers, 0, self.config.d)
+        start = torch.zeros_like(history.length)
+        _, _, h = self.encoder(
+            history.item_vec, history.action, history.gap, history.value, empty, empty, start, history.length
+        )
+        encodings: Tensor = h
+        return encodings
+
+    def forward(self, slate: Slate, history: History) -> Tensor:
+        """Encodes the whole history and scores the list, for training: logits [B, C, A]."""
+        return self.score(slate, history, self.encode(history))
