@@ -1,0 +1,81 @@
+"""What a public data set is here: a feature schema, and the file as the records that would arrive on the topics."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from ranker.errors import LiverankError
+from ranker.records import CandidateList, Interaction, Item
+from ranker.schema import FeatureSchema
+
+Record = Item | Interaction | CandidateList
+
+
+class DataSetError(LiverankError):
+    """The path holds no such data set: what is missing, and what a reader of it wants."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set by name. Nothing of it is part of this project: `records` opens a path that the user gives.
+
+    `records(path)` yields the catalogue first, where there is one, then interactions and lists by (ts, as logged). A
+    user's `ts` strictly increases, every `event_id` is unique and the same in every run. Raises DataSetError.
+    """
+
+    name: str
+    schema: FeatureSchema
+    records: Callable[[Path], Iterator[Record]]
+    source: str  # where its owners publish it
+
+
+def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = ",") -> pl.DataFrame:
+    """The named columns of a Parquet file, or of a text file with a header, cast to the types given.
+
+    Raises:
+        DataSetError: no such file, a column is absent, or a value is not of its type.
+    """
+    wanted = ", ".join(f"{name} ({kind})" for name, kind in columns.items())
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:
+            frame = pl.read_csv(
+                path, separator=separator, infer_schema=False, quote_char=None if separator == "\t" else '"'
+            )
+        return frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+    except FileNotFoundError as error:
+        raise DataSetError(f"{path} does not exist; give a file with the columns {wanted}") from error
+    except pl.exceptions.ColumnNotFoundError as error:
+        found = ", ".join(frame.columns)
+        raise DataSetError(f"{path} has the columns {found}; wanted are {wanted}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataSetError(f"{path} cannot be read ({error}); wanted are the columns {wanted}") from error
+
+
+def arrivals(logged: Iterable[Interaction | CandidateList]) -> Iterator[Interaction | CandidateList]:
+    """Gives each user's records strictly increasing times and keeps all of them in order of time.
+
+    A log in whole seconds has many records of a user at one time; they move a millisecond apart, in the order logged.
+
+    Args:
+        logged: records ordered by `ts`, in milliseconds.
+    """
+    newest: dict[str, int] = {}
+    waiting: list[tuple[int, int, Interaction | CandidateList]] = []  # moved ahead of others that are still to come
+    for count, record in enumerate(logged):
+        assert record.ts is not None
+        while waiting and waiting[0][0] < record.ts:
+            yield heapq.heappop(waiting)[2]
+        ts = max(record.ts, newest.get(record.user_id, record.ts - 1) + 1)
+        newest[record.user_id] = ts
+        moved = record if ts == record.ts else msgspec.structs.replace(record, ts=ts)
+        heapq.heappush(waiting, (ts, count, moved))
+    while waiting:
+        yield heapq.heappop(waiting)[2]
