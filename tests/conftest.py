@@ -1,0 +1,66 @@
+"""Brokers for the tests: Apache Kafka and the embedded one, each started once for the whole run."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from liverank.brokers import BrokerError, start_broker
+
+NewTopicFactory = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for Apache Kafka, so that `-m "not kafka"` leaves out all of them."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
+def _address(choice: str, data_dir: Path) -> Iterator[str]:
+    with ExitStack() as stack:
+        try:
+            broker = stack.enter_context(start_broker(choice, data_dir))
+        except BrokerError as error:
+            # On CI a missing broker must not look like a pass.
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
+        yield broker.address
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Apache Kafka: the environment's LIVERANK_TEST_BROKER, else one started for this run."""
+    yield from _address(os.environ.get("LIVERANK_TEST_BROKER") or "kafka", tmp_path_factory.mktemp("kafka"))
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an embedded broker. No claim about delivery, compaction or speed is made on it."""
+    yield from _address("embedded", tmp_path_factory.mktemp("embedded"))
+
+
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """The address of either broker: the tests that use it are the contract that both fulfil."""
+    address: str = request.getfixturevalue(request.param)
+    return address
+
+
+@pytest.fixture
+def new_topic() -> NewTopicFactory:
+    """Creates a topic with a name of its own: `new_topic(address, partitions=4, config={"retention.ms": "1"})`."""
+
+    def create(address: str, *, partitions: int = 1, config: dict[str, str] | None = None, prefix: str = "test") -> str:
+        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config or {})
+        admin = AdminClient({"bootstrap.servers": address})
+        admin.create_topics([topic], operation_timeout=30)[name].result(30)
+        return name
+
+    return create
