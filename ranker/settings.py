@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ranker.decoding import Limits
 from ranker.errors import SchemaError
+from ranker.rules import Rules
 
 PREFIX = "LIVERANK_"
 
@@ -43,6 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sasl_mechanism: str = "SCRAM-SHA-512"
     sasl_username: str = ""
     ssl_cafile: str = ""
+    rules: Rules = Rules()  # `[liverank.rules]`
     ready_file: Path | None = None  # written once recovery is done and a model serves
 
     @property

@@ -1,0 +1,108 @@
+"""From a torch model and its tables to a bundle in the registry."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from ranker import bundle
+from ranker.bundle import Manifest
+from ranker.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
+from ranker.features import context_names, feature_names
+from ranker.model import Ranker
+from ranker.schema import FeatureSchema
+from ranker.tables import TableArrays
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    """What a bundle's manifest says beside the model itself."""
+
+    model: str
+    schema: FeatureSchema
+    encoder: str
+    created: int
+    version: str
+    parent: str | None = None
+    learned_until: int = 0
+    offsets: dict[str, int] = {}
+    metrics: dict[str, float] = {}
+
+
+def publish_model(
+    model: Ranker, tables: TableArrays, about: Provenance, registry: str, graphs: Path | None = None
+) -> tuple[str, str]:
+    """Write a bundle and put it into the registry.
+
+    Args:
+        model: the dense weights.
+        tables: the item rows.
+        about: the rest of the manifest.
+        registry: a folder or an fsspec address.
+        graphs: a folder with graphs of the same model config, whose weights are replaced; milliseconds, where an
+            export takes seconds. Exported anew where None, and kept there where the folder is empty.
+
+    Returns:
+        The bundle's address, and the sha256 of its manifest.
+    """
+    with tempfile.TemporaryDirectory(prefix="liverank-bundle-") as temporary:
+        folder = Path(temporary)
+        _write_graphs(model, folder, graphs)
+        tables.save(folder / "tables.safetensors")
+        _write_golden(model, folder / "golden.npz")
+        return bundle.publish(folder, manifest_of(model, about), registry)
+
+
+def manifest_of(model: Ranker, about: Provenance) -> Manifest:
+    """The manifest of a bundle whose files are still to be hashed."""
+    return Manifest(
+        model=about.model,
+        version=about.version,
+        parent=about.parent,
+        created=about.created,
+        config=model.config.to_dict(),
+        schema=about.schema,
+        schema_hash=about.schema.hash,
+        features=feature_names(about.schema),
+        context=context_names(about.schema),
+        encoder=about.encoder,
+        learned_until=about.learned_until,
+        offsets=about.offsets,
+        metrics=about.metrics,
+    )
+
+
+def _write_graphs(model: Ranker, folder: Path, graphs: Path | None) -> None:
+    names = ("extend.onnx", "score.onnx")
+    if graphs is None:
+        export(model, folder)
+        return
+    if not all((graphs / name).exists() for name in names):
+        graphs.mkdir(parents=True, exist_ok=True)
+        export(model, folder)
+        for name in names:
+            shutil.copyfile(folder / name, graphs / name)
+        return
+    for name in names:
+        replace_weights(graphs / name, model.state_dict(), folder / name)
+
+
+def _write_golden(model: Ranker, path: Path) -> None:
+    """Inputs of both graphs and what torch makes of them: a worker compares before it serves."""
+    was_training = model.training
+    model.eval()
+    extend, score = example_inputs(model.config, batch=2, events=6, cached=5, candidates=7)
+    arrays: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        k, v, h = ExtendGraph(model)(*extend.values())
+        logits = ScoreGraph(model)(*score.values())
+    model.train(was_training)
+    outputs = {"extend": {"k": k, "v": v, "h": h}, "score": {"logits": logits}}
+    for graph, inputs in (("extend", extend), ("score", score)):
+        arrays |= {f"{graph}/in/{name}": value.numpy() for name, value in inputs.items()}
+        arrays |= {f"{graph}/out/{name}": value.numpy() for name, value in outputs[graph].items()}
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes its flag for one of the arrays

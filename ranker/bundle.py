@@ -1,0 +1,182 @@
+"""Model bundles: a folder with a manifest that names every file's sha256. Never pickle.
+
+    REGISTRY/MODEL/VERSION/manifest.json, extend.onnx, score.onnx, tables.safetensors, golden.npz
+
+A registry is a folder or any fsspec address. A bundle is written under a temporary name and renamed; the manifest is
+what makes it one, so a half-written bundle is none. Versions sort by the time they were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import msgspec
+from msgspec import Struct
+
+from ranker.errors import BundleError
+from ranker.features import context_names, feature_names
+from ranker.schema import FeatureSchema
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What a bundle is, where it came from, and the hash of each of its files."""
+
+    format: int = FORMAT
+    model: str
+    version: str
+    parent: str | None = None
+    created: int  # milliseconds since the epoch
+    config: dict[str, Any]  # sizes of the Transformer
+    schema: FeatureSchema
+    schema_hash: str
+    features: tuple[str, ...]  # names of the graph's candidate features, in order
+    context: tuple[str, ...]  # and of its context numbers
+    encoder: str  # the text encoder whose vectors the tables expect
+    learned_until: int = 0  # timestamp of the newest event learned from, milliseconds
+    offsets: dict[str, int] = {}  # `topic-partition` -> next offset of the examples learned from
+    metrics: dict[str, float] = {}
+    files: dict[str, str] = {}  # name -> sha256
+
+
+def new_version(now_ms: int | None = None) -> str:
+    """A version name: the time in UTC to the millisecond, and six hex digits that keep two writers apart."""
+    now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    seconds, ms = divmod(now, 1000)
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}{ms:03d}-{uuid.uuid4().hex[:6]}"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
+    """Put a folder of files into the registry as a bundle.
+
+    Args:
+        folder: holds every file of the bundle but the manifest.
+        manifest: what it is; `files` is filled in here.
+        registry: a folder or an fsspec address.
+
+    Returns:
+        The bundle's address, and the sha256 of its manifest.
+    """
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    manifest = msgspec.structs.replace(manifest, files=files)
+    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(encoded)
+    fs, root = fsspec.core.url_to_fs(registry)
+    home = f"{root}/{manifest.model}"
+    fs.makedirs(home, exist_ok=True)
+    staged, final = f"{home}/.{manifest.version}.tmp", f"{home}/{manifest.version}"
+    fs.makedirs(staged, exist_ok=True)
+    for name in (*files, MANIFEST):  # the manifest last: where a rename copies, it is what completes the bundle
+        fs.put_file(str(folder / name), f"{staged}/{name}")
+    fs.mv(staged, final, recursive=True)
+    return final, hashlib.sha256(encoded).hexdigest()
+
+
+def versions(registry: str, model: str) -> list[str]:
+    """The complete bundles of a model, oldest first.
+
+    Raises:
+        BundleError: the registry cannot be read.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(registry)
+        home = f"{root}/{model}"
+        if not fs.exists(home):
+            return []
+        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False))
+        return sorted(name for name in names if name[0] != "." and fs.exists(f"{home}/{name}/{MANIFEST}"))
+    except (OSError, ValueError, ImportError) as error:
+        raise BundleError(f"the registry {registry} cannot be read: {error}") from error
+
+
+def newest(registry: str, model: str) -> str | None:
+    """The newest complete bundle of a model; None where there is none."""
+    found = versions(registry, model)
+    return found[-1] if found else None
+
+
+def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: str | None = None) -> Path:
+    """Copy a bundle out of the registry and check every hash.
+
+    Returns:
+        `into/version`, whole and checked. One that is there already is checked again, not copied.
+
+    Raises:
+        BundleError: it is missing, incomplete or not what its manifest says.
+    """
+    target = into / version
+    if not target.exists():
+        staged = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
+        try:
+            fs, root = fsspec.core.url_to_fs(registry)
+            staged.mkdir(parents=True)
+            fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(staged / MANIFEST))
+            for name in read_manifest(staged).files:
+                fs.get_file(f"{root}/{model}/{version}/{name}", str(staged / name))
+            check(staged, manifest_sha256)
+            staged.replace(target)
+        except (OSError, ValueError, ImportError) as error:
+            raise BundleError(f"bundle {model}/{version} cannot be fetched from {registry}: {error}") from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    else:
+        check(target, manifest_sha256)
+    return target
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle's folder.
+
+    Raises:
+        BundleError: there is none, or it is of a format or shape that this release does not read.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise BundleError(f"{folder} is no bundle: {error}") from error
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{path} is no manifest: {error}") from error
+    if manifest.format != FORMAT:
+        raise BundleError(f"{path} is of format {manifest.format}; this release reads {FORMAT}")
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise BundleError(f"{path} names the file {name!r}; a bundle's files lie beside its manifest")
+    return manifest
+
+
+def check(folder: Path, manifest_sha256: str | None = None) -> Manifest:
+    """Check a bundle's hashes and that its features are the ones this release computes.
+
+    Raises:
+        BundleError: names the file and what is wrong with it.
+    """
+    if manifest_sha256 is not None and (folder / MANIFEST).exists() and sha256(folder / MANIFEST) != manifest_sha256:
+        raise BundleError(f"{folder / MANIFEST} is not the announced one: its sha256 is not {manifest_sha256}")
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.exists():
+            raise BundleError(f"{path} is missing")
+        if sha256(path) != expected:
+            raise BundleError(f"{path} was changed: its sha256 is not the manifest's {expected}")
+    schema = manifest.schema
+    if schema.hash != manifest.schema_hash:
+        raise BundleError(f"{folder}: the schema's hash is {schema.hash}, the manifest says {manifest.schema_hash}")
+    if manifest.features != feature_names(schema) or manifest.context != context_names(schema):
+        raise BundleError(f"{folder}: its features are not the ones this release computes; train it with this release")
+    return manifest

@@ -1,0 +1,179 @@
+"""From a user's row to the numbers that the graphs read: pure, one user at a time, the same in serving and training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from msgspec import Struct
+
+from ranker.catalog import Catalog
+from ranker.history import EVENT, SUMMARY_CELLS, CurrentList, UserHistory, hash_id
+from ranker.schema import FeatureSchema, Normalise
+from ranker.tables import ItemTables
+
+_DAY_MS = 86_400_000.0
+#: Features that every candidate has, before the schema's own.
+BUILT_IN = (
+    "reciprocal_position", "log_position", "relative_position", "log_shown", "log_chosen", "log_touched",
+    "choice_rate", "touch_rate", "long_term", "log_age_days", "has_age",
+)  # fmt: skip
+#: Numbers about the user and the moment, before the schema's context fields.
+MOMENT = ("log_events", "log_idle_seconds", "log_list_length")
+
+
+class ListInputs(Struct, frozen=True):
+    """What a list is to the model whatever the user does: computed once a list."""
+
+    indexes: np.ndarray  # int64 [C] in the catalogue
+    items: np.ndarray  # int64 [C] hashes of item ids
+    place: dict[int, int]  # hash -> position
+    given: np.ndarray  # float32 [C, features declared by the schema]
+    context: np.ndarray  # float32 [context fields of the schema]
+
+
+class UserInputs(Struct, frozen=True):
+    """One user's inputs, not padded. L visible events, oldest first; C candidates in the order shown."""
+
+    events: bytes  # the visible events as stored: what a cached encoding is compared with
+    history: np.ndarray  # int64 [L] catalogue indexes
+    hist_item: np.ndarray  # int64 [L] hashes
+    action: np.ndarray  # int64 [L]
+    gap: np.ndarray  # float32 [L]
+    value: np.ndarray  # float32 [L]
+    age: np.ndarray  # float32 [L]
+    hist_pos: np.ndarray  # int64 [L]
+    candidates: np.ndarray  # int64 [C] catalogue indexes
+    cand_item: np.ndarray  # int64 [C] hashes
+    features: np.ndarray  # float32 [C, F]
+    covisit: np.ndarray  # float32 [C, L]
+    context: np.ndarray  # float32 [U]
+
+
+def feature_names(schema: FeatureSchema) -> tuple[str, ...]:
+    """Names of the candidate features, in order: their number is the model's F."""
+    declared = [f"{f.name}:{way}" for f in schema.candidate_features for way in (*f.normalise, "missing")]
+    return (*BUILT_IN, *declared, *(f"item:{name}" for name in schema.item_numeric))
+
+
+def context_names(schema: FeatureSchema) -> tuple[str, ...]:
+    """Names of the context numbers, in order: their number is the model's U."""
+    declared = [f"{c.name}={value}" for c in schema.context for value in (c.values or ("number",))]
+    return (*MOMENT, *declared)
+
+
+def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> ListInputs:
+    """What the row's current list is to the model whatever the user does next."""
+    current = row.candidates
+    assert current is not None
+    hashes = [hash_id(item_id) for item_id in current.item_ids]
+    index_of = catalog.index_of
+    return ListInputs(
+        indexes=np.array([index_of.get(item, 0) for item in hashes], np.int64),
+        items=np.array(hashes, np.int64),
+        place={item: position for position, item in enumerate(hashes)},
+        given=_given_features(current, schema),
+        context=_context(row, schema),
+    )
+
+
+def user_inputs(row: UserHistory, listed: ListInputs, tables: ItemTables, schema: FeatureSchema) -> UserInputs:
+    """All that the graphs read for one user."""
+    visible = row.visible(schema.window)
+    events = np.frombuffer(visible, EVENT)
+    index_of = tables.catalog.index_of
+    hist_item = events["item"].astype(np.int64)
+    items = hist_item.tolist()
+    history = np.array([index_of.get(item, 0) for item in items], np.int64)
+    seconds = events["ts"] / 1000.0
+    gap = np.zeros(len(events), np.float32)
+    gap[1:] = np.log1p(np.diff(seconds))
+    return UserInputs(
+        events=visible,
+        history=history,
+        hist_item=hist_item,
+        action=events["action"].astype(np.int64),
+        gap=gap,
+        value=np.nan_to_num(events["value"]),
+        age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
+        hist_pos=np.array([listed.place.get(item, -1) for item in items], np.int64),
+        candidates=listed.indexes,
+        cand_item=listed.items,
+        features=_candidate_features(row, listed, tables, schema),
+        covisit=tables.covisits(history, listed.items),
+        context=np.concatenate([_moment(row, events), listed.context]).astype(np.float32),
+    )
+
+
+def _moment(row: UserHistory, events: np.ndarray) -> list[float]:
+    assert row.candidates is not None
+    idle = (row.now - int(events["ts"][-1])) / 1000.0 if len(events) else 0.0
+    return [math.log1p(row.count) / 5, math.log1p(max(idle, 0.0)) / 10, math.log1p(len(row.candidates.item_ids)) / 5]
+
+
+def _candidate_features(row: UserHistory, listed: ListInputs, tables: ItemTables, schema: FeatureSchema) -> np.ndarray:
+    catalog, indexes = tables.catalog, listed.indexes
+    count = len(indexes)
+    position = np.arange(count, dtype=np.float32)
+    shown, chosen, touched = tables.statistics[indexes].T
+    published = catalog.published[indexes]
+    age_days = np.maximum(row.now - published, 0) / _DAY_MS
+    long_term = row.long_term()[listed.items % SUMMARY_CELLS]
+    numeric = catalog.numeric[indexes]
+    columns = [
+        1 / (1 + position),
+        np.log1p(position) / 3,
+        position / count,
+        np.log1p(shown) / 5,
+        np.log1p(chosen) / 3,
+        np.log1p(touched) / 5,
+        np.log((chosen + 0.5) / (shown + 12.5)) + 3.2,
+        np.log((touched + 1) / (shown + 5)) + 1.6,
+        np.log1p(long_term),
+        np.where(published > 0, np.log1p(age_days) / 5, 0),
+        published > 0,
+        *listed.given.T,
+        *np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric))).T,
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _given_features(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
+    """float32 [C, declared]: each declared feature in each declared normal form, then whether it is missing."""
+    columns: list[np.ndarray] = []
+    for feature in schema.candidate_features:
+        raw = current.column(feature.name)
+        values = np.full(len(current.item_ids), np.nan, np.float32) if raw is None else raw
+        missing = ~np.isfinite(values)
+        columns += [np.where(missing, 0.0, _normalised(values, way)) for way in feature.normalise]
+        columns.append(missing)
+    if not columns:
+        return np.zeros((len(current.item_ids), 0), np.float32)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _normalised(values: np.ndarray, way: Normalise) -> np.ndarray:
+    """float32 [C] in the normal form; NaN where a value is missing. Missing ones take no part in a list's figures."""
+    if way in (Normalise.LOG, Normalise.LIST_LOG):
+        values = np.sign(values) * np.log1p(np.abs(values))
+    known = values[np.isfinite(values)]
+    if way in (Normalise.NONE, Normalise.LOG) or not len(known):
+        return values
+    if way is Normalise.LIST_RANK:
+        below = np.searchsorted(np.sort(known), values, side="left")
+        return np.where(np.isfinite(values), below / max(len(known) - 1, 1), np.nan)
+    scaled: np.ndarray = (values - known.mean()) / (known.std() + 1e-6)
+    return scaled
+
+
+def _context(row: UserHistory, schema: FeatureSchema) -> np.ndarray:
+    assert row.candidates is not None
+    known = {**row.attributes, **row.candidates.context}
+    numbers: list[float] = []
+    for field in schema.context:
+        value = known.get(field.name)
+        if field.values:
+            numbers += [float(str(value) == one) for one in field.values]
+        else:
+            numbers.append(float(value) if isinstance(value, int | float) else 0.0)
+    return np.array(numbers, np.float32)

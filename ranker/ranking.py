@@ -1,0 +1,66 @@
+"""From scores to the record that goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from ranker.history import UserHistory
+from ranker.records import Cause, RankedItem, Ranking
+
+
+class Ranked(Struct, frozen=True):
+    """A list in its new order, best first: ids, scores, and one probability an action for each."""
+
+    item_ids: list[str]
+    scores: list[float]
+    probabilities: list[list[float]]
+    actions: tuple[str, ...]
+
+
+def answer(
+    user_id: str,
+    row: UserHistory,
+    ranked: Ranked,
+    cause: Cause,
+    model_version: str,
+    previous: Mapping[str, int] | None = None,
+) -> Ranking:
+    """The ranking record of one user.
+
+    Args:
+        user_id: whose list it is.
+        row: the state that was ranked; it has a current list.
+        ranked: what `ServingModel.rank` gave for this row.
+        cause: the newest input that the row knows of.
+        model_version: the version that ranked.
+        previous: item id -> rank in the ranking before, of the same request; None where it is not known.
+    """
+    assert row.candidates is not None
+    ranks = previous or {}
+    lines = zip(ranked.item_ids, ranked.scores, ranked.probabilities, strict=True)
+    return Ranking(
+        ranking_id=f"{user_id}:{row.revision}:{model_version}",
+        user_id=user_id,
+        revision=row.revision,
+        applied=row.applied,
+        request_id=row.candidates.request_id,
+        ts=row.now,
+        model=model_version,
+        cause=cause,
+        items=[
+            RankedItem(
+                item_id=item_id,
+                rank=rank,
+                previous_rank=ranks.get(item_id),
+                score=score,
+                probabilities=dict(zip(ranked.actions, chances, strict=True)),
+            )
+            for rank, (item_id, score, chances) in enumerate(lines, 1)
+        ],
+    )
+
+
+encode_ranking = msgspec.json.Encoder().encode

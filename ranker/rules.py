@@ -1,0 +1,48 @@
+"""Rules after the model: what never shows, what is lifted, and how many of a kind may stand at the top."""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec import Struct
+
+from ranker.history import hash_id
+
+
+class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Operators' rules. The defaults change nothing."""
+
+    category_boosts: dict[str, float] = {}  # category -> factor on the score
+    category_cap: int = 0  # at most so many of a category among the first `cap_depth`; 0: no cap
+    cap_depth: int = 10
+
+
+def order(scores: np.ndarray, categories: np.ndarray, withdrawn: np.ndarray, rules: Rules) -> np.ndarray:
+    """Indexes of the candidates to show, best first; equal scores keep the order in which they came.
+
+    Args:
+        scores: float [C], higher is better, at least 0.
+        categories: int64 [C], hashes, 0 where unknown.
+        withdrawn: bool [C].
+        rules: the operator's.
+    """
+    for category, factor in rules.category_boosts.items():
+        scores = np.where(categories == hash_id(category), scores * factor, scores)
+    best = np.argsort(-scores, kind="stable")
+    best = best[~withdrawn[best]]
+    return _capped(best, categories, rules) if rules.category_cap else best
+
+
+def _capped(best: np.ndarray, categories: np.ndarray, rules: Rules) -> np.ndarray:
+    """What is over the cap waits until the first `cap_depth` places are filled, then follows in its own order."""
+    top: list[int] = []
+    rest: list[int] = []
+    seen: dict[int, int] = {}
+    for index in best.tolist():
+        category = int(categories[index])
+        over = category and seen.get(category, 0) >= rules.category_cap
+        if len(top) >= rules.cap_depth or over:
+            rest.append(index)
+            continue
+        seen[category] = seen.get(category, 0) + 1
+        top.append(index)
+    return np.array(top + rest, np.int64)

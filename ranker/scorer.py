@@ -1,0 +1,201 @@
+"""ONNX Runtime with a memory: a user's encoding is kept and extended by the new events alone."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ranker.features import UserInputs
+from ranker.history import EVENT
+from ranker.settings import Settings
+from ranker.tables import ItemTables
+
+log = logging.getLogger(__name__)
+_EVENT_BYTES = EVENT.itemsize
+
+
+class Encoding:
+    """A user's attention keys, values and event encodings, filled up to `length`."""
+
+    __slots__ = ("clock", "events", "h", "k", "length", "v")
+
+    def __init__(self, layers: int, window: int, width: int) -> None:
+        self.k = np.zeros((layers, window, width), np.float32)
+        self.v = np.zeros((layers, window, width), np.float32)
+        self.h = np.zeros((window, width), np.float32)
+        self.events = b""  # exactly the events that are encoded: a new event is one that follows them
+        self.length = 0
+        self.clock = 0  # of the item tables, when it was encoded
+
+    @staticmethod
+    def size(layers: int, window: int, width: int) -> int:
+        """Bytes of one encoding."""
+        return 4 * window * width * (2 * layers + 1)
+
+
+def providers(wanted: str) -> list[str]:
+    """ONNX Runtime's execution providers: CUDA where it is wanted and a driver is there, then the CPU."""
+    cuda = wanted != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers()
+    if cuda:
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            cuda = False
+    if wanted == "cuda" and not cuda:
+        log.warning("no CUDA device or driver is found here: ranking on the CPU")
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+
+
+def open_session(path: Path, wanted: str, threads: int) -> ort.InferenceSession:
+    """A session on the best provider that works; a CUDA that fails to start is one warning, then the CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen = providers(wanted)
+    session = ort.InferenceSession(str(path), options, providers=chosen)
+    if chosen[0] != session.get_providers()[0]:
+        log.warning("%s failed to start: ranking on the CPU", chosen[0])
+    return session
+
+
+class OnnxScorer:
+    """The two graphs of one bundle, and a bounded, least recently used cache of encodings."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], tables: ItemTables, settings: Settings) -> None:
+        self.extend = open_session(folder / "extend.onnx", settings.provider, settings.threads)
+        self.score_graph = open_session(folder / "score.onnx", settings.provider, settings.threads)
+        # What a model has no use for (list lengths without a list block, say) is not an input of its graph.
+        self._extend_inputs = [given.name for given in self.extend.get_inputs()]
+        self._score_inputs = [given.name for given in self.score_graph.get_inputs()]
+        self.layers, self.window, self.width = config["layers"], config["window"], config["d"]
+        self.tables = tables
+        self.capacity = max(1, settings.cache_mb * (1 << 20) // Encoding.size(self.layers, self.window, self.width))
+        self.cache: OrderedDict[str, Encoding] = OrderedDict()
+        self.rebuilt = self.extended = 0  # users encoded from the row, and by the new events alone
+
+    def score(self, users: Sequence[tuple[str, UserInputs]]) -> list[np.ndarray]:
+        """Logits float32 [C, A] of each user's candidates.
+
+        Args:
+            users: distinct user ids with their inputs.
+        """
+        encodings = self._encode(users)
+        lists = max(len(inputs.candidates) for _, inputs in users)
+        events = max(1, *(encoding.length for encoding in encodings))
+        feed = self._score_feed([inputs for _, inputs in users], encodings, lists, events)
+        (logits,) = self.score_graph.run(None, {name: feed[name] for name in self._score_inputs})
+        return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
+
+    def forget(self, user_id: str) -> None:
+        """Drop a user's encoding."""
+        self.cache.pop(user_id, None)
+
+    def _encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
+        encodings: list[Encoding] = []
+        extended: list[tuple[UserInputs, Encoding]] = []
+        rebuilt: list[tuple[UserInputs, Encoding]] = []
+        for user_id, inputs in users:
+            encoding = self.cache.pop(user_id, None)
+            if encoding is None or not self._extends(encoding, inputs):
+                encoding = Encoding(self.layers, self.window, self.width)
+            self.cache[user_id] = encoding
+            encodings.append(encoding)
+            if len(inputs.history) > encoding.length:
+                (extended if encoding.length else rebuilt).append((inputs, encoding))
+        while len(self.cache) > self.capacity:
+            self.cache.popitem(last=False)
+        for group in (extended, rebuilt):
+            if group:
+                self._extend(group)
+        self.extended += len(extended)
+        self.rebuilt += len(rebuilt)
+        return encodings
+
+    def _extends(self, encoding: Encoding, inputs: UserInputs) -> bool:
+        """Whether the encoding is of a beginning of these events, and no item in it has changed since."""
+        if not inputs.events.startswith(encoding.events):
+            return False
+        seen = inputs.history[: encoding.length]
+        return not encoding.length or int(self.tables.changed_at[seen].max()) <= encoding.clock
+
+    def _extend(self, group: list[tuple[UserInputs, Encoding]]) -> None:
+        past = max(1, *(encoding.length for _, encoding in group))
+        new = max(len(inputs.history) - encoding.length for inputs, encoding in group)
+        size = len(group)
+        item_vec = np.zeros((size, new, self.width), np.float32)
+        action = np.zeros((size, new), np.int64)
+        gap, value = np.zeros((size, new), np.float32), np.zeros((size, new), np.float32)
+        past_k = np.zeros((size, self.layers, past, self.width), np.float32)
+        past_v = np.zeros_like(past_k)
+        for at, (inputs, encoding) in enumerate(group):
+            old, count = encoding.length, len(inputs.history) - encoding.length
+            item_vec[at, :count] = self.tables.vectors[inputs.history[old:]]
+            action[at, :count] = inputs.action[old:]
+            gap[at, :count] = inputs.gap[old:]
+            value[at, :count] = inputs.value[old:]
+            past_k[at, :, :old] = encoding.k[:, :old]
+            past_v[at, :, :old] = encoding.v[:, :old]
+        feed = {
+            "item_vec": item_vec, "action": action, "gap": gap, "value": value, "past_k": past_k, "past_v": past_v,
+            "past_len": np.array([encoding.length for _, encoding in group], np.int64),
+            "n_len": np.array([len(inputs.history) - encoding.length for inputs, encoding in group], np.int64),
+        }  # fmt: skip
+        k, v, h = self.extend.run(None, {name: feed[name] for name in self._extend_inputs})
+        for at, (inputs, encoding) in enumerate(group):
+            old, length = encoding.length, len(inputs.history)
+            if not old:
+                encoding.clock = self.tables.clock
+            encoding.k[:, old:length] = k[at, :, : length - old]
+            encoding.v[:, old:length] = v[at, :, : length - old]
+            encoding.h[old:length] = h[at, : length - old]
+            encoding.length, encoding.events = length, inputs.events
+
+    def _score_feed(
+        self, users: list[UserInputs], encodings: list[Encoding], lists: int, events: int
+    ) -> dict[str, np.ndarray]:
+        """The score graph's inputs, padded on the right to `lists` candidates and `events` events."""
+        tables, size = self.tables, len(users)
+        feed = {
+            "cand_feat": _padded([u.features for u in users], lists),
+            "cand_item": _padded([u.cand_item for u in users], lists),
+            "hist_item": _padded([u.hist_item for u in users], events),
+            "hist_action": _padded([u.action for u in users], events),
+            "hist_age": _padded([u.age for u in users], events),
+            "hist_pos": _padded([u.hist_pos for u in users], events),
+            "context": np.stack([u.context for u in users]),
+            "cand_len": np.array([len(u.candidates) for u in users], np.int64),
+            "hist_len": np.array([len(u.history) for u in users], np.int64),
+            "cand_pos": np.broadcast_to(np.arange(lists), (size, lists)).copy(),
+            "covisit": np.zeros((size, lists, events), np.float32),
+            "h": np.zeros((size, events, self.width), np.float32),
+        }
+        candidates, history = _padded([u.candidates for u in users], lists), _padded([u.history for u in users], events)
+        feed |= {
+            "cand_vec": tables.vectors[candidates],
+            "cand_text": tables.texts[candidates],
+            "cand_cat": tables.catalog.categories[candidates],
+            "hist_text": tables.texts[history],
+            "hist_cat": tables.catalog.categories[history],
+        }
+        for at, (inputs, encoding) in enumerate(zip(users, encodings, strict=True)):
+            feed["h"][at, : encoding.length] = encoding.h[: encoding.length]
+            if tables.has_neighbours:
+                feed["covisit"][at, : len(inputs.candidates), : len(inputs.history)] = inputs.covisit
+        return feed
+
+
+def _padded(arrays: list[np.ndarray], length: int) -> np.ndarray:
+    """Arrays [n, ...] of the same kind, zero-padded to [len(arrays), length, ...]."""
+    out = np.zeros((len(arrays), length, *arrays[0].shape[1:]), arrays[0].dtype)
+    for at, array in enumerate(arrays):
+        out[at, : len(array)] = array
+    return out

@@ -1,0 +1,139 @@
+"""A loaded bundle: rows in, re-ranked lists out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ranker import bundle, rules
+from ranker.bundle import Manifest
+from ranker.catalog import Catalog
+from ranker.errors import BundleError
+from ranker.features import ListInputs, list_inputs, user_inputs
+from ranker.history import CurrentList, UserHistory
+from ranker.ranking import Ranked
+from ranker.scorer import OnnxScorer, open_session
+from ranker.settings import Settings
+from ranker.tables import ItemTables, TableArrays
+
+TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relative
+_LISTS_KEPT = 65_536
+
+
+def load(folder: Path, catalog: Catalog, settings: Settings) -> ServingModel:
+    """Load a bundle's folder for serving: hashes, schema and golden outputs are checked, and the graphs are warm.
+
+    Raises:
+        BundleError: what must not serve, and why.
+    """
+    manifest = bundle.check(folder)
+    check_golden(folder, settings)
+    try:
+        return ServingModel(folder, manifest, catalog, settings)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(f"{folder} does not load: {error}") from error
+
+
+def check_golden(folder: Path, settings: Settings) -> None:
+    """Run the golden inputs through the graphs and compare with what torch gave.
+
+    Raises:
+        BundleError: an output is not finite or is off by more than the tolerance.
+    """
+    try:
+        with np.load(folder / "golden.npz", allow_pickle=False) as golden:
+            arrays = dict(golden)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder / 'golden.npz'} cannot be read: {error}") from error
+    for graph in ("extend", "score"):
+        try:
+            session = open_session(folder / f"{graph}.onnx", settings.provider, settings.threads)
+            names = [output.name for output in session.get_outputs()]
+            outputs = session.run(names, {i.name: arrays[f"{graph}/in/{i.name}"] for i in session.get_inputs()})
+        except Exception as error:
+            raise BundleError(f"{folder / graph}.onnx does not run: {error}") from error
+        for name, output in zip(names, outputs, strict=True):
+            expected = arrays[f"{graph}/out/{name}"]
+            if not np.isfinite(output).all():
+                raise BundleError(f"{folder / graph}.onnx gives numbers that are not finite")
+            if output.shape != expected.shape or not np.allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE):
+                raise BundleError(f"{folder / graph}.onnx: {name} is not what torch gave on the golden inputs")
+
+
+class ServingModel:
+    """One version of the model over the process's catalogue. One thread at a time calls `rank`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog, settings: Settings) -> None:
+        self.manifest = manifest
+        self.version = manifest.version
+        self.schema = manifest.schema
+        self.encoder = manifest.encoder
+        self.rules = settings.rules
+        self.catalog = catalog
+        self.tables = ItemTables(TableArrays.load(folder / "tables.safetensors"), catalog, manifest.encoder)
+        self.scorer = OnnxScorer(folder, manifest.config, self.tables, settings)
+        self._weights = np.array([action.weight for action in self.schema.positives])
+        self._actions = tuple(action.name for action in self.schema.positives)
+        self._lists: dict[str, tuple[CurrentList, UserHistory, int, ListInputs]] = {}
+
+    def rank(self, rows: Sequence[tuple[str, UserHistory]]) -> list[Ranked]:
+        """Each user's current list in its new order.
+
+        A pure function of the rows, the catalogue and this model; what it keeps between calls only saves time.
+
+        Args:
+            rows: distinct user ids with their rows; each row has a current list.
+        """
+        self.tables.sync()
+        inputs = [
+            (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
+        ]
+        logits = self.scorer.score(inputs)
+        return [
+            self._ranked(row, users.candidates, scores)
+            for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
+        ]
+
+    def forget(self, user_id: str) -> None:
+        """Drop everything that is kept of a user."""
+        self.scorer.forget(user_id)
+        self._lists.pop(user_id, None)
+
+    def close(self) -> None:
+        """Stop following the catalogue; the model must not rank any more."""
+        self.tables.close()
+
+    def _listed(self, user_id: str, row: UserHistory) -> ListInputs:
+        """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
+        assert row.candidates is not None
+        kept = self._lists.get(user_id)
+        if (
+            kept is not None
+            and kept[0] is row.candidates
+            and kept[1].attributes == row.attributes
+            and kept[2] == self.catalog.count
+        ):
+            return kept[3]
+        listed = list_inputs(row, self.catalog, self.schema)
+        if len(self._lists) >= _LISTS_KEPT:
+            self._lists.clear()
+        self._lists[user_id] = (row.candidates, row, self.catalog.count, listed)
+        return listed
+
+    def _ranked(self, row: UserHistory, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+        assert row.candidates is not None
+        current = row.candidates
+        chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        scores = chances @ self._weights
+        best = rules.order(scores, self.catalog.categories[listed], self.catalog.withdrawn[listed], self.rules)
+        best = best[: current.k] if current.k else best
+        return Ranked(
+            [current.item_ids[at] for at in best],
+            scores[best].tolist(),
+            chances[best].tolist(),
+            self._actions,
+        )

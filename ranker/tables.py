@@ -1,0 +1,169 @@
+"""What a model has learned of each item, as rows beside the graphs, so that changed rows apply in place.
+
+A row: the id embedding, item statistics, and the items most often visited next. Rows stand at the catalogue's indexes;
+an item the model has never met has a row of zeros, and is its text and category alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from safetensors.numpy import load_file, save_file
+
+from ranker.catalog import UNKNOWN, Catalog, grown
+from ranker.errors import BundleError
+
+#: Item statistics, decayed by nothing: how often the item was shown in a list, chosen from one, touched at all.
+STATISTICS = ("shown", "chosen", "touched")
+
+
+class TableArrays(Struct, frozen=True, kw_only=True):
+    """The learned rows as they travel in a bundle. M items, d width, N neighbours, e encoder width, t reduced width."""
+
+    items: np.ndarray  # int64 [M] hashes of item ids
+    ids: np.ndarray  # float32 [M, d]
+    statistics: np.ndarray  # float32 [M, len(STATISTICS)]
+    neighbours: np.ndarray  # int64 [M, N] hashes, 0 where there is none
+    strengths: np.ndarray  # float32 [M, N] co-visitation, 0..1
+    categories: np.ndarray  # float32 [buckets, d]; row 0 is "none" and zero
+    text: np.ndarray  # float32 [t, d]
+    reduction: np.ndarray  # float32 [e, t]
+    reduction_mean: np.ndarray  # float32 [e]
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors."""
+        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__struct_fields__}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> TableArrays:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: the file is no table file.
+        """
+        try:
+            return cls(**load_file(path))
+        except Exception as error:
+            raise BundleError(f"{path} holds no item tables: {error}") from error
+
+
+def category_buckets(categories: np.ndarray, buckets: int) -> np.ndarray:
+    """int64 rows of the category table for category hashes; 0 stays 0, which is "none"."""
+    rows: np.ndarray = np.where(categories == 0, 0, 1 + categories % (buckets - 1))
+    return rows
+
+
+def reduce_text(vectors: np.ndarray, reduction: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """float32 [n, t] unit vectors of encoded texts [n, e]; all-zero texts stay zero."""
+    reduced = (vectors - mean) @ reduction
+    reduced *= vectors.any(axis=1, keepdims=True)
+    unit: np.ndarray = reduced / (np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-9)
+    return unit.astype(np.float32)
+
+
+class ItemTables:
+    """The rows of one model version over the catalogue's indexes, kept in step with it."""
+
+    def __init__(self, arrays: TableArrays, catalog: Catalog, encoder: str) -> None:
+        self.arrays, self.catalog, self.encoder = arrays, catalog, encoder
+        self._changes = catalog.listen()
+        rows = catalog.count
+        d, neighbours = arrays.ids.shape[1], arrays.neighbours.shape[1]
+        self.ids = np.zeros((rows, d), np.float32)
+        self.vectors = np.zeros((rows, d), np.float32)
+        self.texts = np.zeros((rows, arrays.reduction.shape[1]), np.float32)
+        self.statistics = np.zeros((rows, len(STATISTICS)), np.float32)
+        self.neighbours = np.zeros((rows, neighbours), np.int64)
+        self.strengths = np.zeros((rows, neighbours), np.float32)
+        self.changed_at = np.zeros(rows, np.int64)
+        self.clock = 0
+        indexes = np.array([catalog.add(item) for item in arrays.items.tolist()], np.int64)
+        self._grow()
+        self.ids[indexes] = arrays.ids
+        self.statistics[indexes] = arrays.statistics
+        self.neighbours[indexes] = arrays.neighbours
+        self.strengths[indexes] = arrays.strengths
+        self._recompute(np.arange(catalog.count))
+        self._changes.clear()
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether this model looks at co-visitation at all."""
+        return self.neighbours.shape[1] > 0
+
+    def sync(self) -> None:
+        """Take over what the catalogue has learned of items since the last call."""
+        if self.catalog.count > len(self.vectors):
+            self._grow()
+        if self._changes:
+            indexes = [self._changes.pop() for _ in range(len(self._changes))]
+            self._grow()
+            self._recompute(np.array(indexes, np.int64))
+
+    def put_row(self, item: int, row: bytes) -> None:
+        """Replace what is learned of one item, by the hash of its id; see `pack_row`.
+
+        Raises:
+            BundleError: the row has not this model's shape.
+        """
+        d, n, s = self.ids.shape[1], self.neighbours.shape[1], len(STATISTICS)
+        if len(row) != 4 * (d + s + n) + 8 * n:
+            raise BundleError(f"an item row of {len(row)} bytes; this model's rows have {4 * (d + s + n) + 8 * n}")
+        index = self.catalog.add(item)
+        self._grow()
+        numbers = np.frombuffer(row, "<f4", d + s + n)
+        self.ids[index], self.statistics[index], self.strengths[index] = np.split(numbers, (d, d + s))
+        self.neighbours[index] = np.frombuffer(row, "<i8", n, offset=4 * (d + s + n))
+        self._recompute(np.array([index]))
+
+    def covisits(self, history: np.ndarray, candidates: np.ndarray, depth: int = 8) -> np.ndarray:
+        """float32 [C, L]: how often each candidate follows each of the newest `depth` events.
+
+        Args:
+            history: catalogue indexes [L], oldest first.
+            candidates: hashes of item ids [C].
+            depth: events looked at; older ones get 0.
+        """
+        result = np.zeros((len(candidates), len(history)), np.float32)
+        if not self.has_neighbours or not len(history):
+            return result
+        place = {item: at for at, item in enumerate(candidates.tolist())}
+        for column in range(max(0, len(history) - depth), len(history)):
+            index = history[column]
+            if index == UNKNOWN:
+                continue
+            for item, strength in zip(self.neighbours[index].tolist(), self.strengths[index].tolist(), strict=True):
+                at = place.get(item)
+                if at is not None and strength:
+                    result[at, column] = strength
+        return result
+
+    def close(self) -> None:
+        """Stop following the catalogue."""
+        self.catalog.unlisten(self._changes)
+
+    def _grow(self) -> None:
+        for name in (
+            "ids", "vectors", "texts", "statistics", "neighbours", "strengths", "changed_at",
+        ):  # fmt: skip
+            setattr(self, name, grown(getattr(self, name), self.catalog.count))
+
+    def _recompute(self, indexes: np.ndarray) -> None:
+        """Item vectors anew: id row + reduced text projected + category row."""
+        self.clock += 1
+        arrays = self.arrays
+        texts = self.catalog.text_vectors(self.encoder, indexes)
+        if texts is not None:
+            self.texts[indexes] = reduce_text(texts, arrays.reduction, arrays.reduction_mean)
+        buckets = category_buckets(self.catalog.categories[indexes], len(arrays.categories))
+        self.vectors[indexes] = self.ids[indexes] + self.texts[indexes] @ arrays.text + arrays.categories[buckets]
+        self.vectors[UNKNOWN] = 0
+        self.changed_at[indexes] = self.clock
+
+
+def pack_row(ids: np.ndarray, statistics: np.ndarray, neighbours: np.ndarray, strengths: np.ndarray) -> bytes:
+    """One item's learned row as bytes: id row, statistics and strengths as float32, then neighbours as int64."""
+    numbers = np.concatenate([ids, statistics, strengths]).astype("<f4")
+    return numbers.tobytes() + neighbours.astype("<i8").tobytes()
