@@ -2,17 +2,21 @@
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kafka lint types sync serving
+.PHONY: help demo test kafka lint types sync
 
 ARGS ?=
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
+# Adds to .venv what is missing and leaves there what else was installed, such as what the tests need.
+SYNC := $(UV) sync --frozen --inexact --no-dev
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
 		|| grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
 
-demo: serving ## the whole loop on this machine: broker, worker, trainer, events (ARGS="..." goes to liverank demo)
+demo: $(UV) ## the whole loop on this machine: broker, worker, trainer, events (ARGS="..." goes to liverank demo)
+	@echo "==> dependencies"
+	@$(SYNC) --extra train --extra embedded
 	@echo "==> liverank demo $(ARGS)"
 	@$(RUN) liverank demo $(ARGS)
 
@@ -20,7 +24,9 @@ test: lint types ## lint, types and all tests (ARGS="..." goes to pytest)
 	@echo "==> tests"
 	@$(RUN) pytest $(ARGS)
 
-kafka: serving ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 --data DIR")
+kafka: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 --data DIR")
+	@echo "==> dependencies"
+	@$(SYNC)
 	@echo "==> Apache Kafka"
 	@$(RUN) python -m liverank.brokers kafka --port 9092 --data .liverank/kafka $(ARGS)
 
@@ -36,11 +42,6 @@ types: sync ## mypy, strict
 sync: $(UV)
 	@echo "==> dependencies, with those of the tests"
 	@$(UV) sync --frozen --extra train --extra embedded
-
-# What the tests need stays installed where it is (--inexact).
-serving: $(UV)
-	@echo "==> dependencies"
-	@$(UV) sync --frozen --inexact --no-dev --extra train --extra embedded
 
 # --target is not the system's Python, so that pip does it also where that one is managed by the distribution (PEP 668).
 .liverank/uv/bin/uv:

@@ -153,15 +153,15 @@ class Broker:
 
     def _end(self, by: signal.Signals) -> None:
         self._own()
-        process, self._process = self._process, None
-        if process is None:
+        if self._process is None:
             return
-        process.send_signal(by)
+        self._process.send_signal(by)
         try:
-            process.wait(_STOP_DEADLINE_S)
+            self._process.wait(_STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
 
 @contextmanager
@@ -573,6 +573,9 @@ def _show_until_stopped(broker: Broker, log_file: Path) -> None:
         while broker.running:
             time.sleep(0.5)
     except KeyboardInterrupt:
+        # Ctrl-C reaches this process twice where uv or make runs it: the second must not interrupt the stop.
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, signal.SIG_IGN)
         return
     raise BrokerError(f"the broker ended by itself; the end of {log_file}:\n{_tail(log_file, since=0)}")
 
