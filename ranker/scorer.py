@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from ranker.batch import list_arrays, padded
 from ranker.features import UserInputs
 from ranker.history import EVENT
 from ranker.settings import Settings
@@ -89,9 +90,10 @@ class OnnxScorer:
             users: distinct user ids with their inputs.
         """
         encodings = self._encode(users)
-        lists = max(len(inputs.candidates) for _, inputs in users)
         events = max(1, *(encoding.length for encoding in encodings))
-        feed = self._score_feed([inputs for _, inputs in users], encodings, lists, events)
+        feed = list_arrays([inputs for _, inputs in users], self.tables, events)
+        feed["cand_vec"] = self.tables.vectors[feed["candidates"]]
+        feed["h"] = padded([encoding.h[: encoding.length] for encoding in encodings], events)
         (logits,) = self.score_graph.run(None, {name: feed[name] for name in self._score_inputs})
         return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
 
@@ -158,44 +160,3 @@ class OnnxScorer:
             encoding.v[:, old:length] = v[at, :, : length - old]
             encoding.h[old:length] = h[at, : length - old]
             encoding.length, encoding.events = length, inputs.events
-
-    def _score_feed(
-        self, users: list[UserInputs], encodings: list[Encoding], lists: int, events: int
-    ) -> dict[str, np.ndarray]:
-        """The score graph's inputs, padded on the right to `lists` candidates and `events` events."""
-        tables, size = self.tables, len(users)
-        feed = {
-            "cand_feat": _padded([u.features for u in users], lists),
-            "cand_item": _padded([u.cand_item for u in users], lists),
-            "hist_item": _padded([u.hist_item for u in users], events),
-            "hist_action": _padded([u.action for u in users], events),
-            "hist_age": _padded([u.age for u in users], events),
-            "hist_pos": _padded([u.hist_pos for u in users], events),
-            "context": np.stack([u.context for u in users]),
-            "cand_len": np.array([len(u.candidates) for u in users], np.int64),
-            "hist_len": np.array([len(u.history) for u in users], np.int64),
-            "cand_pos": np.broadcast_to(np.arange(lists), (size, lists)).copy(),
-            "covisit": np.zeros((size, lists, events), np.float32),
-            "h": np.zeros((size, events, self.width), np.float32),
-        }
-        candidates, history = _padded([u.candidates for u in users], lists), _padded([u.history for u in users], events)
-        feed |= {
-            "cand_vec": tables.vectors[candidates],
-            "cand_text": tables.texts[candidates],
-            "cand_cat": tables.catalog.categories[candidates],
-            "hist_text": tables.texts[history],
-            "hist_cat": tables.catalog.categories[history],
-        }
-        for at, (inputs, encoding) in enumerate(zip(users, encodings, strict=True)):
-            feed["h"][at, : encoding.length] = encoding.h[: encoding.length]
-            if tables.has_neighbours:
-                feed["covisit"][at, : len(inputs.candidates), : len(inputs.history)] = inputs.covisit
-        return feed
-
-
-def _padded(arrays: list[np.ndarray], length: int) -> np.ndarray:
-    """Arrays [n, ...] of the same kind, zero-padded to [len(arrays), length, ...]."""
-    out = np.zeros((len(arrays), length, *arrays[0].shape[1:]), arrays[0].dtype)
-    for at, array in enumerate(arrays):
-        out[at, : len(array)] = array
-    return out

@@ -1,0 +1,50 @@
+"""A log replayed without Kafka: the same fold, the same rows, one record after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ranker.history import EMPTY, Position, Record, UserHistory, apply
+from ranker.records import CandidateList, Interaction, Item
+from ranker.schema import FeatureSchema
+
+
+class Step(NamedTuple):
+    """One input of one user: the row before it, and after."""
+
+    record: Record
+    before: UserHistory
+    after: UserHistory
+
+
+def fold(records: Iterable[Record | Item], schema: FeatureSchema) -> Iterator[Step | Item]:
+    """Apply a log's records, in the order given; items pass through untouched.
+
+    The rows of all users seen so far are held in memory.
+    """
+    rows: dict[str, UserHistory] = {}
+    for offset, record in enumerate(records):
+        if isinstance(record, Item):
+            yield record
+            continue
+        topic = "candidates" if isinstance(record, CandidateList) else "interactions"
+        before = rows.get(record.user_id, EMPTY)
+        after = apply(before, record, Position(topic, 0, offset, time_of(record)), schema)
+        rows[record.user_id] = after
+        yield Step(record, before, after)
+
+
+def time_of(record: Record) -> int:
+    """A record's own time in milliseconds; 0 for one that has none."""
+    return getattr(record, "ts", None) or 0
+
+
+def chosen_from_list(step: Step) -> int | None:
+    """Place of the chosen item in the list as it stood before the event; None where it was not in one."""
+    record, current = step.record, step.before.candidates
+    if not isinstance(record, Interaction) or current is None:
+        return None
+    if record.request_id is not None and record.request_id != current.request_id:
+        return None
+    return current.item_ids.index(record.item_id) if record.item_id in current.item_ids else None
