@@ -33,6 +33,7 @@ class DataSet:
     schema: FeatureSchema
     records: Callable[[Path], Iterator[Record]]
     source: str  # where its owners publish it
+    lists: bool = False  # whether it logs the lists that were shown
 
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = ",") -> pl.DataFrame:
@@ -56,7 +57,8 @@ def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = 
         found = ", ".join(frame.columns)
         raise DataSetError(f"{path} has the columns {found}; wanted are {wanted}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataSetError(f"{path} cannot be read ({error}); wanted are the columns {wanted}") from error
+        problem = str(error).partition("\n")[0]  # polars goes on about its query
+        raise DataSetError(f"{path} cannot be read ({problem}); wanted are the columns {wanted}") from error
 
 
 def arrivals(logged: Iterable[Interaction | CandidateList]) -> Iterator[Interaction | CandidateList]:

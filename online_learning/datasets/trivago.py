@@ -127,4 +127,5 @@ TRIVAGO = DataSet(
     schema=SCHEMA,
     records=records,
     source="https://recsys.acm.org/recsys19/challenge/",
+    lists=True,
 )
