@@ -26,6 +26,7 @@ class ItemCounts:
 
     def show(self, indexes: np.ndarray) -> None:
         """A list was shown: int64 catalogue indexes of its items, each once."""
+        self.tables.sync()
         self.tables.statistics[indexes, SHOWN] += 1
         self.tables.statistics[UNKNOWN] = 0
 
@@ -42,6 +43,7 @@ class ItemCounts:
         slots = self.tables.neighbours.shape[1]
         if not slots or UNKNOWN in (before, after) or before == after:
             return
+        self.tables.sync()
         counted = self._next.setdefault(before, Counter())
         counted[after] += 1
         if len(counted) > 2 * _KEPT_PER_SLOT * slots:
@@ -54,4 +56,5 @@ class ItemCounts:
 
     def _count(self, index: int, statistic: int) -> None:
         if index != UNKNOWN:
+            self.tables.sync()
             self.tables.statistics[index, statistic] += 1

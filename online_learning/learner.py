@@ -39,6 +39,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     warmup: float = 0.05  # share of all steps
     clip: float = 1.0  # largest norm of the gradient
     id_dropout: float = 0.2  # share of items whose id row is hidden, so that text and relations carry new ones
+    neighbours: int = 0  # co-visited items kept for each item; 0: none are counted
     calibration: float = 0.1  # weight of the binary loss that makes scores probabilities
     seed: int = 0
 

@@ -73,8 +73,15 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("liverank", {}) if path else {}
         found = {name: environ[PREFIX + name.upper()] for name in fields if PREFIX + name.upper() in environ}
-        return msgspec.convert({**table, **found}, Settings, strict=False)
+        return msgspec.convert({**table, **found}, Settings, strict=False, dec_hook=_path)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise SchemaError(f"{path} cannot be read: {error}") from error
     except msgspec.ValidationError as error:
         raise SchemaError(f"settings: {error}; known are {', '.join(sorted(fields))}") from error
+
+
+def _path(kind: type, value: object) -> Path:
+    """The one type here that msgspec does not know."""
+    if kind is not Path or not isinstance(value, str):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    return Path(value)

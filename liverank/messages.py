@@ -1,0 +1,92 @@
+"""Messages in files: one JSON object a line, either a record or `{"topic", "key"?, "value" | "raw"}`.
+
+A bare record goes where its fields say: `items` makes it a candidate list, `user_id` with `item_id` an interaction,
+`item_id` alone an item. `raw` is a string that is sent as it stands, to try what a worker makes of bad input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ranker.errors import LiverankError
+from ranker.records import CandidateList, Erasure, Interaction, Item, User
+
+
+class Message(NamedTuple):
+    """What goes onto a topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+
+
+_TOPIC_OF: dict[type, str] = {CandidateList: "candidates", Item: "items", User: "users", Erasure: "erasures"}
+_KEYED_BY_ITEM = ("items", "item-vectors")
+
+
+def message_of(record: Interaction | CandidateList | Item | User | Erasure) -> Message:
+    """A record as the message an application would send."""
+    if isinstance(record, Interaction):
+        topic = {"click": "clicks", "view": "views"}.get(record.action or "", "interactions")
+    else:
+        topic = _TOPIC_OF[type(record)]
+    key = record.item_id if isinstance(record, Item) else record.user_id
+    return Message(topic, key.encode(), msgspec.json.encode(record))
+
+
+def read_messages(path: Path) -> Iterator[Message]:
+    """The messages of a JSONL file.
+
+    Raises:
+        LiverankError: a line that is neither a record nor an envelope, by its number.
+    """
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _message(line, f"{path}:{number}")
+    except OSError as error:
+        raise LiverankError(f"{path} cannot be read: {error}") from error
+
+
+def _message(line: bytes, where: str) -> Message:
+    try:
+        parsed = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise LiverankError(f"{where}: not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise LiverankError(f"{where}: a JSON object is expected on each line")
+    if "topic" in parsed:
+        return _enveloped(parsed, where)
+    if "items" in parsed:
+        topic = "candidates"
+    elif "user_id" in parsed and "item_id" in parsed:
+        topic = {"click": "clicks", "view": "views"}.get(parsed.get("action", "click"), "interactions")
+    elif "item_id" in parsed:
+        topic = "items"
+    else:
+        raise LiverankError(f'{where}: neither a record nor {{"topic": ..., "value": ...}}')
+    return Message(topic, _key(topic, parsed), line.strip())
+
+
+def _enveloped(parsed: dict[str, Any], where: str) -> Message:
+    topic = str(parsed["topic"])
+    if "raw" in parsed:
+        value: bytes | None = str(parsed["raw"]).encode()
+    elif "value" in parsed:
+        value = None if parsed["value"] is None else msgspec.json.encode(parsed["value"])
+    else:
+        raise LiverankError(f'{where}: the message to {topic} has neither "value" nor "raw"')
+    if "key" in parsed:
+        return Message(topic, None if parsed["key"] is None else str(parsed["key"]).encode(), value)
+    body = parsed.get("value")
+    return Message(topic, _key(topic, body) if isinstance(body, dict) else None, value)
+
+
+def _key(topic: str, record: dict[str, Any]) -> bytes | None:
+    own = record.get("item_id" if topic in _KEYED_BY_ITEM else "user_id")
+    return None if own is None else str(own).encode()

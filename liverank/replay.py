@@ -1,0 +1,219 @@
+"""A log into Kafka, as its application would have sent it: every list is ranked before its click is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from msgspec import Struct
+
+from liverank.messages import Message, message_of
+from online_learning.evaluate import Figures, rank_of, summarise_ranks
+from ranker.errors import LiverankError
+from ranker.records import CandidateList, Interaction, Item, Ranking
+
+_ranking_decoder = msgspec.json.Decoder(Ranking)
+
+
+class ReplayReport(Struct, frozen=True, kw_only=True):
+    """What a replay sent and what came back."""
+
+    sent: int
+    lists: int
+    ranked_before_click: int
+    seconds: float
+    metrics: Figures
+
+
+class Awaited:
+    """The newest ranking of each user, and who waits for which."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, Ranking] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    def put(self, ranking: Ranking) -> None:
+        """Take a ranking in: of several of a user the highest revision holds."""
+        known = self.newest.get(ranking.user_id)
+        if known is None or ranking.revision >= known.revision:
+            self.newest[ranking.user_id] = ranking
+        if (event := self._changed.pop(ranking.user_id, None)) is not None:
+            event.set()
+
+    async def covering(self, user_id: str, request_id: str, offsets: dict[str, int], timeout_s: float) -> Ranking:
+        """The first ranking of this list that knows of all these offsets.
+
+        Raises:
+            LiverankError: none came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    ranking = self.newest.get(user_id)
+                    if ranking is not None and ranking.request_id == request_id and covers(ranking.applied, offsets):
+                        return ranking
+                    await self._changed.setdefault(user_id, asyncio.Event()).wait()
+        except TimeoutError:
+            raise LiverankError(
+                f"no ranking of list {request_id} of user {user_id} came in {timeout_s:.0f} s; is a worker running, "
+                "and does `liverank topics check` pass?"
+            ) from None
+
+
+def covers(applied: dict[str, int], offsets: dict[str, int]) -> bool:
+    """Whether a ranking's `applied` knows of all these offsets."""
+    return all(applied.get(topic, -1) >= offset for topic, offset in offsets.items())
+
+
+class Replayer:
+    """Sends records in order, users side by side, and keeps what the rankings said before each click."""
+
+    def __init__(self, producer: AIOKafkaProducer, awaited: Awaited, timeout_s: float = 60.0) -> None:
+        self.producer, self.awaited, self.timeout_s = producer, awaited, timeout_s
+        self.sent = self.lists = 0
+        self.before_click: list[tuple[Interaction, Ranking]] = []
+        self._offsets: dict[str, dict[str, int]] = {}
+        self._lists: dict[str, str] = {}
+
+    async def send(self, record: Interaction | CandidateList | Item) -> None:
+        """One record, when its predecessors of the same user are through."""
+        if (
+            isinstance(record, Interaction)
+            and record.request_id
+            and record.request_id == self._lists.get(record.user_id)
+        ):
+            offsets = self._offsets[record.user_id]
+            ranking = await self.awaited.covering(record.user_id, record.request_id, offsets, self.timeout_s)
+            self.before_click.append((record, ranking))
+        metadata = await self.produce(message_of(record))
+        if isinstance(record, Item):
+            return
+        self._offsets.setdefault(record.user_id, {})[metadata.topic] = metadata.offset
+        if isinstance(record, CandidateList):
+            self._lists[record.user_id] = record.request_id
+            self.lists += 1
+
+    async def produce(self, message: Message) -> Any:
+        """A message as it is; its position once the broker has it."""
+        self.sent += 1
+        return await self.producer.send_and_wait(message.topic, key=message.key, value=message.value)
+
+
+async def replay(
+    records: Iterable[Interaction | CandidateList | Item],
+    connection: dict[str, Any],
+    *,
+    pace: float = 0.0,
+    users_at_once: int = 128,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> ReplayReport:
+    """Send a log through a running worker.
+
+    Args:
+        records: in order of time.
+        connection: aiokafka's connection arguments.
+        pace: 1.0 is the log's own speed, 10.0 ten times as fast, 0 as fast as rankings come.
+        users_at_once: how many users may have a record on its way.
+        on_progress: called with the number of records sent.
+    """
+    began = time.monotonic()
+    producer = AIOKafkaProducer(**connection, acks="all", max_request_size=8 << 20)
+    await producer.start()
+    awaited = Awaited()
+    follower = await _follow_rankings(connection, awaited)
+    try:
+        replayer = Replayer(producer, awaited)
+        await _send_all(records, replayer, pace, users_at_once, on_progress)
+    finally:
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        await producer.stop()
+    ranks = [
+        rank_of(click.item_id, [line.item_id for line in ranking.items], [line.score for line in ranking.items])
+        for click, ranking in replayer.before_click
+        if any(line.item_id == click.item_id for line in ranking.items)
+    ]
+    return ReplayReport(
+        sent=replayer.sent,
+        lists=replayer.lists,
+        ranked_before_click=len(replayer.before_click),
+        seconds=time.monotonic() - began,
+        metrics=summarise_ranks(np.array(ranks, np.int64)),
+    )
+
+
+async def _send_all(
+    records: Iterable[Interaction | CandidateList | Item],
+    replayer: Replayer,
+    pace: float,
+    users_at_once: int,
+    on_progress: Callable[[int], None],
+) -> None:
+    """Each user's records go out one after another; at most `users_at_once` records are on their way."""
+    places = asyncio.Semaphore(users_at_once)
+    tails: dict[str, asyncio.Task[None]] = {}
+    failed: list[Exception] = []
+
+    async def follow(previous: asyncio.Task[None] | None, record: Interaction | CandidateList | Item) -> None:
+        try:
+            if previous is not None:
+                await asyncio.wait({previous})
+            if not failed:
+                await replayer.send(record)
+                on_progress(replayer.sent)
+        except Exception as error:
+            failed.append(error)
+        finally:
+            places.release()
+
+    async for record in paced(records, pace):
+        await places.acquire()
+        if failed:
+            break
+        who = record.item_id if isinstance(record, Item) else record.user_id
+        tails[who] = asyncio.create_task(follow(tails.get(who), record))
+        if len(tails) > 4 * users_at_once:
+            tails = {name: task for name, task in tails.items() if not task.done()}
+    if tails:
+        await asyncio.wait(tails.values())
+    if failed:
+        raise failed[0]
+
+
+async def paced(
+    records: Iterable[Interaction | CandidateList | Item], pace: float
+) -> AsyncIterator[Interaction | CandidateList | Item]:
+    """The records, each when its time has come; at once where `pace` is 0."""
+    began, first = time.monotonic(), None
+    for record in records:
+        ts = getattr(record, "ts", None)
+        if pace and ts is not None:
+            first = ts if first is None else first
+            await asyncio.sleep(max(0.0, began + (ts - first) / 1000 / pace - time.monotonic()))
+        yield record
+
+
+async def _follow_rankings(connection: dict[str, Any], awaited: Awaited) -> asyncio.Task[None]:
+    """Read `rankings` from its present end on; the task ends by being cancelled."""
+    consumer = AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5)
+    await consumer.start()
+    partitions = consumer.partitions_for_topic("rankings")
+    if not partitions:
+        await consumer.stop()
+        raise LiverankError("the broker has no topic `rankings`; run `liverank topics create` first")
+    consumer.assign([TopicPartition("rankings", partition) for partition in partitions])
+    await consumer.seek_to_end()
+
+    async def follow() -> None:
+        try:
+            async for message in consumer:
+                awaited.put(_ranking_decoder.decode(message.value))
+        finally:
+            await consumer.stop()
+
+    return asyncio.create_task(follow())

@@ -1,0 +1,232 @@
+"""The first model of a data set, trained offline: the log is folded as a worker would, then learned in epochs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from msgspec import Struct
+
+from online_learning.counts import ItemCounts
+from online_learning.datasets import DataSet
+from online_learning.datasets.dataset import Record
+from online_learning.encoders import publish_encoder
+from online_learning.learner import Learner, Recipe, TrainingExample, empty_arrays, model_config
+from online_learning.offline import Step, chosen_from_list, fold
+from online_learning.publish import Provenance, publish_model
+from online_learning.recall import with_sampled_lists
+from ranker.bundle import new_version
+from ranker.catalog import Catalog, item_text, text_hash
+from ranker.errors import LiverankError
+from ranker.features import list_inputs, user_inputs
+from ranker.history import hash_id
+from ranker.records import CandidateList, Interaction, Item, ItemVector
+from ranker.schema import FeatureSchema
+from ranker.tables import ItemTables
+from ranker.text import TextEncoder, load_encoder
+
+_TEXTS_AT_ONCE = 256
+
+
+class Progress(Struct, frozen=True):
+    """How far a long piece of work is: `done` of `total` (0 where it is not known), and a word on it."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+class FirstModel(Struct, frozen=True, kw_only=True):
+    """What a first training made."""
+
+    version: str
+    sha256: str
+    examples: int
+    items: int
+    seconds: float
+    loss: float
+
+
+def fit(
+    data: DataSet,
+    path: Path,
+    registry: str,
+    *,
+    model: str = "default",
+    until: int | None = None,
+    recipe: Recipe | None = None,
+    encoder: str = "minilm",
+    report: Report = lambda _: None,
+) -> FirstModel:
+    """Train a first model on a data set and publish it.
+
+    Args:
+        data: the reader.
+        path: the data set's file or folder.
+        registry: where encoder and bundle go: a folder or an fsspec address.
+        model: the model's name in the registry.
+        until: leave out what happened from this time on, in milliseconds.
+        recipe: how to learn.
+        encoder: a sentence encoder, see `online_learning.encoders`.
+        report: called with how far it is.
+
+    Raises:
+        LiverankError: the data cannot be read, or holds no list that drew a positive action.
+    """
+    began, recipe = time.monotonic(), recipe or Recipe()
+    name = publish_encoder(encoder, registry)
+    with TemporaryDirectory(prefix="liverank-encoder-") as cache:
+        text_encoder = load_encoder(registry, name, Path(cache))
+        records = _until(_with_lists(data, path), until)
+        catalog = Catalog(data.schema.item_numeric)
+        config = model_config(data.schema)
+        tables = ItemTables(empty_arrays(config, text_encoder.dim, recipe.neighbours), catalog, name)
+        described = described_items(records, catalog, text_encoder, report)
+        examples, newest = gather(described, tables, data.schema, report)
+    if not examples:
+        raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
+    learner = Learner(config, tables, recipe)
+    loss = train(learner, examples, report)
+    report(Progress("export", 0, 0))
+    version = new_version()
+    about = Provenance(
+        model=model, schema=data.schema, encoder=name, created=time.time_ns() // 10**6, version=version,
+        learned_until=newest, metrics={"loss": loss, "examples": float(len(examples))},
+    )  # fmt: skip
+    _, sha256 = publish_model(learner.model, learner.table_arrays(), about, registry)
+    return FirstModel(
+        version=version, sha256=sha256, examples=len(examples), items=catalog.count - 1,
+        seconds=time.monotonic() - began, loss=loss,
+    )  # fmt: skip
+
+
+def described_items(
+    records: Iterable[Record], catalog: Catalog, encoder: TextEncoder, report: Report
+) -> Iterator[Interaction | CandidateList]:
+    """Puts items and their encoded texts into the catalogue, and hands everything else on."""
+    waiting: list[Item] = []
+    done = 0
+
+    def encode() -> None:
+        nonlocal done
+        vectors = encoder.encode([item_text(item) for item in waiting])
+        for item, vector in zip(waiting, vectors, strict=True):
+            catalog.put_vector(vector_record(item, vector, encoder.name))
+        done += len(waiting)
+        report(Progress("items", done, 0))
+        waiting.clear()
+
+    for record in records:
+        if isinstance(record, Item):
+            catalog.put(record)
+            if catalog.wants_vector(record, encoder.name):
+                waiting.append(record)
+            if len(waiting) >= _TEXTS_AT_ONCE:
+                encode()
+            continue
+        if waiting:
+            encode()
+        yield record
+
+
+def vector_record(item: Item, vector: np.ndarray, encoder: str) -> ItemVector:
+    """An item's encoded text as it goes onto `item-vectors`."""
+    return ItemVector(
+        item_id=item.item_id,
+        encoder=encoder,
+        text_hash=text_hash(item_text(item)),
+        vector=vector.astype("<f2").tobytes(),
+    )
+
+
+def gather(
+    records: Iterable[Interaction | CandidateList], tables: ItemTables, schema: FeatureSchema, report: Report
+) -> tuple[list[TrainingExample], int]:
+    """Every example of a log with its features as they were then, and the newest time in it.
+
+    The item counts in `tables` move on with the log, each event after its own example.
+    """
+    counts = ItemCounts(tables)
+    heads = {action.name: head for head, action in enumerate(schema.positives)}
+    examples: list[TrainingExample] = []
+    newest = 0
+    for number, step in enumerate(fold(records, schema)):
+        assert isinstance(step, Step)
+        example = example_of(step, tables, schema, heads)
+        if example is not None:
+            examples.append(example)
+        count(step, counts)
+        newest = max(newest, step.after.now)
+        if number % 1000 == 0:
+            report(Progress("events", number, 0, f"{len(examples)} examples"))
+    return examples, newest
+
+
+def example_of(step: Step, tables: ItemTables, schema: FeatureSchema, heads: dict[str, int]) -> TrainingExample | None:
+    """The example that an event gives: None unless a positive action met the user's current list."""
+    chosen = chosen_from_list(step)
+    if chosen is None or not isinstance(step.record, Interaction) or step.record.action not in heads:
+        return None
+    listed = list_inputs(step.before, tables.catalog, schema)
+    return TrainingExample(user_inputs(step.before, listed, tables, schema), chosen, heads[step.record.action])
+
+
+def count(step: Step, counts: ItemCounts) -> None:
+    """Count an event into the tables, once its example is made."""
+    record, catalog = step.record, counts.tables.catalog
+    if isinstance(record, CandidateList) and step.after.candidates is not None:
+        indexes = [catalog.add(hash_id(item)) for item in step.after.candidates.item_ids]
+        counts.show(np.array(indexes, np.int64))
+    elif isinstance(record, Interaction):
+        index = catalog.add(hash_id(record.item_id))
+        counts.touch(index)
+        if chosen_from_list(step) is not None:
+            counts.choose(index)
+        before = step.before.newest_item
+        if before is not None:
+            counts.follow(catalog.add(before), index)
+
+
+def train(learner: Learner, examples: Sequence[TrainingExample], report: Report) -> float:
+    """Epochs over the examples with a warm-up and a cosine schedule; the mean loss of the last epoch."""
+    recipe = learner.recipe
+    rng = np.random.default_rng(recipe.seed)
+    steps_an_epoch = -(-len(examples) // recipe.batch)
+    total, step, loss = recipe.epochs * steps_an_epoch, 0, 0.0
+    for epoch in range(recipe.epochs):
+        order = rng.permutation(len(examples))
+        losses = []
+        for start in range(0, len(order), recipe.batch):
+            batch = [examples[at] for at in order[start : start + recipe.batch]]
+            losses.append(learner.learn(batch, scheduled(recipe, step, total)))
+            step += 1
+            report(Progress("epochs", step, total, f"epoch {epoch + 1}/{recipe.epochs} loss {np.mean(losses):.4f}"))
+        loss = float(np.mean(losses))
+    return loss
+
+
+def scheduled(recipe: Recipe, step: int, total: int) -> float:
+    """The learning rate of a step: linear warm-up, then half a cosine down to a hundredth."""
+    warm = max(1, int(recipe.warmup * total))
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    passed = (step - warm) / max(1, total - warm)
+    return float(recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * passed))))
+
+
+def _with_lists(data: DataSet, path: Path) -> Iterable[Record]:
+    return data.records(path) if data.lists else with_sampled_lists(data.records(path), data.schema)
+
+
+def _until(records: Iterable[Record], until: int | None) -> Iterator[Record]:
+    for record in records:
+        ts = None if isinstance(record, Item) else record.ts
+        if until is None or ts is None or ts < until:
+            yield record
