@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import Struct
 
-from liverank.messages import Message, message_of
+from liverank.messages import Message, message_of, read_messages
 from online_learning.evaluate import Figures, rank_of, summarise_ranks
 from ranker.errors import LiverankError
 from ranker.records import CandidateList, Interaction, Item, Ranking
@@ -145,6 +146,30 @@ async def replay(
         seconds=time.monotonic() - began,
         metrics=summarise_ranks(np.array(ranks, np.int64)),
     )
+
+
+def between(
+    records: Iterable[Interaction | CandidateList | Item], start: int | None, end: int | None
+) -> Iterator[Interaction | CandidateList | Item]:
+    """The records with start <= ts < end, in milliseconds; items always."""
+    for record in records:
+        ts = None if isinstance(record, Item) else record.ts
+        if ts is None or ((start is None or ts >= start) and (end is None or ts < end)):
+            yield record
+
+
+async def send_file(path: Path, connection: dict[str, Any]) -> int:
+    """Send a JSONL file's messages as they are, in order; how many there were."""
+    producer = AIOKafkaProducer(**connection, acks="all", max_request_size=8 << 20)
+    await producer.start()
+    sent = 0
+    try:
+        for message in read_messages(path):
+            await producer.send_and_wait(message.topic, key=message.key, value=message.value)
+            sent += 1
+    finally:
+        await producer.stop()
+    return sent
 
 
 async def _send_all(

@@ -14,10 +14,11 @@ from online_learning.counts import ItemCounts
 from online_learning.datasets import DataSet
 from online_learning.datasets.dataset import Record
 from online_learning.encoders import publish_encoder
-from online_learning.learner import Learner, Recipe, TrainingExample, empty_arrays, model_config
+from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config
 from online_learning.offline import Step, chosen_from_list, fold
 from online_learning.publish import Provenance, publish_model
 from online_learning.recall import with_sampled_lists
+from online_learning.recipe import Recipe
 from ranker.bundle import new_version
 from ranker.catalog import Catalog, item_text, text_hash
 from ranker.errors import LiverankError
@@ -80,7 +81,7 @@ def fit(
     Raises:
         LiverankError: the data cannot be read, or holds no list that drew a positive action.
     """
-    began, recipe = time.monotonic(), recipe or Recipe()
+    began, recipe = time.monotonic(), recipe or data.recipe
     name = publish_encoder(encoder, registry)
     with TemporaryDirectory(prefix="liverank-encoder-") as cache:
         text_encoder = load_encoder(registry, name, Path(cache))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
+from online_learning.recipe import Recipe
 from ranker.errors import LiverankError
 from ranker.records import CandidateList, Interaction, Item
 from ranker.schema import FeatureSchema
@@ -34,6 +35,7 @@ class DataSet:
     records: Callable[[Path], Iterator[Record]]
     source: str  # where its owners publish it
     lists: bool = False  # whether it logs the lists that were shown
+    recipe: Recipe = field(default_factory=Recipe)  # how a first model of it is trained
 
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = ",") -> pl.DataFrame:

@@ -1,0 +1,323 @@
+"""The command line: each command reads its settings, calls one function and prints what it gave."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ranker.errors import LiverankError
+from ranker.settings import Settings, load_settings
+
+# Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
+# ruff: noqa: PLC0415
+
+console = Console()
+errors = Console(stderr=True)
+app = typer.Typer(
+    help="Re-ranks each person's list after every event, with a Transformer that keeps learning from the same stream.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
+model_app = typer.Typer(help="The bundles of the registry.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+app.add_typer(model_app, name="model")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="A liverank.toml; else ./liverank.toml.", show_default=False),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.", show_default=False)]
+Data = Annotated[Path, typer.Option("--data", help="The data set's file or folder.")]
+Registry = Annotated[
+    str | None,
+    typer.Option("--registry", help="A folder or fsspec address; else LIVERANK_REGISTRY.", show_default=False),
+]
+DataName = Annotated[
+    str, typer.Argument(help="trivago, yoochoose, movielens-100k, movielens-1m, or (replay) a JSONL file.")
+]
+
+
+def main() -> None:
+    """Entry point: an error of the domain is one readable line, not a traceback."""
+    try:
+        app()
+    except LiverankError as error:
+        errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("torch", "polars", "transformers", "onnx", "ir_measures"):
+            errors.print(
+                f"[red]error:[/red] this command needs {error.name}; install liverank\\[train]", highlight=False
+            )
+            sys.exit(1)
+        raise
+
+
+@app.command(epilog="Example:  LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank worker")
+def worker(config: Config = None) -> None:
+    """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
+    from streams.worker import run
+
+    run(_settings(config))
+
+
+@topics_app.command("create", epilog="Example:  liverank topics create")
+def topics_create(config: Config = None) -> None:
+    """Create every topic that is missing, with its partitions and clean-up policy."""
+    from streams.topics import create
+
+    for line in create(_settings(config)):
+        console.print(line, highlight=False)
+
+
+@topics_app.command("check", epilog="Example:  liverank topics check")
+def topics_check(config: Config = None) -> None:
+    """Say what is wrong with the topics; exits 1 where something is."""
+    from streams.topics import check
+
+    problems = check(_settings(config))
+    for line in problems:
+        errors.print(line, highlight=False)
+    if problems:
+        raise typer.Exit(1)
+    console.print("all topics are as they should be")
+
+
+@app.command(epilog="Example:  liverank train trivago --data trivago.parquet --out registry")
+def train(
+    dataset: DataName,
+    data: Data,
+    out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Leave out what is from this time (UTC) on.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.")] = None,
+    encoder: Annotated[str, typer.Option(help="minilm, or a transformers model or path.")] = "minilm",
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Fit a first model offline and publish its bundle."""
+    from online_learning.fit import fit
+
+    settings = _settings(config, registry=out)
+    recipe = _data_set(dataset).recipe
+    if epochs is not None:
+        recipe = msgspec.structs.replace(recipe, epochs=epochs)
+    with _progress() as report:
+        made = fit(
+            _data_set(dataset), data, settings.registry, model=settings.model, until=_time(until), recipe=recipe,
+            encoder=encoder, report=report,
+        )  # fmt: skip
+    _report(msgspec.to_builtins(made), json)
+
+
+@app.command(
+    epilog="Example:  liverank evaluate trivago --data trivago.parquet --train-until 2018-11-08T00:00 "
+    "--test-from 2018-11-08T00:00 --test-to 2018-11-08T12:00 --json out.json"
+)
+def evaluate(
+    dataset: DataName,
+    data: Data,
+    train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
+    test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
+    test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Rank a log's lists from the past alone and compare with what was shown and with recently touched first."""
+    from liverank.evaluation import evaluate_lists
+
+    settings = _settings(config, registry=registry)
+    window = (_time(test_from), _time(test_to))
+    with _progress() as report:
+        result = evaluate_lists(_data_set(dataset), data, settings, _time(train_until), window, report)
+    _report(result, json)
+
+
+@app.command(epilog="Example:  liverank replay trivago --data trivago.parquet --pace 10")
+def replay(
+    dataset: DataName,
+    data: Annotated[Path | None, typer.Option("--data", help="The data set's file or folder.")] = None,
+    pace: Annotated[float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.")] = 0,
+    start: Annotated[str | None, typer.Option("--from", help="Send what is from this time (UTC) on.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="... and before this time (UTC).")] = None,
+    users_at_once: Annotated[int, typer.Option(help="Users that may have a record on its way.")] = 128,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
+    from liverank import replay as replaying
+    from streams.connection import aiokafka
+
+    connection = aiokafka(_settings(config))
+    if data is None:
+        _report({"sent": asyncio.run(replaying.send_file(Path(dataset), connection))}, json)
+        return
+    records = replaying.between(_data_set(dataset).records(data), _time(start), _time(end))
+    with _progress() as report:
+        from online_learning.fit import Progress as Done
+
+        done = asyncio.run(
+            replaying.replay(
+                records, connection, pace=pace, users_at_once=users_at_once,
+                on_progress=lambda sent: report(Done("replay", sent, 0)),
+            )
+        )  # fmt: skip
+    _report(msgspec.to_builtins(done), json)
+
+
+@app.command(epilog="Example:  liverank rank events.jsonl --registry registry --user u1")
+def rank(
+    events: Annotated[Path, typer.Argument(help="JSONL: one user's events and candidate lists.")],
+    user: Annotated[str | None, typer.Option(help="Whose list to rank, where the file holds several users.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Rank one user's current list offline: events and candidates in, the list out, no Kafka."""
+    from liverank.offline import rank_file
+
+    ranking = rank_file(events, user, _settings(config, registry=registry))
+    table = Table("rank", "item", "score", title=f"{ranking.user_id}, list {ranking.request_id}, model {ranking.model}")
+    for line in ranking.items:
+        table.add_row(str(line.rank), line.item_id, f"{line.score:.4f}")
+    _report(msgspec.to_builtins(ranking), json, table)
+
+
+@model_app.command("show", epilog="Example:  liverank model show --registry registry")
+def model_show(
+    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """What a bundle is: its manifest."""
+    from liverank.offline import open_bundle
+    from ranker.bundle import read_manifest
+
+    _report(msgspec.to_builtins(read_manifest(open_bundle(_settings(config, registry=registry), version))), json)
+
+
+@model_app.command("verify", epilog="Example:  liverank model verify --registry registry")
+def model_verify(
+    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+) -> None:
+    """Check a bundle as a worker does before it serves: hashes, schema, golden outputs."""
+    from liverank.offline import open_bundle
+    from ranker.catalog import Catalog
+    from ranker.serving import load
+
+    settings = _settings(config, registry=registry)
+    model = load(open_bundle(settings, version), Catalog(), settings)
+    console.print(f"{model.version}: hashes, schema and golden outputs are fine")
+
+
+@app.command(epilog="Example:  liverank schema --out schemas")
+def schema(
+    out: Annotated[Path | None, typer.Option(help="Write a file a record, and asyncapi.json, here.")] = None,
+) -> None:
+    """The contracts: a JSON Schema for every record, and an AsyncAPI document."""
+    from importlib.metadata import version
+
+    from liverank.contracts import asyncapi, json_schemas
+
+    documents: dict[str, Any] = {**json_schemas(), "asyncapi": asyncapi(version("liverank"))}
+    if out is None:
+        print(msgspec.json.format(msgspec.json.encode(documents), indent=2).decode())
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, document in documents.items():
+        path = out / (f"{name}.json" if name == "asyncapi" else f"{name}.schema.json")
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    console.print(f"{len(documents)} documents are in {out}")
+
+
+@app.command(epilog="Example:  liverank demo --headless --seconds 30 --json demo.json")
+def demo(
+    broker: Annotated[str, typer.Option(help="An address, kafka, embedded, or auto.")] = "auto",
+    headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long the users click; 0: until Ctrl-C.")] = 0,
+    users: Annotated[int, typer.Option(help="Simulated users.")] = 40,
+    rate: Annotated[float, typer.Option(help="Events a second, all users together.")] = 40,
+    data: Annotated[Path | None, typer.Option(help="MovieLens-100K; else it is fetched.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """The whole loop on this machine: broker, first model, worker, and people whose lists re-order as they click."""
+    from liverank.demo import DemoOptions, run_demo
+
+    live = not headless and sys.stdout.isatty()
+    result = run_demo(
+        DemoOptions(broker=broker, live=live, seconds=seconds, users=users, rate=rate, data=data), console
+    )
+    _report(result, json)
+
+
+def _settings(config: Path | None, registry: str | None = None) -> Settings:
+    default = Path("liverank.toml")
+    settings = load_settings(config if config is not None else default if default.exists() else None)
+    return settings if registry is None else msgspec.structs.replace(settings, registry=registry)
+
+
+def _data_set(name: str) -> Any:
+    from online_learning.datasets import DATASETS
+
+    if name not in DATASETS:
+        raise LiverankError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def _time(text: str | None) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 time; UTC where it names no zone."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise LiverankError(f"{text!r} is no time; write it as 2018-11-08T00:00, in UTC") from error
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _report(result: dict[str, Any], path: Path | None, shown: Table | None = None) -> None:
+    if shown is not None:
+        console.print(shown)
+    else:
+        console.print_json(data=result)
+    if path is not None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A progress bar on the error stream; gives a function that takes `online_learning.fit.Progress`."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=errors, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Any) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bars.add_task(progress.stage, total=None, note="")
+            bars.update(
+                tasks[progress.stage], completed=progress.done, total=progress.total or None, note=progress.note
+            )
+
+        yield report

@@ -1,0 +1,80 @@
+"""What the worker does, without Kafka: one file of events in, one ranking out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from liverank.messages import read_messages
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.decoding import InputDecoder
+from ranker.errors import LiverankError
+from ranker.history import EMPTY, Position, UserHistory, apply
+from ranker.ranking import answer
+from ranker.records import Cause, Item, Ranking
+from ranker.serving import load
+from ranker.settings import Settings
+
+
+class Folded(NamedTuple):
+    """A user's row, and the input that was applied last."""
+
+    row: UserHistory
+    cause: Cause
+
+
+def open_bundle(settings: Settings, version: str | None = None) -> Path:
+    """A local, checked copy of a bundle of the registry; the newest where no version is given.
+
+    Raises:
+        LiverankError: the registry has no such bundle.
+    """
+    version = version or bundle.newest(settings.registry, settings.model)
+    if version is None:
+        raise LiverankError(
+            f"the registry {settings.registry} has no model {settings.model!r}; `liverank train` makes a first one"
+        )
+    return bundle.fetch(settings.registry, settings.model, version, settings.data / "bundles")
+
+
+def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
+    """Rank the current list of a user from a JSONL file of events, lists and items.
+
+    Raises:
+        LiverankError: a line that a worker would refuse, or no list to rank.
+    """
+    folder = open_bundle(settings)
+    catalog = Catalog(bundle.read_manifest(folder).schema.item_numeric)
+    model = load(folder, catalog, settings)
+    decoder = InputDecoder(model.schema, settings.limits)
+    now_ms = time.time_ns() // 10**6
+    users: dict[str, Folded] = {}
+    for offset, message in enumerate(read_messages(path)):
+        at = Position(message.topic, 0, offset, now_ms)
+        record = decoder(at, message.key, message.value, now_ms)
+        if record is None:
+            catalog.withdraw((message.key or b"").decode())
+        elif isinstance(record, Item):
+            catalog.put(record)
+        else:
+            row = apply(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
+            event_id = getattr(record, "event_id", None)
+            ts = getattr(record, "ts", None) or now_ms
+            cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)
+            users[record.user_id] = Folded(row, cause)
+    user_id, folded = _whose(users, user_id, path)
+    return answer(user_id, folded.row, model.rank([(user_id, folded.row)])[0], folded.cause, model.version)
+
+
+def _whose(users: dict[str, Folded], user_id: str | None, path: Path) -> tuple[str, Folded]:
+    with_list = [name for name, folded in users.items() if folded.row.candidates is not None]
+    if user_id is None and len(with_list) == 1:
+        user_id = with_list[0]
+    if user_id is None:
+        found = ", ".join(sorted(with_list)[:10]) or "nobody"
+        raise LiverankError(f"{path} holds a candidate list of {found}; name one user with --user")
+    if user_id not in with_list:
+        raise LiverankError(f"{path} holds no candidate list of user {user_id!r}; it must have one to rank")
+    return user_id, users[user_id]
