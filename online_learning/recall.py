@@ -40,7 +40,7 @@ def with_sampled_lists(
 
 
 def _list_of(event: Interaction, others: list[str], random: Random) -> CandidateList:
-    """The event's item somewhere in the list, a millisecond before the event."""
+    """The event's item somewhere in the list, at the event's time and applied before it."""
     assert event.ts is not None
     items = [item for item in others if item != event.item_id]
     items.insert(random.randrange(len(items) + 1), event.item_id)

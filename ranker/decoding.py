@@ -12,8 +12,8 @@ from ranker.history import Position, Record
 from ranker.records import RECORDS, CandidateList, Erasure, Interaction, Item, User
 from ranker.schema import FeatureSchema
 
-#: Timestamps before the year 2000 are seconds where milliseconds belong, not behaviour.
-EARLIEST_TS = 946_684_800_000
+#: What lies before the year 1990 is seconds where milliseconds belong, not behaviour.
+EARLIEST_TS = 631_152_000_000
 IMPLIED_ACTIONS = {"clicks": "click", "views": "view"}
 
 
@@ -117,7 +117,7 @@ class InputDecoder:
             )
         if ts < EARLIEST_TS:
             raise InvalidRecord(
-                "past-timestamp", f"ts is {ts}, before the year 2000; it must be milliseconds since the epoch, UTC"
+                "past-timestamp", f"ts is {ts}, before the year 1990; it must be milliseconds since the epoch, UTC"
             )
         return ts
 

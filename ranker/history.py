@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.errors import RowError
-from ranker.records import CandidateList, Context, Erasure, Interaction, User
+from ranker.records import Candidate, CandidateList, Context, Erasure, Interaction, User
 from ranker.schema import FeatureSchema
 
 #: One event of the history, 31 bytes: `id` and `item` are 8-byte hashes, `action` the schema's number.
@@ -199,7 +199,10 @@ def _apply_erasure(row: UserHistory, erasure: Erasure, applied: dict[str, int], 
 def current_list(candidates: CandidateList) -> CurrentList:
     """The list as the row keeps it: of an item named twice the first stays."""
     assert candidates.ts is not None
-    items = list({item.item_id: item for item in reversed(candidates.items)}.values())[::-1]
+    first: dict[str, Candidate] = {}
+    for item in candidates.items:
+        first.setdefault(item.item_id, item)
+    items = list(first.values())
     names = sorted({name for item in items for name in item.features or ()})
     columns = (*(["score"] if any(item.score is not None for item in items) else []), *names)
     features = np.full((len(items), len(columns)), np.nan, "<f4")

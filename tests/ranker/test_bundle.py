@@ -1,0 +1,129 @@
+"""A bundle that is not exactly what was published never loads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny import tiny_bundle
+
+from ranker import bundle
+from ranker.bundle import MANIFEST, Manifest
+from ranker.catalog import Catalog
+from ranker.errors import BundleError
+from ranker.serving import load
+from ranker.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("registry")
+    tiny_bundle(home)
+    return home
+
+
+@pytest.fixture
+def folder(registry: Path, tmp_path: Path) -> Path:
+    version = bundle.newest(str(registry), "default")
+    assert version is not None
+    return bundle.fetch(str(registry), "default", version, tmp_path)
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, **changes)))
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "score.onnx"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def tamper(folder: Path) -> None:
+    path = folder / "tables.safetensors"
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.write_bytes(bytes(body))
+
+
+def remove(folder: Path) -> None:
+    (folder / "extend.onnx").unlink()
+
+
+def rename_schema(folder: Path) -> None:
+    edit_manifest(folder, schema_hash="0" * 16)
+
+
+def other_features(folder: Path) -> None:
+    edit_manifest(folder, features=("a",))
+
+
+def other_format(folder: Path) -> None:
+    edit_manifest(folder, format=99)
+
+
+def escape(folder: Path) -> None:
+    edit_manifest(folder, files={"../../etc/passwd": "0"})
+
+
+def wrong_golden(folder: Path) -> None:
+    with np.load(folder / "golden.npz") as golden:
+        arrays = dict(golden)
+    arrays["score/out/logits"] = arrays["score/out/logits"] + 0.01
+    np.savez(folder / "golden.npz", **arrays)
+    files = bundle.read_manifest(folder).files
+    edit_manifest(folder, files={**files, "golden.npz": bundle.sha256(folder / "golden.npz")})
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (truncate, "score.onnx was changed"),
+        (tamper, "tables.safetensors was changed"),
+        (remove, "extend.onnx is missing"),
+        (rename_schema, "schema's hash"),
+        (other_features, "features are not"),
+        (other_format, "format 99"),
+        (escape, "beside its manifest"),
+        (wrong_golden, "logits is not what torch gave"),
+    ],
+)
+def test_a_harmed_bundle_does_not_load(folder: Path, harm: Callable[[Path], None], says: str) -> None:
+    """Truncated, tampered, incomplete, of another schema or format, or numerically off: refused, with the reason."""
+    harm(folder)
+    with pytest.raises(BundleError, match=says):
+        load(folder, Catalog(), Settings())
+
+
+def test_a_bundle_that_was_announced_with_another_hash_is_refused(registry: Path, tmp_path: Path) -> None:
+    """The manifest's own hash travels with the announcement: a replaced bundle is found out."""
+    version = bundle.newest(str(registry), "default")
+    assert version is not None
+    with pytest.raises(BundleError, match="not the announced one"):
+        bundle.fetch(str(registry), "default", version, tmp_path, manifest_sha256="0" * 64)
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_missing_bundle_is_a_clear_error(registry: Path, tmp_path: Path) -> None:
+    """A version that the registry does not have names both."""
+    with pytest.raises(BundleError, match="nope cannot be fetched from"):
+        bundle.fetch(str(registry), "default", "nope", tmp_path)
+
+
+def test_a_half_written_bundle_is_none(registry: Path) -> None:
+    """A folder without a manifest is not offered as the newest."""
+    before = bundle.newest(str(registry), "default")
+    (registry / "default" / "99999999T999999999-ffffff").mkdir()
+    assert bundle.newest(str(registry), "default") == before
+
+
+def test_versions_sort_by_time() -> None:
+    """A later version has the greater name."""
+    assert bundle.new_version(1_700_000_000_000) < bundle.new_version(1_700_000_000_001)
+    assert bundle.new_version(1_700_000_000_999) < bundle.new_version(1_700_000_001_000)

@@ -1,0 +1,96 @@
+"""Features are what they say, from the past alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny import tiny_config, tiny_tables
+
+from ranker.catalog import Catalog
+from ranker.features import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.history import EMPTY, Position, apply, hash_id
+from ranker.records import Candidate, CandidateList, Interaction, Item
+from ranker.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
+from ranker.tables import ItemTables
+
+WAYS = (Normalise.NONE, Normalise.LOG, Normalise.LIST, Normalise.LIST_RANK)
+SCHEMA = FeatureSchema(
+    candidate_features=(CandidateFeature(name="price", normalise=WAYS),),
+    context=(ContextField(name="device", values=("phone", "desk")), ContextField(name="nights")),
+    item_numeric=("stars",),
+)
+T0 = 1_700_000_000_000
+
+
+def inputs_of(prices: list[float | None], context: dict[str, str | float] | None = None) -> UserInputs:
+    catalog = Catalog(SCHEMA.item_numeric)
+    catalog.put(Item(item_id="i0", numeric={"stars": 3.0}))
+    items = [Candidate(item_id=f"i{at}", features={"price": price}) for at, price in enumerate(prices)]
+    listed = CandidateList(request_id="r", user_id="u", items=items, ts=T0 + 10_000, context=context)
+    row = apply(EMPTY, listed, Position("candidates", 0, 0, T0), SCHEMA)
+    for offset, (item, ts) in enumerate((("i1", 0), ("elsewhere", 4000))):
+        event = Interaction(user_id="u", item_id=item, action="view", event_id=item, ts=T0 + ts)
+        row = apply(row, event, Position("views", 0, offset, T0), SCHEMA)
+    tables = ItemTables(tiny_tables(tiny_config(SCHEMA), ["i1", "i2"]), catalog, "none")
+    return user_inputs(row, list_inputs(row, catalog, SCHEMA), tables, SCHEMA)
+
+
+def column(inputs: UserInputs, name: str) -> list[float]:
+    return [round(number, 4) for number in inputs.features[:, feature_names(SCHEMA).index(name)].tolist()]
+
+
+def test_every_number_has_a_name() -> None:
+    """As many columns as names, for candidates and for the context."""
+    inputs = inputs_of([1.0, 2.0])
+    assert inputs.features.shape == (2, len(feature_names(SCHEMA)))
+    assert inputs.context.shape == (len(context_names(SCHEMA)),)
+
+
+def test_normal_forms_of_a_given_feature() -> None:
+    """Each declared form by hand, a missing value neutral and marked."""
+    inputs = inputs_of([10.0, None, 30.0])
+    assert column(inputs, "price:none") == [10.0, 0.0, 30.0]
+    assert column(inputs, "price:log") == [2.3979, 0.0, 3.434]
+    assert column(inputs, "price:list") == [-1.0, 0.0, 1.0]
+    assert column(inputs, "price:list-rank") == [0.0, 0.0, 1.0]
+    assert column(inputs, "price:missing") == [0.0, 1.0, 0.0]
+
+
+def test_a_list_without_any_value_is_all_missing() -> None:
+    """No candidate with a price: neutral everywhere, no warning and no NaN."""
+    inputs = inputs_of([None, None])
+    assert column(inputs, "price:missing") == [1.0, 1.0]
+    assert np.isfinite(inputs.features).all()
+
+
+def test_context_is_one_hot_or_a_number() -> None:
+    """A declared value is a one, an undeclared one none; numbers pass, absent ones are 0."""
+    names = context_names(SCHEMA)
+    given = dict(zip(names, inputs_of([1.0], {"device": "desk", "nights": 2}).context.tolist(), strict=True))
+    assert (given["device=phone"], given["device=desk"], given["nights=number"]) == (0.0, 1.0, 2.0)
+    absent = dict(zip(names, inputs_of([1.0], {"device": "tv"}).context.tolist(), strict=True))
+    assert (absent["device=phone"], absent["device=desk"], absent["nights=number"]) == (0.0, 0.0, 0.0)
+
+
+def test_events_know_their_place_in_the_list_and_their_age() -> None:
+    """An event's item is found in the shown list or marked absent; gap and age are logarithms of seconds."""
+    inputs = inputs_of([1.0, 2.0])
+    assert inputs.hist_item.tolist() == [hash_id("i1"), hash_id("elsewhere")]
+    assert inputs.hist_pos.tolist() == [1, -1]
+    np.testing.assert_allclose(inputs.gap, np.log1p([0, 4]), rtol=1e-5)
+    np.testing.assert_allclose(inputs.age, np.log1p([10, 6]), rtol=1e-5)
+
+
+def test_co_visitation_relates_candidates_to_recent_events() -> None:
+    """A candidate that often follows an event's item has that strength, others and unknown items none."""
+    catalog = Catalog()
+    arrays = tiny_tables(tiny_config(SCHEMA), ["a", "b", "c"], neighbours=1)
+    tables = ItemTables(arrays, catalog, "none")
+    history = np.array([catalog.index_of[hash_id("a")], 0])
+    found = tables.covisits(history, np.array([hash_id("c"), hash_id("b")]))
+    assert found[0].tolist() == [0, 0]
+    assert found[1, 0] == arrays.strengths[0, 0] > 0

@@ -1,0 +1,181 @@
+"""Incremental equals full, batch equals one by one, and what changes an item changes its users' encodings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny import ENCODER, ENCODER_WIDTH, tiny_bundle
+
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.history import EMPTY, Position, UserHistory, apply, hash_id
+from ranker.records import Candidate, CandidateList, Interaction, Item, ItemVector
+from ranker.schema import Action, CandidateFeature, FeatureSchema, Normalise
+from ranker.serving import ServingModel, load
+from ranker.settings import Settings
+from ranker.tables import pack_row
+
+SCHEMA = FeatureSchema(
+    actions=(Action(name="view"), Action(name="click", positive=True), Action(name="buy", positive=True, weight=3.0)),
+    candidate_features=(CandidateFeature(name="price", normalise=(Normalise.LOG, Normalise.LIST_RANK)),),
+    window=8,
+)
+T0 = 1_700_000_000_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("registry")
+    version = tiny_bundle(home, SCHEMA)
+    return bundle.fetch(str(home), "default", version, home / "local")
+
+
+@pytest.fixture(scope="module")
+def kept(folder: Path) -> Iterator[ServingModel]:
+    """A model whose cache lives through all examples of a test."""
+    yield load(folder, Catalog(), Settings())
+
+
+def fresh(folder: Path) -> ServingModel:
+    return load(folder, Catalog(), Settings())
+
+
+def listed(user: str, items: range) -> UserHistory:
+    candidates = [Candidate(item_id=f"item-{at}", features={"price": float(at)}) for at in items]
+    request = CandidateList(request_id="r", user_id=user, items=candidates, ts=T0)
+    return apply(EMPTY, request, Position("candidates", 0, 0, T0), SCHEMA)
+
+
+def acted(row: UserHistory, user: str, ts: int, item: int, action: str) -> UserHistory:
+    offset = row.applied.get("interactions", -1) + 1
+    event = Interaction(user_id=user, item_id=f"item-{item}", action=action, ts=T0 + ts, event_id=f"{user}-{offset}")
+    return apply(row, event, Position("interactions", 0, offset, T0), SCHEMA)
+
+
+def scores(model: ServingModel, user: str, row: UserHistory) -> dict[str, float]:
+    ranked = model.rank([(user, row)])[0]
+    return dict(zip(ranked.item_ids, ranked.scores, strict=True))
+
+
+def assert_close(a: dict[str, float], b: dict[str, float]) -> None:
+    assert a.keys() == b.keys()
+    np.testing.assert_allclose([a[item] for item in a], [b[item] for item in a], atol=1e-4)
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 60_000), st.integers(0, 60), st.sampled_from(["view", "click", "buy"])),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(events, st.integers(0, 10**9))
+@settings(max_examples=30, deadline=None)
+def test_incremental_equals_full(
+    kept: ServingModel, folder: Path, history: list[tuple[int, int, str]], run: int
+) -> None:
+    """Ranking after every event gives at the end what one full pass over the window gives: late events, items that
+    nobody has described and windows that have overflown included."""
+    user = f"u{run}"
+    row = listed(user, range(0, 12))
+    for ts, item, action in history:
+        row = acted(row, user, ts, item, action)
+        step = scores(kept, user, row)
+    assert_close(step, scores(fresh(folder), user, row))
+
+
+def test_the_cache_is_used_and_bounded(folder: Path) -> None:
+    """A further event extends what is kept; with room for one user only, the other is encoded from the row again."""
+    model = fresh(folder)
+    rows = {user: acted(listed(user, range(5)), user, 1, 1, "click") for user in ("u", "v")}
+    for user, row in rows.items():
+        scores(model, user, row)
+    rows["u"] = acted(rows["u"], "u", 2, 2, "click")
+    scores(model, "u", rows["u"])
+    assert (model.scorer.rebuilt, model.scorer.extended) == (2, 1)
+    model.scorer.capacity = 1
+    for user in ("u", "v", "u"):
+        scores(model, user, rows[user])
+    assert len(model.scorer.cache) == 1
+    assert model.scorer.rebuilt > 2
+
+
+@given(st.lists(events, min_size=2, max_size=5))
+@settings(max_examples=15, deadline=None)
+def test_batch_equals_one_by_one(folder: Path, histories: list[list[tuple[int, int, str]]]) -> None:
+    """Users with lists and histories of different lengths score in a batch as they score alone."""
+    rows = []
+    for number, history in enumerate(histories):
+        row = listed(f"u{number}", range(number, 3 + 4 * number))
+        for event in history:
+            row = acted(row, f"u{number}", *event)
+        rows.append((f"u{number}", row))
+    together = fresh(folder).rank(rows)
+    alone = fresh(folder)
+    for (user, row), ranked in zip(rows, together, strict=True):
+        assert_close(dict(zip(ranked.item_ids, ranked.scores, strict=True)), scores(alone, user, row))
+
+
+def test_a_new_vector_of_an_item_reaches_users_who_touched_it(folder: Path) -> None:
+    """When an item's text is encoded, the encodings of users with that item in their history are made anew."""
+    row = acted(listed("u", range(4)), "u", 1, 77, "click")
+    model = fresh(folder)
+    before = scores(model, "u", row)
+    vector = np.linspace(-1, 1, ENCODER_WIDTH).astype("<f2").tobytes()
+    model.catalog.put_vector(ItemVector(item_id="item-77", encoder=ENCODER, text_hash="x", vector=vector))
+    after = scores(model, "u", row)
+    assert max(abs(after[item] - before[item]) for item in after) > 1e-4
+    other = fresh(folder)
+    other.catalog.put_vector(ItemVector(item_id="item-77", encoder=ENCODER, text_hash="x", vector=vector))
+    assert_close(after, scores(other, "u", row))
+
+
+def test_a_changed_row_applies_in_place(folder: Path) -> None:
+    """A learned row that arrives between bundles changes the item's score at once, and its length is checked."""
+    model, row = fresh(folder), listed("u", range(4))
+    before = scores(model, "u", row)
+    tables = model.tables
+    width, neighbours = tables.ids.shape[1], tables.neighbours.shape[1]
+    blank = pack_row(np.full(width, 2.0), np.zeros(3), np.zeros(neighbours, np.int64), np.zeros(neighbours))
+    tables.put_row(hash_id("item-2"), blank)
+    after = scores(model, "u", row)
+    assert abs(after["item-2"] - before["item-2"]) > 1e-4
+    with pytest.raises(Exception, match="item row of 3 bytes"):
+        tables.put_row(hash_id("item-2"), b"abc")
+
+
+def test_a_withdrawn_item_leaves_the_list(folder: Path) -> None:
+    """After a tombstone an item is in no ranking; described again, it is back."""
+    model, row = fresh(folder), listed("u", range(4))
+    model.catalog.withdraw("item-2")
+    assert set(scores(model, "u", row)) == {"item-0", "item-1", "item-3"}
+    model.catalog.put(Item(item_id="item-2"))
+    assert set(scores(model, "u", row)) == {"item-0", "item-1", "item-2", "item-3"}
+
+
+def test_weights_combine_the_heads(folder: Path) -> None:
+    """The score is the weighted sum of the actions' probabilities, and the order follows it."""
+    ranked = fresh(folder).rank([("u", listed("u", range(6)))])[0]
+    assert ranked.actions == ("click", "buy")
+    for score, (click, buy) in zip(ranked.scores, ranked.probabilities, strict=True):
+        assert score == pytest.approx(click + 3 * buy)
+    assert ranked.scores == sorted(ranked.scores, reverse=True)
+
+
+def test_k_cuts_the_list(folder: Path) -> None:
+    """A list that asks for k items gets the best k."""
+    row = listed("u", range(6))
+    model = fresh(folder)
+    whole = model.rank([("u", row)])[0].item_ids
+    assert row.candidates is not None
+    cut = msgspec.structs.replace(row, candidates=msgspec.structs.replace(row.candidates, k=2))
+    assert model.rank([("u", cut)])[0].item_ids == whole[:2]
