@@ -14,22 +14,23 @@ from online_learning.counts import ItemCounts
 from online_learning.datasets import DataSet
 from online_learning.datasets.dataset import Record
 from online_learning.encoders import publish_encoder
-from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config
+from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config, training_example
 from online_learning.offline import Step, chosen_from_list, fold
 from online_learning.publish import Provenance, publish_model
 from online_learning.recall import with_sampled_lists
 from online_learning.recipe import Recipe
 from ranker.bundle import new_version
-from ranker.catalog import Catalog, item_text, text_hash
+from ranker.catalog import UNKNOWN, Catalog, item_text, text_hash
 from ranker.errors import LiverankError
-from ranker.features import list_inputs, user_inputs
 from ranker.history import hash_id
-from ranker.records import CandidateList, Interaction, Item, ItemVector
+from ranker.join import examples_of
+from ranker.records import CandidateList, Example, Interaction, Item, ItemVector
 from ranker.schema import FeatureSchema
 from ranker.tables import ItemTables
 from ranker.text import TextEncoder, load_encoder
 
 _TEXTS_AT_ONCE = 256
+ATTRIBUTION_MS = 30_000
 
 
 class Progress(Struct, frozen=True):
@@ -155,14 +156,12 @@ def gather(
     The item counts in `tables` move on with the log, each event after its own example.
     """
     counts = ItemCounts(tables)
-    heads = {action.name: head for head, action in enumerate(schema.positives)}
     examples: list[TrainingExample] = []
     newest = 0
     for number, step in enumerate(fold(records, schema)):
         assert isinstance(step, Step)
-        example = example_of(step, tables, schema, heads)
-        if example is not None:
-            examples.append(example)
+        for example in join(step, tables, schema):
+            examples.append(training_example(example, tables, schema))
         count(step, counts)
         newest = max(newest, step.after.now)
         if number % 1000 == 0:
@@ -170,13 +169,16 @@ def gather(
     return examples, newest
 
 
-def example_of(step: Step, tables: ItemTables, schema: FeatureSchema, heads: dict[str, int]) -> TrainingExample | None:
-    """The example that an event gives: None unless a positive action met the user's current list."""
-    chosen = chosen_from_list(step)
-    if chosen is None or not isinstance(step.record, Interaction) or step.record.action not in heads:
-        return None
-    listed = list_inputs(step.before, tables.catalog, schema)
-    return TrainingExample(user_inputs(step.before, listed, tables, schema), chosen, heads[step.record.action])
+def join(
+    step: Step, tables: ItemTables, schema: FeatureSchema, window_ms: int = ATTRIBUTION_MS, model: str = ""
+) -> list[Example]:
+    """The examples of one step of a log, as a worker would send them."""
+
+    def statistics(items: tuple[str, ...]) -> np.ndarray:
+        tables.sync()
+        return tables.statistics[[tables.catalog.index_of.get(hash_id(item), UNKNOWN) for item in items]]
+
+    return examples_of(step.before, step.record, step.after, schema, window_ms, model, statistics)
 
 
 def count(step: Step, counts: ItemCounts) -> None:

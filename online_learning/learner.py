@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from online_learning.recipe import Recipe
 from ranker.batch import list_arrays, padded
 from ranker.catalog import Catalog
-from ranker.features import UserInputs, context_names, feature_names
+from ranker.features import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.history import decode, hash_id
 from ranker.model import History, ItemTable, ModelConfig, Ranker, Slate
+from ranker.records import Example
 from ranker.schema import FeatureSchema
 from ranker.tables import STATISTICS, ItemTables, TableArrays, category_buckets
 
@@ -28,6 +30,18 @@ class TrainingExample(Struct, frozen=True):
     inputs: UserInputs
     chosen: int | None
     head: int = 0  # which positive action, in the schema's order
+
+
+def training_example(example: Example, tables: ItemTables, schema: FeatureSchema) -> TrainingExample:
+    """An example of the topic as the learner takes it: its features from the state and statistics that it carries."""
+    row = decode(example.state)
+    listed = list_inputs(row, tables.catalog, schema)
+    statistics = np.array([item.statistics for item in example.items], np.float32)
+    inputs = user_inputs(row, listed, tables, schema, statistics)
+    if example.outcome is None:
+        return TrainingExample(inputs, None)
+    heads = [action.name for action in schema.positives]
+    return TrainingExample(inputs, listed.place[hash_id(example.outcome.item_id)], heads.index(example.outcome.action))
 
 
 def model_config(schema: FeatureSchema, **sizes: object) -> ModelConfig:

@@ -77,8 +77,24 @@ def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> Li
     )
 
 
-def user_inputs(row: UserHistory, listed: ListInputs, tables: ItemTables, schema: FeatureSchema) -> UserInputs:
-    """All that the graphs read for one user."""
+def user_inputs(
+    row: UserHistory,
+    listed: ListInputs,
+    tables: ItemTables,
+    schema: FeatureSchema,
+    statistics: np.ndarray | None = None,
+) -> UserInputs:
+    """All that the graphs read for one user.
+
+    Args:
+        row: the state; it has a current list.
+        listed: `list_inputs` of that row.
+        tables: item rows.
+        schema: the model's.
+        statistics: float32 [C, len(STATISTICS)] as they were when the list was ranked; the tables' where None.
+    """
+    if statistics is None:
+        statistics = tables.statistics[listed.indexes]
     visible = row.visible(schema.window)
     events = np.frombuffer(visible, EVENT)
     index_of = tables.catalog.index_of
@@ -99,7 +115,7 @@ def user_inputs(row: UserHistory, listed: ListInputs, tables: ItemTables, schema
         hist_pos=np.array([listed.place.get(item, -1) for item in items], np.int64),
         candidates=listed.indexes,
         cand_item=listed.items,
-        features=_candidate_features(row, listed, tables, schema),
+        features=_candidate_features(row, listed, tables.catalog, statistics),
         covisit=tables.covisits(history, listed.items),
         context=np.concatenate([_moment(row, events), listed.context]).astype(np.float32),
     )
@@ -111,11 +127,11 @@ def _moment(row: UserHistory, events: np.ndarray) -> list[float]:
     return [math.log1p(row.count) / 5, math.log1p(max(idle, 0.0)) / 10, math.log1p(len(row.candidates.item_ids)) / 5]
 
 
-def _candidate_features(row: UserHistory, listed: ListInputs, tables: ItemTables, schema: FeatureSchema) -> np.ndarray:
-    catalog, indexes = tables.catalog, listed.indexes
+def _candidate_features(row: UserHistory, listed: ListInputs, catalog: Catalog, statistics: np.ndarray) -> np.ndarray:
+    indexes = listed.indexes
     count = len(indexes)
     position = np.arange(count, dtype=np.float32)
-    shown, chosen, touched = tables.statistics[indexes].T
+    shown, chosen, touched = statistics.T
     published = catalog.published[indexes]
     age_days = np.maximum(row.now - published, 0) / _DAY_MS
     long_term = row.long_term()[listed.items % SUMMARY_CELLS]

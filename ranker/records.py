@@ -124,11 +124,12 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An item of an example's list: where it stood, and what was known of it when the list was ranked."""
+    """An item of an example's list: `statistics` are the item's as known when the list was ranked."""
 
     item_id: str
-    features: list[float]
-    propensity: float | None = None
+    statistics: list[float]
+    rank: int | None = None  # where the ranking before the outcome had it, from 1
+    propensity: float | None = None  # the chance of that rank, where the ranking explored
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,18 +143,21 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was shown, the state it was ranked from, and what happened (`outcome` absent: nothing, in time)."""
+    """What was shown, the state it was ranked from, and what happened (no `outcome`: nothing, in time).
+
+    `example_id` is the same whenever and wherever the example is made, so that one which comes again is known.
+    """
 
     example_id: str
     user_id: str
     request_id: str
     ts: Timestamp
-    model: str
-    schema: str
-    history: bytes
-    items: list[Shown]
+    model: str  # the version that ranked
+    schema: str  # hash of the feature schema
+    state: bytes  # the user's row before the outcome, its current list included; see ranker.history
+    items: list[Shown]  # in the order of the candidate list
     outcome: Outcome | None = None
-    late: bool = False
+    late: bool = False  # the outcome came after the attribution window
 
 
 class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,101 @@
+"""Joining what was shown with what happened: a pure function of one input and the rows around it.
+
+The row already holds all that the join needs: the current list, and the events since. So the same function makes the
+same examples in a worker, after a restart, and offline over a replayed log.
+
+* A positive action on an item of the current list gives an example at once; a further one gives a further example.
+* A list that drew none gives one without an outcome when its attribution window closes: at the first input that is
+  later than the list by more than the window, or that replaces the list.
+* A positive action after the window has closed still gives its example, marked `late`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ranker.history import EVENT, CurrentList, Record, UserHistory, encode, hash_id
+from ranker.records import Example, Interaction, Outcome, Shown
+from ranker.schema import FeatureSchema
+
+#: item ids -> float [items, len(STATISTICS)], as known now.
+StatisticsOf = Callable[[tuple[str, ...]], np.ndarray]
+
+
+def examples_of(
+    before: UserHistory,
+    record: Record,
+    after: UserHistory,
+    schema: FeatureSchema,
+    window_ms: int,
+    model: str,
+    statistics_of: StatisticsOf,
+    ranks: Mapping[str, int] | None = None,
+) -> list[Example]:
+    """The examples that one input gives; none where the input changed nothing.
+
+    Args:
+        before: the row before the input.
+        record: the input.
+        after: the row after it.
+        schema: says which actions are positive.
+        window_ms: the attribution window, by event time.
+        model: the version that ranked the list.
+        statistics_of: the items' statistics as known now, before this input is learned from.
+        ranks: item id -> rank in the last ranking of the list, where it is known.
+    """
+    current = before.candidates
+    if current is None or after.revision == before.revision:
+        return []
+    outcome = _outcome(current, record, schema)
+    closed = before.now > current.ts + window_ms
+    replaced = after.candidates is None or after.candidates.request_id != current.request_id
+    ignored = outcome is None and not closed and (replaced or after.now > current.ts + window_ms)
+    if outcome is None and (not ignored or drew(before, schema)):
+        return []
+    statistics = statistics_of(current.item_ids)
+    ts = outcome.ts if outcome is not None else current.ts + window_ms
+    return [
+        Example(
+            example_id=f"{record.user_id}:{current.request_id}:{'' if outcome is None else outcome.event_id}",
+            user_id=record.user_id,
+            request_id=current.request_id,
+            ts=ts,
+            model=model,
+            schema=schema.hash,
+            state=encode(before),
+            items=[
+                Shown(item_id=item, statistics=line, rank=(ranks or {}).get(item))
+                for item, line in zip(current.item_ids, statistics.tolist(), strict=True)
+            ],
+            outcome=outcome,
+            late=outcome is not None and outcome.ts > current.ts + window_ms,
+        )
+    ]
+
+
+def drew(row: UserHistory, schema: FeatureSchema) -> bool:
+    """Whether the current list drew a positive action that the history still holds."""
+    assert row.candidates is not None
+    events = np.frombuffer(row.events, EVENT)
+    positive = [number for number, action in enumerate(schema.actions) if action.positive]
+    taken = events[(events["ts"] >= row.candidates.ts) & np.isin(events["action"], positive)]
+    listed = {hash_id(item) for item in row.candidates.item_ids}
+    return any(item in listed for item in taken["item"].tolist())
+
+
+def _outcome(current: CurrentList, record: Record, schema: FeatureSchema) -> Outcome | None:
+    """The positive action on an item of the list; an event that names another list is none."""
+    if not isinstance(record, Interaction) or record.item_id not in current.item_ids:
+        return None
+    if record.request_id not in (None, current.request_id):
+        return None
+    if not schema.actions[schema.action_number(record.action)].positive:
+        return None
+    assert record.ts is not None
+    assert record.event_id is not None
+    return Outcome(
+        item_id=record.item_id, action=schema.actions[schema.action_number(record.action)].name,
+        ts=record.ts, event_id=record.event_id, value=record.value,
+    )  # fmt: skip
