@@ -1,0 +1,235 @@
+"""The composition root: a Faust app with its table, its agents and everything they need."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from ranker.catalog import Catalog
+from ranker.decoding import InputDecoder
+from ranker.settings import Settings
+from ranker.slot import ModelSlot
+from ranker.text import TextEncoder
+from streams import connection
+from streams.agents import AGENTS, Agent, Receive
+from streams.batcher import Batcher
+from streams.checkpoint import Checkpoints
+from streams.consumer import ChunkTransport
+from streams.dead_letters import DeadLetters
+from streams.inputs import Intake, UserInputs
+from streams.items import ItemInputs
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.progress import Place, Progress
+from streams.rankings import Job, Rankings
+from streams.tables import Rows, RowTable, row_table
+from streams.topics import ITEMS
+
+log = logging.getLogger(__name__)
+
+Failed = Callable[[BaseException], None]
+
+#: Chunks that an agent's queue holds before its partitions are no longer fetched.
+_CHUNKS_QUEUED = 32
+_WATCH_EVERY_S = 2.0
+
+
+class InputsApp(faust.App):  # type: ignore[misc]
+    """Faust's app, with state written and offsets committed by checkpoints.
+
+    Delivery is at least once: an input counts as handled when its ranking or dead letter and its user's row are
+    confirmed by the broker, and comes again otherwise.
+    """
+
+    mundane_level = "debug"  # of "Starting..." and the like
+
+    progress: Progress
+    checkpoints: Checkpoints
+    left: Callable[[], None]
+
+    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
+        """Faust is about to stop, or to give partitions away: finish and commit what was taken, and let go of it."""
+        await self.checkpoints.take()
+        self.left()
+
+    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Faust calls this after `_on_partitions_revoked`; but a worker that had no partitions was not asked there."""
+        self.left()
+        await super()._on_partitions_assigned(assigned, generation_id)
+
+
+class Parts:
+    """What the worker runs beside the app, and ends with it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        slot: ModelSlot,
+        catalog: Catalog,
+        encoder: TextEncoder | None,
+        metrics: Metrics,
+        failed: Failed,
+    ) -> None:
+        """Put the parts together. Nothing connects before the app starts.
+
+        Args:
+            settings: the worker's settings.
+            slot: holds the serving model; `current` is set.
+            catalog: what is known of items, kept up by a follower.
+            encoder: encodes items' texts; None leaves them unencoded.
+            metrics: counts.
+            failed: takes the error after which the process must end.
+        """
+        assert slot.current is not None
+        self._failed = failed
+        self._metrics = metrics
+        self._busy: set[str] = set()  # topics whose agent has a chunk in work
+        self._queues: dict[str, Any] = {}  # topic -> the chunks that wait for its agent
+        self._interval_s = settings.checkpoint_ms / 1000
+        self.app = app = _faust_app(settings)
+        self._progress = app.progress = Progress()
+        app.transport = ChunkTransport(app.conf.broker_consumer, app)
+        self.outbox = outbox = Outbox(settings)
+        dead_letters = DeadLetters(outbox, metrics)
+        self._batcher: Batcher[Job] = Batcher(Rankings(slot, outbox, dead_letters, metrics), settings.batch, failed)
+        self.table: RowTable = row_table(app, settings)
+        self._rows = Rows(self._read)
+        intake = Intake(app, app.progress, metrics)
+        self._users = UserInputs(
+            settings=settings,
+            slot=slot,
+            intake=intake,
+            rows=self._rows,
+            batcher=self._batcher,
+            dead_letters=dead_letters,
+            outbox=outbox,
+            metrics=metrics,
+        )
+        self._items = ItemInputs(
+            decoder=InputDecoder(slot.current.schema, settings.limits),
+            catalog=catalog,
+            encoder=encoder,
+            intake=intake,
+            dead_letters=dead_letters,
+            outbox=outbox,
+            metrics=metrics,
+        )
+        app.checkpoints = Checkpoints(
+            progress=app.progress,
+            rows=self._rows,
+            table=self.table,
+            batcher=self._batcher,
+            outbox=outbox,
+            commit=self._commit,
+            metrics=metrics,
+        )
+        app.left = self._let_go
+        for topic, agent in AGENTS.items():
+            self._register(topic, agent, self._items.receive if topic == ITEMS else self._users.receive, settings)
+
+    async def checkpoint(self, stop: asyncio.Event) -> None:
+        """Take checkpoints until `stop`. One that has begun is never cut short.
+
+        Raises:
+            SendError: the broker did not take a record.
+        """
+        turns = max(1, round(_WATCH_EVERY_S / self._interval_s))
+        while not stop.is_set():
+            for _ in range(turns):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._interval_s)
+                    return
+                await self.app.checkpoints.take()
+            self.app.consumer.rewind_lost(self._idle)
+            self._metrics.lag(self._lags())
+
+    def close(self, timeout_s: float) -> None:
+        """End the threads and wait for the last confirmations."""
+        self._batcher.close()
+        self._items.close()
+        self.outbox.close(timeout_s)
+
+    def _register(self, topic: str, agent: Agent, receive: Receive, settings: Settings) -> None:
+        inputs = self.app.topic(
+            topic,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=settings.partitions,
+            acks=False,  # a checkpoint commits
+            maxsize=_CHUNKS_QUEUED,
+        )
+
+        async def noted(message: Any) -> None:
+            self._busy.add(topic)
+            await receive(message)
+            self._busy.discard(topic)
+
+        async def guarded(stream: Any) -> None:
+            # Faust acks the event of an agent that raises and starts another: here nothing goes on.
+            self._queues[topic] = stream.channel.queue
+            try:
+                await agent(stream, noted)
+            except Exception as error:
+                self._failed(error)
+
+        self.app.agent(inputs, name=topic)(guarded)
+
+    def _idle(self, topic: str) -> bool:
+        return topic not in self._busy and self._queues[topic].empty()
+
+    def _read(self, partition: int, user: bytes) -> bytes | None:
+        return self.table.store.read(partition, user)
+
+    async def _commit(self, offsets: Mapping[Place, int]) -> None:
+        await self.app.consumer.commit_offsets(offsets)
+
+    def _let_go(self) -> None:
+        """Partitions may leave. Whoever gets them writes their rows, so nothing read from them may be kept."""
+        self._rows.clear()
+        self._progress.clear()
+        self.app.consumer.forget_partitions()
+
+    def _lags(self) -> dict[Place, int]:
+        lags = {}
+        for tp in self.app.consumer.assignment():
+            expected = self._progress.expected((tp.topic, tp.partition))
+            end = self.app.consumer.highwater(tp)
+            if expected is not None and end is not None:
+                lags[tp.topic, tp.partition] = max(0, end - expected)
+        return lags
+
+
+def _faust_app(settings: Settings) -> InputsApp:
+    """The app with Faust's settings. Nothing here reads the environment or a loop."""
+    return InputsApp(
+        settings.app,
+        **connection.for_faust(settings),
+        Table=RowTable,
+        store="rocksdb://?driver=rocksdict",
+        datadir=str(settings.data),
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=connection.MAX_MESSAGE_BYTES,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_commit_interval=10.0,  # Faust has nothing to commit
+        broker_max_poll_interval=300.0,
+        stream_recovery_delay=0.0,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        key_serializer="raw",
+        value_serializer="raw",
+        cython_optimizations=True,
+        web_enabled=False,
+        autodiscover=False,
+    )

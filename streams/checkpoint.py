@@ -1,0 +1,125 @@
+"""Checkpoints: how rows become durable and inputs acknowledged.
+
+A kill between two lines below loses nothing: what is not committed comes again, and neither the fold nor the reader of
+rankings minds. In order:
+
+1. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
+2. every ranking and dead letter of the inputs so far has been sent, and the broker has confirmed all of it;
+3. the rows go to RocksDB with the offset of their changelog records;
+4. the inputs' offsets are committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any, TypeVar
+
+from ranker import history
+from ranker.errors import LiverankError
+from ranker.history import UserHistory
+from streams.batcher import Batcher
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.progress import Place, Progress
+from streams.tables import Key, Rows, RowTable
+
+Entry = TypeVar("Entry")
+Commit = Callable[[Mapping[Place, int]], Awaitable[None]]
+
+#: Rows encoded or stored in one turn of the event loop, a few hundred microseconds.
+_SLICE = 20
+
+
+class CheckpointError(LiverankError):
+    """A checkpoint that must not be taken."""
+
+
+class Checkpoints:
+    """Takes checkpoints, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        progress: Progress,
+        rows: Rows,
+        table: RowTable,
+        batcher: Batcher[Any],
+        outbox: Outbox,
+        commit: Commit,
+        metrics: Metrics,
+    ) -> None:
+        self._progress = progress
+        self._rows = rows
+        self._table = table
+        self._batcher = batcher
+        self._outbox = outbox
+        self._commit = commit
+        self._metrics = metrics
+        self._lock = asyncio.Lock()
+        self._broken = False
+
+    async def take(self) -> None:
+        """Make everything handled so far durable, and commit it.
+
+        Raises:
+            SendError: the broker did not take a record. Nothing was committed, and nothing is any more.
+            CheckpointError: an earlier checkpoint was not completed.
+        """
+        async with self._lock:
+            if self._broken:
+                raise CheckpointError("an earlier checkpoint failed; its rows are not durable, so nothing is committed")
+            self._outbox.poll()
+            if self._progress.changed:
+                self._broken = True  # until it is through, however it is left
+                await self._take()
+                self._broken = False
+
+    async def _take(self) -> None:
+        started = monotonic()
+        offsets, changed = self._progress.take(), self._rows.take_changed()
+        encoded = await self._encode(changed)
+        last: dict[int, int] = {}  # partition -> offset of its last record, once confirmed
+        for partition, rows in encoded.items():
+            await self._send(partition, rows, last)
+        await self._batcher.settled()
+        await self._outbox.confirmed(self._outbox.cut())
+        for partition, rows in encoded.items():
+            await self._store(partition, rows, last[partition])
+        self._rows.written()
+        await self._commit(offsets)
+        self._metrics.checkpoint(len(changed), monotonic() - started)
+
+    async def _encode(self, changed: Mapping[Key, UserHistory]) -> dict[int, dict[bytes, bytes]]:
+        """The rows as stored, by partition and user."""
+        encoded: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+        for part in _slices(list(changed.items())):
+            for (partition, user), row in part:
+                encoded[partition][user] = history.encode(row)
+            await asyncio.sleep(0)
+        return encoded
+
+    async def _send(self, partition: int, rows: dict[bytes, bytes], last: dict[int, int]) -> None:
+        """Rows to the changelog. They are confirmed in order, so the last one's offset is the highest."""
+        changelog, final = self._table.changelog_topic_name, next(reversed(rows))
+        for part in _slices(list(rows.items())):
+            for user, row in part:
+                confirmed = partial(last.__setitem__, partition) if user is final else None
+                self._outbox.send(changelog, user, row, partition, confirmed)
+            await asyncio.sleep(0)
+
+    async def _store(self, partition: int, rows: dict[bytes, bytes], offset: int) -> None:
+        """Rows to RocksDB. Only the last slice says how far the copy reaches, so a kill between leaves it true."""
+        *parts, final = _slices(list(rows.items()))
+        for part in parts:
+            self._table.store.write(partition, dict(part))
+            await asyncio.sleep(0)
+        self._table.store.write(partition, dict(final), offset)
+
+
+def _slices(entries: list[Entry]) -> Iterator[list[Entry]]:
+    for start in range(0, len(entries), _SLICE):
+        yield entries[start : start + _SLICE]

@@ -1,0 +1,108 @@
+"""How this process reaches the broker: one set of settings, said in the words of each of the three clients.
+
+The password comes from the environment alone (`Settings.sasl_password`). It is put into a client's configuration where
+that client is made, and nowhere else: nothing here prints or stores it.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import faust
+from aiokafka.partitioner import murmur2
+
+from ranker.errors import SchemaError
+from ranker.settings import Settings
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+#: What one message may be at most on its way through us: the broker's own limit in `deploy/kafka`.
+MAX_MESSAGE_BYTES = 8 << 20
+#: How librdkafka is told to spread keys as Java, aiokafka and Faust do. Its own default would part a user's inputs.
+PARTITIONER = "murmur2_random"
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner (murmur2) gives a key."""
+    spread: int = murmur2(key) & 0x7FFFFFFF
+    return spread % partitions
+
+
+def librdkafka(settings: Settings) -> dict[str, Any]:
+    """What confluent-kafka's producers, consumers and admin clients need to connect."""
+    check(settings)
+    config: dict[str, Any] = {"bootstrap.servers": settings.brokers, "security.protocol": settings.security_protocol}
+    if settings.ssl_cafile:
+        config["ssl.ca.location"] = settings.ssl_cafile
+    if _uses_sasl(settings):
+        config |= {
+            "sasl.mechanism": settings.sasl_mechanism,
+            "sasl.username": settings.sasl_username,
+            "sasl.password": settings.sasl_password,
+        }
+    return config
+
+
+def aiokafka(settings: Settings) -> dict[str, Any]:
+    """What aiokafka's consumers need to connect."""
+    check(settings)
+    config: dict[str, Any] = {
+        "bootstrap_servers": settings.brokers.split(","),
+        "security_protocol": settings.security_protocol,
+        "ssl_context": _ssl_context(settings),
+    }
+    if _uses_sasl(settings):
+        config |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password,
+        }
+    return config
+
+
+def for_faust(settings: Settings) -> dict[str, Any]:
+    """What a Faust app needs to connect."""
+    check(settings)
+    credentials: Any = None
+    if _uses_sasl(settings):
+        credentials = faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password,
+            mechanism=settings.sasl_mechanism,
+            ssl_context=_ssl_context(settings),
+        )
+    elif settings.security_protocol == "SSL":
+        credentials = faust.SSLCredentials(_ssl_context(settings))
+    brokers = [f"kafka://{address.strip()}" for address in settings.brokers.split(",")]
+    return {"broker": brokers, "broker_credentials": credentials}
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings with which no client could connect.
+
+    Raises:
+        SchemaError: names the setting and what is valid.
+    """
+    if settings.security_protocol not in PROTOCOLS:
+        raise SchemaError(f"security_protocol is {settings.security_protocol!r}; valid are {', '.join(PROTOCOLS)}")
+    if not _uses_sasl(settings):
+        return
+    if settings.sasl_mechanism not in MECHANISMS:
+        raise SchemaError(f"sasl_mechanism is {settings.sasl_mechanism!r}; valid are {', '.join(MECHANISMS)}")
+    if not settings.sasl_username or not settings.sasl_password:
+        raise SchemaError(
+            f"{settings.security_protocol} needs sasl_username, and the password in the environment's "
+            "LIVERANK_SASL_PASSWORD"
+        )
+
+
+def _uses_sasl(settings: Settings) -> bool:
+    return settings.security_protocol.startswith("SASL")
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.security_protocol.endswith("SSL"):
+        return None
+    return ssl.create_default_context(cafile=settings.ssl_cafile or None)

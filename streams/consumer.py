@@ -1,0 +1,151 @@
+"""Faust's consumer with three changes: it hands on chunks, it can go back, and it commits what a checkpoint covers.
+
+* Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
+  makes that a price by the fetch.
+* Faust drops records at rebalances and takes the hole for a gap in the topic. Here each chunk says what it covers, so
+  `Progress`, which goes by what was handled, finds the hole, and `rewind` closes it.
+* Faust commits what is acked, and acks what it skips. Here the topics are read without acks (`acks=False`), and a
+  checkpoint commits the offsets that it has covered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+from aiokafka.errors import IllegalStateError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from msgspec import Struct
+
+from streams.progress import Place, Progress
+
+log = logging.getLogger(__name__)
+
+#: Records handed on at once.
+CHUNK = 64
+
+
+class Chunk(Struct, frozen=True):
+    """Consecutive records of a partition: every one that the topic has from `covered_from` on to the last of them."""
+
+    covered_from: int
+    records: list[Any]
+
+
+class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
+    """The consumer of an `InputsApp`: the value of each message of an input topic is a `Chunk`."""
+
+    mundane_level = "debug"  # of "Starting..." and the like
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.progress: Progress = self.app.progress
+        self._position: dict[TP, int] = {}  # from where on the next fetched records cover their partition
+        self._rewinds: dict[TP, int] = {}
+        self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
+
+    def rewind(self, topic: str, partition: int, offset: int) -> None:
+        """Fetch this partition again from an offset, before the next chunk is handed on."""
+        self._rewinds[TP(topic, partition)] = offset
+
+    def rewind_lost(self, idle: Callable[[str], bool]) -> None:
+        """Go back where records were handed on and had not arrived when last looked at, nor now.
+
+        A hole is otherwise found only by the next record after it, which may be long in coming. A rewind too many
+        costs a fetch.
+
+        Args:
+            idle: whether a topic's agent has nothing to do.
+        """
+        waiting = {}
+        for tp, position in self._position.items():
+            expected = self.progress.expected((tp.topic, tp.partition))
+            if expected is not None and expected < position and idle(tp.topic):
+                waiting[tp] = expected
+                if self._waiting.get(tp) == expected:
+                    self._rewinds[tp] = expected
+        self._waiting = waiting
+
+    async def commit_offsets(self, offsets: Mapping[Place, int]) -> None:
+        """Commit where reading goes on. Partitions that have left are left out: their records come again elsewhere."""
+        assigned = self.assignment()
+        ours = {TP(*place): offset for place, offset in offsets.items() if TP(*place) in assigned}
+        if ours:
+            await self._thread.commit(ours)
+
+    def forget_partitions(self) -> None:
+        """All partitions may have left."""
+        for known in (self._position, self._rewinds, self._waiting):
+            known.clear()
+
+    async def perform_seek(self) -> None:
+        """Go to the committed offsets, and tell `Progress` what is next in line."""
+        await super().perform_seek()
+        inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        committed = {tp: self._committed_offset.get(tp) for tp in inputs}
+        fresh = [tp for tp, offset in committed.items() if not offset]
+        if fresh:  # aiokafka's seek_to_committed leaves a partition without a commit where it stands
+            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
+        self._position.update({tp: offset or 0 for tp, offset in committed.items()})
+        self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 (Faust's signature)
+        """Chunks of the next fetched records. Changelog records stay single: Faust's recovery counts them.
+
+        Records that are dropped since their partitions may have left need no seek: `perform_seek` follows.
+        """
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if self.should_stop or not self.flow_active:
+            return
+        if self._rewinds:
+            await self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
+            return
+        dropped: dict[TP, int] = {}
+        for tp, found in (records or {}).items():
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                if not self._is_changelog_tp(tp):  # a recovery seeks for itself
+                    dropped[tp] = found[0].offset
+                continue
+            for message in self._messages(tp, found):
+                if not self.flow_active or generation != self.app.consumer_generation_id:
+                    return
+                yield tp, message
+        if dropped:
+            await self._go_back(dropped)
+
+    def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
+        if self._is_changelog_tp(tp):
+            for record in records:
+                yield self._to_message(tp, record)
+            return
+        for start in range(0, len(records), CHUNK):
+            part = records[start : start + CHUNK]
+            message = self._to_message(tp, part[-1])
+            message.key = None
+            message.value = Chunk(self._position.get(tp, part[0].offset), part)
+            self._position[tp] = part[-1].offset + 1
+            yield message
+
+    async def _go_back(self, dropped: dict[TP, int]) -> None:
+        """Fetch what was dropped again, and what `rewind` asked for."""
+        rewinds, self._rewinds = self._rewinds, {}
+        if rewinds:
+            places = ", ".join(f"{tp.topic}-{tp.partition} from {offset}" for tp, offset in rewinds.items())
+            log.warning("records were lost on the way from the consumer; reading again %s", places)
+        assigned = self.assignment()
+        for tp, offset in {**dropped, **rewinds}.items():
+            if tp in assigned:
+                with contextlib.suppress(IllegalStateError):  # it left meanwhile
+                    await self._thread.seek_wait({tp: offset})
+                self._read_offset[tp] = None  # or Faust drops what comes again as already read
+                self._position[tp] = offset
+
+
+class ChunkTransport(driver.Transport):  # type: ignore[misc]
+    """The transport that makes a `ChunkConsumer`."""
+
+    Consumer = ChunkConsumer

@@ -1,0 +1,43 @@
+"""What could not be used, and why: the `dead-letters` topic."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ranker.errors import InvalidRecord
+from ranker.history import Position
+from ranker.records import DeadLetter
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.topics import DEAD_LETTERS
+
+#: Most bytes of the input that its dead letter carries; the position names the whole of it.
+VALUE_LIMIT = 64 << 10
+
+
+class DeadLetters:
+    """Sends dead letters. Like a ranking, one is confirmed before its input counts as handled."""
+
+    def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
+        self._outbox = outbox
+        self._metrics = metrics
+
+    def send(self, at: Position, key: bytes | None, value: bytes | None, why: InvalidRecord) -> None:
+        """Send an input's dead letter.
+
+        Args:
+            at: the input's place.
+            key: its key, which the dead letter keeps.
+            value: its bytes; none count as empty.
+            why: what is wrong with it, and what would be right.
+        """
+        letter = DeadLetter(
+            reason=why.reason,
+            error=why.error,
+            topic=at.topic,
+            partition=at.partition,
+            offset=at.offset,
+            value=(value or b"")[:VALUE_LIMIT],
+        )
+        self._outbox.send(DEAD_LETTERS, key, msgspec.json.encode(letter))
+        self._metrics.dead_letter(at.topic, why.reason)

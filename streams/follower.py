@@ -1,0 +1,112 @@
+"""Follows compacted topics in full, from their beginning and on, outside the consumer group: each worker reads all.
+
+At least once and in order by key, which is enough: what is kept of a key is its newest record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from time import time
+from typing import Any
+
+import aiokafka
+import msgspec
+
+from ranker.catalog import Catalog
+from ranker.decoding import InputDecoder
+from ranker.errors import InvalidRecord, LiverankError
+from ranker.records import Item, ItemVector
+from ranker.settings import Settings
+from streams import connection
+from streams.inputs import position
+from streams.topics import ITEM_VECTORS, ITEMS
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[Any], None]
+
+_POLL_MS = 500
+
+
+class Follower:
+    """Reads topics to their end, then follows them. A handler gets each of aiokafka's records of its topic."""
+
+    def __init__(
+        self, settings: Settings, handlers: Mapping[str, Handle], failed: Callable[[BaseException], None]
+    ) -> None:
+        """
+        Args:
+            settings: where the broker is.
+            handlers: topic -> what to do with a record. What one raises is fatal.
+            failed: takes what ended the following.
+        """
+        self._handlers = handlers
+        self._failed = failed
+        self._consumer = aiokafka.AIOKafkaConsumer(
+            *handlers,
+            **connection.aiokafka(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=connection.MAX_MESSAGE_BYTES,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read everything that the topics hold now, then go on in the background."""
+        await self._consumer.start()
+        partitions = self._consumer.assignment()
+        for partition, end in (await self._consumer.end_offsets(partitions)).items():
+            while await self._consumer.position(partition) < end:
+                await self._take()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._consumer.stop()
+
+    async def _follow(self) -> None:
+        try:
+            while True:
+                await self._take()
+        except Exception as error:
+            self._failed(error)
+
+    async def _take(self) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=500)
+        for records in fetched.values():
+            for record in records:
+                self._handlers[record.topic](record)
+            await asyncio.sleep(0)
+
+
+def catalog_handlers(catalog: Catalog, decoder: InputDecoder) -> dict[str, Handle]:
+    """What keeps a catalogue up to date."""
+
+    def item(record: Any) -> None:
+        try:
+            found = decoder(position(record), record.key, record.value, int(time() * 1000))
+        except InvalidRecord:
+            return  # whoever holds its partition sends the dead letter
+        if found is None:
+            catalog.withdraw(record.key.decode())
+        else:
+            assert isinstance(found, Item)
+            catalog.put(found)
+
+    def vector(record: Any) -> None:
+        if record.value is None:
+            return
+        try:
+            catalog.put_vector(msgspec.json.decode(record.value, type=ItemVector))
+        except (msgspec.DecodeError, LiverankError) as error:
+            log.warning("the vector at %s-%d:%d is left out: %s", record.topic, record.partition, record.offset, error)
+
+    return {ITEMS: item, ITEM_VECTORS: vector}

@@ -1,0 +1,184 @@
+"""The path of an input, from the message's bytes to the scorer's queue."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from time import time
+from typing import Any
+
+from ranker import history
+from ranker.decoding import InputDecoder
+from ranker.errors import InvalidRecord
+from ranker.history import Position, Record, UserHistory
+from ranker.records import CandidateList, Erasure, Interaction, User
+from ranker.settings import Settings
+from ranker.slot import ModelSlot
+from streams.batcher import Batcher
+from streams.connection import partition_of
+from streams.consumer import Chunk
+from streams.dead_letters import DeadLetters
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.progress import Progress
+from streams.rankings import Job
+from streams.tables import Rows
+
+#: Records that may be unconfirmed before intake waits.
+_MOST_UNCONFIRMED = 10_000
+#: Inputs handled in one turn of the event loop.
+_TURN = 32
+
+_partition_of = lru_cache(1 << 16)(partition_of)
+
+
+class Intake:
+    """Hands out the records of a topic's chunks, each once while its partition stays, and notes which are done.
+
+    In every pause of a chunk its partition may leave; the rest must then not be handled here. `current` says so.
+    """
+
+    def __init__(self, app: Any, progress: Progress, metrics: Metrics) -> None:
+        """
+        Args:
+            app: the Faust app: its consumer goes back where records are missing, its generation names the assignment.
+            progress: what was handled.
+            metrics: counts holes and gaps.
+        """
+        self._app = app
+        self._progress = progress
+        self._metrics = metrics
+
+    def current(self, message: Any) -> bool:
+        """Whether the message's partition is still, or again, what it was when it was fetched."""
+        app = self._app
+        return bool(app.flow_control.is_active() and message.generation_id == app.consumer_generation_id)
+
+    def admitted(self, message: Any) -> list[Any]:
+        """The chunk's records that are next in line; none, and a rewind, where records before them are missing."""
+        place, chunk = (message.topic, message.partition), message.value
+        assert isinstance(chunk, Chunk)
+        expected = self._progress.expected(place)
+        if expected is None:
+            return []  # it comes again once the committed offset is known
+        if chunk.covered_from > expected:
+            self._metrics.hole(message.topic)
+            self._app.consumer.rewind(message.topic, message.partition, expected)
+            return []
+        records = [record for record in chunk.records if record.offset >= expected]
+        if records and records[-1].offset - expected >= len(records):
+            self._metrics.gap(message.topic)
+        return records
+
+    def done(self, record: Any) -> None:
+        """The record's effects are on their way."""
+        self._progress.done((record.topic, record.partition), record.offset)
+
+
+def position(record: Any) -> Position:
+    """Where one of aiokafka's records stands. A message of a producer that sets no time gets this machine's."""
+    stamped = record.timestamp is not None and record.timestamp >= 0
+    return Position(record.topic, record.partition, record.offset, record.timestamp if stamped else int(time() * 1000))
+
+
+class UserInputs:
+    """Handles the inputs of all user-keyed topics. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        slot: ModelSlot,
+        intake: Intake,
+        rows: Rows,
+        batcher: Batcher[Job],
+        dead_letters: DeadLetters,
+        outbox: Outbox,
+        metrics: Metrics,
+    ) -> None:
+        assert slot.current is not None
+        self._partitions = settings.partitions
+        self._schema = slot.current.schema
+        self._decode = InputDecoder(self._schema, settings.limits)
+        self._intake = intake
+        self._rows = rows
+        self._batcher = batcher
+        self._dead_letters = dead_letters
+        self._outbox = outbox
+        self._metrics = metrics
+
+    async def receive(self, message: Any) -> None:
+        """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
+        records = self._intake.admitted(message)
+        for number, record in enumerate(records, 1):
+            self.handle(position(record), record.key, record.value)
+            self._intake.done(record)
+            if number % _TURN == 0 or self._batcher.full or len(self._outbox) > _MOST_UNCONFIRMED:
+                await self._pause()
+                if not self._intake.current(message):
+                    return
+        self._metrics.events(message.topic, len(records))
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(0)
+        await self._batcher.room()
+        await self._outbox.room(_MOST_UNCONFIRMED)
+
+    def handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
+        """The whole path of an input: decode, apply to the user's row, and rank where the user looks at a list.
+
+        What this sends and changes is confirmed by the next checkpoint. An input that came before changes no row, and
+        its ranking goes out again: a kill may have come between the row's write and the ranking's.
+        """
+        try:
+            record = self._decoded(at, key, value)
+        except InvalidRecord as why:
+            self._dead_letters.send(at, key, value, why)
+            return
+        assert key is not None
+        row = self._applied(at, key, record)
+        if isinstance(record, Erasure):
+            self._forget(at, key)
+        if row.candidates is not None:
+            self._rank(at, key, value, record, row)
+
+    def _decoded(self, at: Position, key: bytes | None, value: bytes | None) -> Record:
+        record = self._decode(at, key, value, int(time() * 1000))
+        assert key is not None
+        assert isinstance(record, Record)
+        right = _partition_of(key, self._partitions)
+        if at.partition != right:
+            raise InvalidRecord(
+                "wrong-partition",
+                f"the message is in partition {at.partition}; Kafka's default partitioner (murmur2) puts this key into "
+                f"{right}. With librdkafka set partitioner=murmur2_random",
+            )
+        return record
+
+    def _applied(self, at: Position, key: bytes, record: Record) -> UserHistory:
+        place = at.partition, key
+        before = self._rows.get(place)
+        after = history.apply(before, record, at, self._schema)
+        if after is not before:
+            self._rows.put(place, after)
+        return after
+
+    def _rank(self, at: Position, key: bytes, value: bytes | None, record: Record, row: UserHistory) -> None:
+        event_id = record.event_id if isinstance(record, Interaction) else None
+        self._batcher.add(key, Job(key, row, at, _kind(record), event_id, value))
+
+    def _forget(self, at: Position, key: bytes) -> None:
+        self._batcher.discard(key)
+        self._batcher.add(b"forget " + key, Job(key, None, at, "erasures"))
+
+
+def _kind(record: Record) -> str:
+    match record:
+        case Interaction():
+            return record.action or ""
+        case CandidateList():
+            return "candidates"
+        case User():
+            return "users"
+        case Erasure():
+            return "erasures"

@@ -1,0 +1,103 @@
+"""What the worker tells Prometheus, on loopback unless the settings say otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from ranker.settings import Settings
+from streams.progress import Place
+
+log = logging.getLogger(__name__)
+
+_LATENCIES = (0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.035, 0.06, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+_USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All numbers of one worker, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._events = Counter("liverank_events", "Inputs handled", ["topic"], registry=registry)
+        self._rankings = Counter("liverank_rankings", "Rankings sent", registry=registry)
+        self._dead = Counter("liverank_dead_letters", "Inputs refused", ["topic", "reason"], registry=registry)
+        self._latency = Histogram(
+            "liverank_ranking_seconds",
+            "From an input's timestamp to its ranking sent",
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self._batch_users = Histogram("liverank_batch_users", "Users in a batch", buckets=_USERS, registry=registry)
+        self._batch_seconds = Histogram(
+            "liverank_batch_seconds", "Time of a batch in the scorer", buckets=_LATENCIES, registry=registry
+        )
+        self._checkpoint = Histogram(
+            "liverank_checkpoint_seconds", "Time of a checkpoint", buckets=_LATENCIES, registry=registry
+        )
+        self._checkpoint_rows = Counter("liverank_rows_written", "Rows written by checkpoints", registry=registry)
+        self._lag = Gauge(
+            "liverank_lag", "Inputs in a partition that are not handled yet", ["topic", "partition"], registry=registry
+        )
+        self._holes = Counter(
+            "liverank_reads_again", "Records lost between consumer and agent, read again", ["topic"], registry=registry
+        )
+        self._gaps = Counter(
+            "liverank_offset_gaps", "Offsets that a topic skips (compaction, retention)", ["topic"], registry=registry
+        )
+        self._model = Gauge("liverank_model_info", "1 for the serving model", ["version"], registry=registry)
+        self._by_topic: dict[str, Counter] = {}
+
+    def events(self, topic: str, count: int) -> None:
+        """Inputs handled."""
+        counter = self._by_topic.get(topic)
+        if counter is None:
+            counter = self._by_topic[topic] = self._events.labels(topic)
+        counter.inc(count)
+
+    def ranked(self, seconds: float) -> None:
+        """A ranking was sent, so long after the timestamp of the input behind it."""
+        self._rankings.inc()
+        self._latency.observe(max(seconds, 0.0))
+
+    def batch(self, users: int, seconds: float) -> None:
+        """A batch left the scorer."""
+        self._batch_users.observe(users)
+        self._batch_seconds.observe(seconds)
+
+    def dead_letter(self, topic: str, reason: str) -> None:
+        """An input was refused."""
+        self._dead.labels(topic, reason).inc()
+
+    def checkpoint(self, rows: int, seconds: float) -> None:
+        """A checkpoint was completed."""
+        self._checkpoint_rows.inc(rows)
+        self._checkpoint.observe(seconds)
+
+    def hole(self, topic: str) -> None:
+        """Records fetched before others never arrived; they are read again."""
+        self._holes.labels(topic).inc()
+
+    def gap(self, topic: str) -> None:
+        """The topic itself has no record at an offset in line."""
+        self._gaps.labels(topic).inc()
+
+    def lag(self, lags: Mapping[Place, int]) -> None:
+        """Inputs waiting, for every partition of this worker."""
+        self._lag.clear()
+        for (topic, partition), waiting in lags.items():
+            self._lag.labels(topic, str(partition)).set(waiting)
+
+    def model(self, version: str) -> None:
+        """The version that serves from now on."""
+        self._model.clear()
+        self._model.labels(version).set(1)
+
+    def serve(self, settings: Settings) -> None:
+        """Open the page, unless the settings turn it off."""
+        if settings.metrics_port < 0:
+            return
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
+        log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

@@ -1,0 +1,140 @@
+"""What goes out, by librdkafka, and the wait until the broker has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaException, Message, Producer
+
+from ranker.errors import LiverankError
+from ranker.settings import Settings
+from streams import connection
+
+Confirmed = Callable[[int], None]
+
+_CONFIG = {
+    "acks": "all",
+    "enable.idempotence": True,  # a retry neither repeats a record nor overtakes a newer one of the same user
+    "linger.ms": 0,
+    "partitioner": connection.PARTITIONER,
+    "message.max.bytes": connection.MAX_MESSAGE_BYTES,
+    "queue.buffering.max.kbytes": 64 << 10,
+    "queue.buffering.max.messages": 20_000,
+    "message.timeout.ms": 120_000,  # a broker's restart is waited for; what takes longer is fatal
+}
+_POLL_S = 0.001
+
+
+class SendError(LiverankError):
+    """The broker did not take a record."""
+
+
+class Sent:
+    """The records sent between two calls of `Outbox.cut`."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.error: SendError | None = None
+
+
+class Outbox:
+    """Sends records at once; `confirmed` waits for the broker's word on all of them.
+
+    At least once: a record is confirmed when every in-sync replica has it. One that cannot be delivered makes
+    `confirmed` raise, so nothing that depends on it is acknowledged.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._producer = Producer(connection.librdkafka(settings) | _CONFIG)
+        self._lock = threading.Lock()
+        self._open = Sent()
+
+    def __len__(self) -> int:
+        """Records that are not confirmed yet."""
+        return len(self._producer)
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = -1,
+        confirmed: Confirmed | None = None,
+    ) -> None:
+        """Send one record. Any thread may; where the buffer is full, the call waits for room.
+
+        Args:
+            topic: where to.
+            key: chooses the partition where none is given.
+            value: the record's bytes, None for a tombstone.
+            partition: -1 lets the key choose.
+            confirmed: called with the record's offset.
+        """
+        with self._lock:  # together, or a cut between the two would miss this record
+            sent = self._open
+            sent.waiting += 1
+        report = self._report(sent, confirmed)
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, on_delivery=report)
+            except BufferError:
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                self._settle(sent, SendError(f"a record for {topic} cannot be sent: {error.args[0].str()}"))
+                return
+            else:
+                return
+
+    def poll(self) -> None:
+        """Take in the delivery reports that have come."""
+        self._producer.poll(0)
+
+    async def room(self, most: int) -> None:
+        """Wait until at most so many records are unconfirmed."""
+        self._producer.poll(0)
+        while len(self._producer) > most:
+            await asyncio.sleep(_POLL_S)
+            self._producer.poll(0)
+
+    def cut(self) -> Sent:
+        """The records sent so far; what is sent from now on counts for the next cut."""
+        with self._lock:
+            sent, self._open = self._open, Sent()
+        return sent
+
+    async def confirmed(self, sent: Sent) -> None:
+        """Wait until the broker has confirmed these records.
+
+        Raises:
+            SendError: it did not take one of them.
+        """
+        self._producer.poll(0)
+        while sent.waiting and sent.error is None:
+            await asyncio.sleep(_POLL_S)
+            self._producer.poll(0)
+        if sent.error is not None:
+            raise sent.error
+
+    def close(self, timeout_s: float) -> int:
+        """Wait for what is on its way; returns how many records were left unconfirmed."""
+        left: int = self._producer.flush(timeout_s)
+        return left
+
+    def _report(self, sent: Sent, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
+        def report(error: Any, message: Message) -> None:
+            if error is not None:
+                self._settle(sent, SendError(f"a record for {message.topic()} was not delivered: {error.str()}"))
+                return
+            self._settle(sent, None)
+            if confirmed is not None:
+                confirmed(message.offset())
+
+        return report
+
+    def _settle(self, sent: Sent, error: SendError | None) -> None:
+        with self._lock:
+            sent.waiting -= 1
+            sent.error = sent.error or error

@@ -1,0 +1,49 @@
+"""How far each input partition has been handled: what to take of the next chunk, and what may be committed.
+
+Faust drops records that it holds when a rebalance suspends or resumes its flow, and not every such drop is followed by
+a seek. So nothing here goes by what was fetched, only by what was handled. A chunk says from which offset on it covers
+its partition; one that begins beyond the next record in line makes the consumer go back. A gap inside what a chunk
+covers is the topic's own: compaction, retention, the markers of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Place = tuple[str, int]  # topic and partition
+
+
+class Progress:
+    """Next offsets in line, by topic and partition, for as long as the partitions are this worker's."""
+
+    def __init__(self) -> None:
+        self._next: dict[Place, int] = {}
+        self._handled: dict[Place, int] = {}
+
+    def start(self, committed: Mapping[Place, int | None]) -> None:
+        """Partitions that came, with their committed offsets; None where nothing was ever committed."""
+        for place, offset in committed.items():
+            self._next.setdefault(place, offset or 0)
+
+    def clear(self) -> None:
+        """All partitions may have left."""
+        self._next.clear()
+        self._handled.clear()
+
+    def expected(self, place: Place) -> int | None:
+        """The next offset in line; None where the partition's committed offset is not known yet."""
+        return self._next.get(place)
+
+    def done(self, place: Place, offset: int) -> None:
+        """The record's effects are on their way: a checkpoint that begins now covers it."""
+        self._next[place] = self._handled[place] = offset + 1
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was handled since `take`."""
+        return bool(self._handled)
+
+    def take(self) -> dict[Place, int]:
+        """The offsets to commit once all effects so far are confirmed: where reading would go on."""
+        handled, self._handled = self._handled, {}
+        return handled

@@ -1,0 +1,148 @@
+"""Every topic: its name, partitions and clean-up policy; and the commands that create and check them.
+
+All user-keyed inputs, the changelog and `items` have `settings.partitions` partitions. Faust's assignor groups topics
+by their number of partitions and gives partition n of every topic in a group to one worker, so a user's clicks, lists
+and row meet in one place. Another number on one of them would part them: `check` finds that before a worker starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from msgspec import Struct
+
+from ranker.errors import LiverankError
+from ranker.settings import Settings
+from streams import connection
+
+#: The topics whose key is a user and whose records fold into that user's row.
+USER_INPUTS = ("clicks", "views", "interactions", "candidates", "users", "erasures")
+ITEMS, ITEM_VECTORS = "items", "item-vectors"
+RANKINGS, EXAMPLES, DEAD_LETTERS = "rankings", "examples", "dead-letters"
+MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"
+#: The table of user rows. Faust calls its changelog `APP-TABLE-changelog`.
+TABLE = "rows"
+
+_TIMEOUT_S = 30.0
+_DAY_MS = 86_400_000
+
+
+class TopicError(LiverankError):
+    """A topic that is missing or must not be used as it is."""
+
+
+class Topic(Struct, frozen=True):
+    """A topic as it has to be."""
+
+    name: str
+    partitions: int
+    policy: str  # cleanup.policy: delete or compact
+    config: dict[str, str] = {}
+
+
+def changelog_name(settings: Settings) -> str:
+    """The topic that keeps the rows: the state of record, RocksDB is a copy of it."""
+    return f"{settings.app}-{TABLE}-changelog"
+
+
+def topics(settings: Settings) -> tuple[Topic, ...]:
+    """Every topic of an installation."""
+    large = {"max.message.bytes": str(connection.MAX_MESSAGE_BYTES)}
+    # Compaction has to come round at least daily, since it is what removes a forgotten user's earlier rows.
+    personal = {**large, "max.compaction.lag.ms": str(_DAY_MS)}
+    keyed = settings.partitions
+    deleted = [*(name for name in USER_INPUTS if name != "users"), RANKINGS, EXAMPLES, DEAD_LETTERS]
+    return (
+        *(Topic(name, keyed, "delete", large) for name in deleted),
+        Topic("users", keyed, "compact", personal),
+        Topic(changelog_name(settings), keyed, "compact", personal),
+        Topic(ITEMS, keyed, "compact", large),
+        Topic(ITEM_VECTORS, keyed, "compact", large),
+        Topic(MODEL_UPDATES, 1, "compact", {}),
+        Topic(MODEL_DELTAS, 1, "delete", large),
+    )
+
+
+def create(settings: Settings) -> list[str]:
+    """Create the topics that are missing and leave the others as they are.
+
+    Returns:
+        The names of the topics created.
+
+    Raises:
+        TopicError: the broker refused one, or does not answer.
+    """
+    client = AdminClient(connection.librdkafka(settings))
+    existing = _partitions(client, settings)
+    missing = [topic for topic in topics(settings) if topic.name not in existing]
+    if not missing:
+        return []
+    wanted = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=settings.replication,
+            config={"cleanup.policy": topic.policy, **topic.config},
+        )
+        for topic in missing
+    ]
+    for name, created in client.create_topics(wanted, operation_timeout=_TIMEOUT_S).items():
+        try:
+            created.result(_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
+                raise TopicError(f"the topic {name} cannot be created: {error.args[0].str()}") from error
+    return [topic.name for topic in missing]
+
+
+def check(settings: Settings) -> list[str]:
+    """What is wrong with the topics, each in a sentence; nothing where all is as it has to be.
+
+    Raises:
+        TopicError: the broker does not answer.
+    """
+    client = AdminClient(connection.librdkafka(settings))
+    existing = _partitions(client, settings)
+    policies = _policies(client, [topic.name for topic in topics(settings) if topic.name in existing])
+    problems = []
+    for topic in topics(settings):
+        found = existing.get(topic.name)
+        if found is None:
+            problems.append(f"the topic {topic.name} does not exist; `liverank topics create` makes it")
+            continue
+        if found != topic.partitions:
+            problems.append(
+                f"the topic {topic.name} has {found} partitions and must have {topic.partitions}, as the setting "
+                "`partitions` says: a user's inputs would reach workers that do not hold the user's row"
+            )
+        policy = policies.get(topic.name)
+        if policy and set(policy.split(",")) != {topic.policy}:
+            problems.append(f"the topic {topic.name} has cleanup.policy={policy}; it must be {topic.policy}")
+    return problems
+
+
+def _partitions(client: AdminClient, settings: Settings) -> dict[str, int]:
+    """Existing topics and their numbers of partitions."""
+    try:
+        listed: dict[str, Any] = client.list_topics(timeout=_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise TopicError(f"no Kafka broker answers at {settings.brokers}: {error.args[0].str()}") from error
+    return {name: len(topic.partitions) for name, topic in listed.items() if topic.error is None}
+
+
+def _policies(client: AdminClient, names: list[str]) -> dict[str, str]:
+    """Clean-up policies by topic; a broker that does not say leaves the topic out."""
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found = {}
+    for resource, described in client.describe_configs(resources).items():
+        try:
+            entry = described.result(_TIMEOUT_S).get("cleanup.policy")
+        except KafkaException:
+            continue
+        if entry is not None and entry.value:
+            found[resource.name] = str(entry.value)
+    return found

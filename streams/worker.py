@@ -1,0 +1,186 @@
+"""The worker process: from settings to a served stream, and to an orderly end.
+
+It ends with status 0 on SIGTERM or SIGINT, and with 1 and one line that says why on anything that it cannot go on with.
+What was not committed by then comes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+from faust.contrib.asgi import bind_to_running_loop
+
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.decoding import InputDecoder
+from ranker.errors import LiverankError
+from ranker.serving import ServingModel, load
+from ranker.settings import Settings, load_settings
+from ranker.slot import ModelSlot
+from ranker.text import EncoderError, TextEncoder, load_encoder
+from streams import topics
+from streams.app import Parts
+from streams.follower import Follower, catalog_handlers
+from streams.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+#: A stop that takes longer ends without the broker's confirmation of what was in flight.
+STOP_WITHIN_S = 4.5
+_REGISTRY_EVERY_S = 1.0
+_WAITING_EVERY = 30  # looks into an empty registry between two lines that say so
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal asks to stop.
+
+    Raises:
+        SystemExit: with status 1, after a fatal error.
+    """
+    for chatty in ("faust", "mode", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if settings.ready_file is not None:
+        settings.ready_file.unlink(missing_ok=True)
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    error = await Worker(settings).serve()
+    if error is not None:
+        log.critical("the worker ends: %s", " ".join(str(error).split()) or repr(error))
+        logging.shutdown()
+        os._exit(1)  # an orderly end would wait for threads, and they perhaps for a lost broker
+
+
+class Worker:
+    """One process's life. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._fatal: BaseException | None = None
+        self._parts: Parts | None = None
+        self._follower: Follower | None = None
+
+    async def serve(self) -> BaseException | None:
+        """Run to the end; returns the error that ended it, if one did."""
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        serving = asyncio.create_task(self._serve())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if self._fatal is None and serving.done() and (error := serving.exception()):
+            self._fatal = error
+        if self._fatal is None:
+            try:
+                await asyncio.wait_for(self._close(serving), STOP_WITHIN_S)
+            except TimeoutError:
+                self._fatal = LiverankError(f"not stopped within {STOP_WITHIN_S} s; what was in flight comes again")
+        return self._fatal
+
+    def failed(self, error: BaseException) -> None:
+        """End the process for an error with which it cannot go on. Any thread may call it; the first error counts."""
+
+        def end() -> None:
+            if self._fatal is None:
+                self._fatal = error
+                if not isinstance(error, LiverankError):
+                    log.error("unexpected", exc_info=error)
+            self._stop.set()
+
+        self._loop.call_soon_threadsafe(end)
+
+    async def _serve(self) -> None:
+        settings = self._settings
+        if problems := await asyncio.to_thread(topics.check, settings):
+            raise topics.TopicError("; ".join(problems))
+        folder = await self._first_bundle()
+        manifest = bundle.read_manifest(folder)
+        catalog = Catalog(manifest.schema.item_numeric)
+        model = await asyncio.to_thread(load, folder, catalog, settings)
+        self._metrics.model(model.version)
+        encoder = await asyncio.to_thread(self._encoder, model)
+        handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits))
+        self._follower = Follower(settings, handlers, self.failed)
+        await self._follower.start()
+        log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
+        self._parts = parts = Parts(
+            settings=settings,
+            slot=ModelSlot(model),
+            catalog=catalog,
+            encoder=encoder,
+            metrics=self._metrics,
+            failed=self.failed,
+        )
+        self._metrics.serve(settings)
+        bind_to_running_loop(parts.app)
+        watching = asyncio.create_task(self._watch(parts))
+        await parts.app.start()
+        self._ready()
+        await parts.checkpoint(self._stop)
+        await watching
+
+    async def _watch(self, parts: Parts) -> None:
+        """A service of Faust's that crashes takes the app down without a word to its caller."""
+        crashed = asyncio.create_task(parts.app._crashed.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({crashed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if crashed.done():
+            self.failed(parts.app.crash_reason or LiverankError("Faust's app crashed"))
+
+    async def _first_bundle(self) -> Path:
+        """The newest bundle, copied here. Waits for the first one, and says so."""
+        settings = self._settings
+        looks = 0
+        while (version := await asyncio.to_thread(bundle.newest, settings.registry, settings.model)) is None:
+            if looks % _WAITING_EVERY == 0:
+                log.warning("waiting for the first bundle of model %r in %s", settings.model, settings.registry)
+            looks += 1
+            await asyncio.sleep(_REGISTRY_EVERY_S)
+        into = settings.data / "bundles"
+        return await asyncio.to_thread(bundle.fetch, settings.registry, settings.model, version, into)
+
+    def _encoder(self, model: ServingModel) -> TextEncoder | None:
+        try:
+            return load_encoder(self._settings.registry, model.encoder, self._settings.data / "encoders")
+        except EncoderError as error:
+            log.warning("new items' texts are not encoded: %s", error)
+            return None
+
+    def _ready(self) -> None:
+        log.info("ready")
+        if self._settings.ready_file is not None:
+            self._settings.ready_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+
+    async def _close(self, serving: asyncio.Task[None]) -> None:
+        """Finish what is in flight, in the order in which it came."""
+        if self._parts is None or not self._parts.app.started:
+            serving.cancel()
+        if self._parts is not None:
+            await self._parts.app.stop()
+            self._parts.close(1.0)
+        with suppress(asyncio.CancelledError):
+            await serving
+        if self._follower is not None:
+            await self._follower.stop()
+        log.info("stopped")
+
+
+def main() -> None:
+    """Serve with the settings of `liverank.toml`, if there is one here, and of the environment."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    file = Path("liverank.toml")
+    run(load_settings(file if file.exists() else None))
+
+
+if __name__ == "__main__":
+    main()
