@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def worker(config: Config = None) -> None:
     """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
     from streams.worker import run
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     run(_settings(config))
 
 

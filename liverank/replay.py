@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from msgspec import Struct
 
 from liverank.messages import Message, message_of, read_messages
@@ -225,14 +225,12 @@ async def paced(
 
 async def _follow_rankings(connection: dict[str, Any], awaited: Awaited) -> asyncio.Task[None]:
     """Read `rankings` from its present end on; the task ends by being cancelled."""
-    consumer = AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5)
+    consumer = AIOKafkaConsumer(
+        "rankings", **connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5
+    )
     await consumer.start()
-    partitions = consumer.partitions_for_topic("rankings")
-    if not partitions:
-        await consumer.stop()
-        raise LiverankError("the broker has no topic `rankings`; run `liverank topics create` first")
-    consumer.assign([TopicPartition("rankings", partition) for partition in partitions])
     await consumer.seek_to_end()
+    await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))
 
     async def follow() -> None:
         try:

@@ -1,0 +1,89 @@
+"""A first training, from a log to a bundle that serves."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from synthetic import START, write_log
+
+from online_learning.datasets import DATASETS
+from online_learning.evaluate import evaluate, queries
+from online_learning.fit import FirstModel, fit, gather
+from online_learning.learner import Learner, Recipe, empty_arrays, model_config
+from online_learning.peers import LIST_PEERS
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.errors import LiverankError
+from ranker.serving import load
+from ranker.settings import Settings
+from ranker.tables import ItemTables
+
+DATA = DATASETS["trivago"]
+NOON = (START + 43_200) * 1000
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log") / "log.parquet", users=150)
+
+
+@pytest.fixture(scope="module")
+def trained(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FirstModel]:
+    registry = tmp_path_factory.mktemp("registry")
+    recipe = msgspec.structs.replace(DATA.recipe, epochs=6)
+    return registry, fit(DATA, log, str(registry), until=NOON, recipe=recipe)
+
+
+def test_a_first_model_ranks_what_it_has_not_seen(log: Path, trained: tuple[Path, FirstModel], tmp_path: Path) -> None:
+    """Trained on the morning, served from its bundle, it beats the shown order in the afternoon by far."""
+    registry, made = trained
+    folder = bundle.fetch(str(registry), "default", made.version, tmp_path)
+    model = load(folder, Catalog(), Settings())
+    n, figures = evaluate(queries(DATA.records(log), DATA.schema, NOON), model, LIST_PEERS)
+    assert n > 50
+    assert figures["liverank"]["mrr"]["low"] > figures["shown"]["mrr"]["high"]
+
+
+def test_nothing_from_after_the_end_is_learned(log: Path, trained: tuple[Path, FirstModel]) -> None:
+    """`until` keeps what is later out of the examples and out of the manifest's newest time."""
+    registry, made = trained
+    manifest = bundle.read_manifest(registry / "default" / made.version)
+    assert manifest.learned_until < NOON
+    everything = sum(1 for _ in queries(DATA.records(log), DATA.schema))
+    assert made.examples == sum(1 for _ in queries(DATA.records(log), DATA.schema, None, NOON)) < everything
+
+
+def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: Path) -> None:
+    """The learner's scores of an example equal those of the bundle exported from it, item tables included."""
+    from online_learning.publish import Provenance, publish_model
+
+    config = model_config(DATA.schema, d=16, hidden=16, relation_dim=8, text_dim=8)
+    tables = ItemTables(empty_arrays(config, 8, 4), Catalog(), "none")
+    examples, _ = gather(iter(list(DATA.records(log))[:600]), tables, DATA.schema, lambda _: None)
+    learner = Learner(config, tables, Recipe(epochs=1))
+    for start in range(0, len(examples), 16):
+        learner.learn(examples[start : start + 16])
+    about = Provenance(model="m", schema=DATA.schema, encoder="none", created=0, version="v")
+    publish_model(learner.model, learner.table_arrays(), about, str(tmp_path))
+    served = load(tmp_path / "m" / "v", Catalog(), Settings())
+    asked = next(q for q in queries(DATA.records(log), DATA.schema) if q.row.count > 3)
+    ranked = served.rank([("u", asked.row)])[0]
+    from ranker.features import list_inputs, user_inputs
+
+    inputs = user_inputs(asked.row, list_inputs(asked.row, learner.catalog, DATA.schema), learner.tables, DATA.schema)
+    logits = learner.scores([inputs])[0][:, 0]
+    chances = dict(zip(asked.row.candidates.item_ids, 1 / (1 + np.exp(-logits)), strict=True))
+    np.testing.assert_allclose(ranked.scores, [chances[item] for item in ranked.item_ids], atol=1e-4)
+
+
+def test_a_log_without_choices_is_a_clear_error(tmp_path: Path) -> None:
+    """There is nothing to learn from a log before its first click, and the error says so."""
+    path = write_log(tmp_path / "log.parquet", users=2)
+    with pytest.raises(LiverankError, match="no list that drew a positive action"):
+        fit(DATA, path, str(tmp_path / "registry"), until=START * 1000)
