@@ -1,0 +1,52 @@
+"""The generated schemas say what the structs say."""
+
+from __future__ import annotations
+
+import jsonschema
+import msgspec
+import pytest
+
+from liverank.contracts import TOPICS, asyncapi, json_schemas
+from ranker.records import RECORDS
+
+
+def test_every_topic_has_a_schema_and_a_channel() -> None:
+    """No record is left out of the documents."""
+    document = asyncapi("1")
+    assert set(json_schemas()) == set(RECORDS) == set(TOPICS) == set(document["channels"])
+    for channel in document["channels"].values():
+        (message,) = channel["messages"].values()
+        name = message["payload"]["$ref"].rsplit("/", 1)[-1]
+        assert name in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("topic", RECORDS)
+def test_schemas_are_valid_json_schema(topic: str) -> None:
+    """Each is a JSON Schema of the draft that it names."""
+    jsonschema.Draft202012Validator.check_schema(json_schemas()[topic])
+
+
+@pytest.mark.parametrize(
+    ("topic", "value"),
+    [
+        ("clicks", {"user_id": "u", "item_id": "a"}),
+        ("clicks", {"user_id": "u"}),
+        ("clicks", {"user_id": "", "item_id": "a"}),
+        ("clicks", {"user_id": "u", "item_id": "a", "ts": 1.5}),
+        ("clicks", {"user_id": "u", "item_id": "a", "position": -1}),
+        ("candidates", {"user_id": "u", "request_id": "r", "items": [{"item_id": "a", "features": {"p": None}}]}),
+        ("candidates", {"user_id": "u", "request_id": "r", "items": [{"features": {"p": 1}}]}),
+        ("candidates", {"user_id": "u", "request_id": "r", "items": [], "k": 0}),
+        ("items", {"item_id": "a", "tags": ["x"], "numeric": {"price": 1}}),
+        ("items", {"item_id": "a", "tags": "x"}),
+    ],
+)
+def test_schema_and_decoder_agree(topic: str, value: dict[str, object]) -> None:
+    """A document that the schema accepts decodes, and one that it refuses does not."""
+    accepted = jsonschema.Draft202012Validator(json_schemas()[topic]).is_valid(value)
+    try:
+        msgspec.json.decode(msgspec.json.encode(value), type=RECORDS[topic])
+    except msgspec.ValidationError:
+        assert not accepted
+    else:
+        assert accepted
