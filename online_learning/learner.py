@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from online_learning.objective import Targets, ranking_terms
 from online_learning.recipe import Recipe
 from ranker.batch import list_arrays, padded
 from ranker.catalog import Catalog
@@ -79,13 +79,13 @@ def empty_arrays(config: ModelConfig, encoder_dim: int, neighbours: int, seed: i
 class Learner:
     """Dense weights and item rows in torch, over the item tables from which features are computed."""
 
-    def __init__(self, config: ModelConfig, tables: ItemTables, recipe: Recipe) -> None:
+    def __init__(self, config: ModelConfig, tables: ItemTables, recipe: Recipe, device: str = "cpu") -> None:
         torch.manual_seed(recipe.seed)
-        self.config, self.tables, self.recipe = config, tables, recipe
-        self.model = Ranker(config)
-        self.items = ItemTable(tables.catalog.count + _FREE_ROOM, CATEGORY_BUCKETS, config)
+        self.config, self.tables, self.recipe, self.device = config, tables, recipe, device
+        self.model = Ranker(config).to(device)
+        self.items = ItemTable(tables.catalog.count + _FREE_ROOM, CATEGORY_BUCKETS, config).to(device)
         self._load_rows()
-        self.optimizer = self._make_optimizer()
+        self.optimizers: list[torch.optim.Optimizer] = [self._make_optimizer()]
 
     @property
     def catalog(self) -> Catalog:
@@ -96,56 +96,58 @@ class Learner:
         """Everything that learns."""
         return [*self.model.parameters(), *self.items.parameters()]
 
-    def logits(self, inputs: Sequence[UserInputs]) -> tuple[Tensor, Tensor]:
-        """Logits [B, C, A] of padded lists, and which of [B, C] are candidates."""
+    def collate(self, inputs: Sequence[UserInputs]) -> dict[str, Tensor]:
+        """Padded lists by the names of `ranker.batch.list_arrays`, and what else `read` needs, on the device."""
         self.tables.sync()
-        self._make_room()
+        self.make_room(self.catalog.count)
         events = max(1, *(len(user.history) for user in inputs))
-        arrays = {name: torch.from_numpy(array) for name, array in list_arrays(inputs, self.tables, events).items()}
-        vectors = {
-            side: self._vectors(arrays[side], arrays[category], arrays[text])
-            for side, category, text in (("candidates", "cand_cat", "cand_text"), ("history", "hist_cat", "hist_text"))
-        }
-        length = arrays["hist_len"]
-        gap, value = (
-            torch.from_numpy(padded([getattr(user, name) for user in inputs], events)) for name in ("gap", "value")
-        )
+        arrays = list_arrays(inputs, self.tables, events)
+        for name in ("gap", "value"):
+            arrays[name] = padded([getattr(user, name) for user in inputs], events)
+        for name in ("cand", "hist"):
+            arrays[f"{name}_bucket"] = category_buckets(arrays[f"{name}_cat"], CATEGORY_BUCKETS)
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    def read(self, arrays: Mapping[str, Tensor]) -> tuple[Slate, History]:
+        """What `collate` gave as the model takes it, with the items' vectors of now."""
+        candidates = self._vectors(arrays["candidates"], arrays["cand_bucket"], arrays["cand_text"])
+        events = self._vectors(arrays["history"], arrays["hist_bucket"], arrays["hist_text"])
         history = History(
-            item_vec=vectors["history"], action=arrays["hist_action"], gap=gap, value=value, age=arrays["hist_age"],
-            item=arrays["hist_item"], category=arrays["hist_cat"], position=arrays["hist_pos"],
-            text=arrays["hist_text"], length=length,
+            item_vec=events, action=arrays["hist_action"], gap=arrays["gap"], value=arrays["value"],
+            age=arrays["hist_age"], item=arrays["hist_item"], category=arrays["hist_cat"], position=arrays["hist_pos"],
+            text=arrays["hist_text"], length=arrays["hist_len"],
         )  # fmt: skip
         slate = Slate(
-            item_vec=vectors["candidates"], features=arrays["cand_feat"], item=arrays["cand_item"],
+            item_vec=candidates, features=arrays["cand_feat"], item=arrays["cand_item"],
             category=arrays["cand_cat"], position=arrays["cand_pos"], text=arrays["cand_text"],
             length=arrays["cand_len"], covisit=arrays["covisit"], context=arrays["context"],
         )  # fmt: skip
-        real = torch.arange(slate.item.shape[1]) < slate.length[:, None]
-        return self.model(slate, history), real
+        return slate, history
+
+    def logits(self, inputs: Sequence[UserInputs]) -> tuple[Tensor, Tensor]:
+        """Logits [B, C, A] of padded lists, and which of [B, C] are candidates."""
+        slate, history = self.read(self.collate(inputs))
+        return self.model(slate, history), candidates_of(slate)
 
     def loss(self, examples: Sequence[TrainingExample]) -> Tensor:
         """Softmax over each list for the action that happened, plus a binary loss that keeps scores probabilities."""
         logits, real = self.logits([example.inputs for example in examples])
-        heads = torch.tensor([example.head for example in examples])
-        happened = logits[torch.arange(len(examples)), :, heads].masked_fill(~real, -1e9)  # [B, C]
-        drew = torch.tensor([example.chosen is not None for example in examples])
-        chosen = torch.tensor([example.chosen or 0 for example in examples])
-        target = F.one_hot(chosen, happened.shape[1]) * drew[:, None]  # [B, C]
-        listwise = F.cross_entropy(happened[drew], chosen[drew]) if drew.any() else happened.sum() * 0
-        binary = F.binary_cross_entropy_with_logits(happened[real], target[real].float())
-        return listwise + self.recipe.calibration * binary
+        listwise, binary = ranking_terms(logits, real, Targets.of(examples, self.device))
+        return listwise.sum() / max(1, len(listwise)) + self.recipe.calibration * binary.mean()
 
     def learn(self, examples: Sequence[TrainingExample], learning_rate: float | None = None) -> float:
         """One step on a batch; the loss before it."""
         self.model.train()
         self.items.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate if learning_rate is None else learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.recipe.learning_rate if learning_rate is None else learning_rate
+        for optimizer in self.optimizers:
+            set_rate(optimizer, rate)
+            optimizer.zero_grad(set_to_none=True)
         loss = self.loss(examples)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return float(loss.detach())
 
     @torch.no_grad()
@@ -154,54 +156,48 @@ class Learner:
         self.model.eval()
         self.items.eval()
         logits, _ = self.logits(inputs)
-        return [line[: len(user.candidates)].numpy() for line, user in zip(logits, inputs, strict=True)]
+        return [line[: len(user.candidates)].cpu().numpy() for line, user in zip(logits, inputs, strict=True)]
 
-    def table_arrays(self) -> TableArrays:
-        """The rows of every item that was learned or counted, as they go into a bundle."""
-        count = self.catalog.count
-        known = np.arange(1, count)
+    def table_arrays(self, known: np.ndarray | None = None) -> TableArrays:
+        """Item rows as they go into a bundle: those at the catalogue indexes `known`, or of every item."""
+        known = np.arange(1, self.catalog.count) if known is None else known
         learned = self.tables
+        learned.sync()
+        self.make_room(self.catalog.count)
         with torch.no_grad():
             return TableArrays(
                 items=self.catalog.hashes[known].copy(),
-                ids=self.items.ids.weight[1:count].numpy().copy(),
+                ids=self.items.ids.weight[torch.from_numpy(known).to(self.device)].cpu().numpy(),
                 statistics=learned.statistics[known].copy(),
                 neighbours=learned.neighbours[known].copy(),
                 strengths=learned.strengths[known].copy(),
-                categories=self.items.categories.weight.numpy().copy(),
-                text=self.items.text.numpy().copy(),
+                categories=self.items.categories.weight.cpu().numpy().copy(),
+                text=self.items.text.cpu().numpy().copy(),
                 reduction=learned.arrays.reduction,
                 reduction_mean=learned.arrays.reduction_mean,
             )
 
-    def _vectors(self, indexes: Tensor, categories: Tensor, text: Tensor) -> Tensor:
-        buckets = torch.from_numpy(category_buckets(categories.numpy(), CATEGORY_BUCKETS))
-        if self.model.training and self.recipe.id_dropout:
-            hidden = torch.rand(len(self.items.ids.weight)) < self.recipe.id_dropout  # an item is hidden as a whole
-            indexes = indexes.masked_fill(hidden[indexes], 0)
-        vectors: Tensor = self.items(indexes, buckets, text)
-        return vectors
-
-    def _make_room(self) -> None:
-        """Rows for items that have come since; the optimiser keeps what it knows of the others."""
-        have, need = len(self.items.ids.weight), self.catalog.count
-        if need <= have:
+    def make_room(self, rows: int) -> None:
+        """Rows for items that have come since; the optimisers keep what they know of the others."""
+        have = len(self.items.ids.weight)
+        if rows <= have:
             return
         old = self.items.ids
-        grown = nn.Embedding(2 * need, self.config.d, padding_idx=0)
+        grown = nn.Embedding(2 * rows, self.config.d, padding_idx=0, sparse=old.sparse).to(self.device)
         with torch.no_grad():
             grown.weight.zero_()
             grown.weight[:have] = old.weight
         self.items.ids = grown
-        state = self.optimizer.state.pop(old.weight, {})
-        for group in self.optimizer.param_groups:
-            group["params"] = [grown.weight if weight is old.weight else weight for weight in group["params"]]
-        widened = {
-            name: torch.cat([value, value.new_zeros(2 * need - have, self.config.d)]) if value.ndim == 2 else value
-            for name, value in state.items()
-        }
-        if widened:
-            self.optimizer.state[grown.weight] = widened
+        for optimizer in self.optimizers:
+            _replace_parameter(optimizer, old.weight, grown.weight)
+
+    def _vectors(self, indexes: Tensor, buckets: Tensor, text: Tensor) -> Tensor:
+        if self.model.training and self.recipe.id_dropout:
+            # An item is hidden as a whole.
+            hidden = torch.rand(len(self.items.ids.weight), device=self.device) < self.recipe.id_dropout
+            indexes = indexes.masked_fill(hidden[indexes], 0)
+        vectors: Tensor = self.items(indexes, buckets, text)
+        return vectors
 
     def _load_rows(self) -> None:
         """Take the rows over that the item tables hold; an item they do not know starts from zero."""
@@ -214,3 +210,30 @@ class Learner:
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         return torch.optim.AdamW(self.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
+
+
+def candidates_of(slate: Slate) -> Tensor:
+    """bool [B, C]: which places of the padded lists hold a candidate."""
+    return torch.arange(slate.item.shape[1], device=slate.item.device) < slate.length[:, None]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _replace_parameter(optimizer: torch.optim.Optimizer, old: Tensor, grown: Tensor) -> None:
+    """Put a table with more rows in the place of one; the new rows' state starts from zero."""
+    state = optimizer.state.pop(old, {})
+    for group in optimizer.param_groups:
+        group["params"] = [grown if weight is old else weight for weight in group["params"]]
+    more = len(grown) - len(old)
+    widened = {
+        name: torch.cat([value, value.new_zeros(more, *value.shape[1:])])
+        if isinstance(value, Tensor) and value.shape == old.shape
+        else value
+        for name, value in state.items()
+    }
+    if widened:
+        optimizer.state[grown] = widened
