@@ -44,6 +44,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.progress: Progress = self.app.progress
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover their partition
+        self._seeks = 0
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
 
@@ -89,6 +90,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         fresh = [tp for tp, offset in committed.items() if not offset]
         if fresh:  # aiokafka's seek_to_committed leaves a partition without a commit where it stands
             await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
+        self._seeks += 1
         self._position.update({tp: offset or 0 for tp, offset in committed.items()})
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
 
@@ -97,6 +99,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
         Records that are dropped since their partitions may have left need no seek: `perform_seek` follows.
         """
+        seeks = self._seeks
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if self.should_stop or not self.flow_active:
@@ -110,24 +113,27 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 if not self._is_changelog_tp(tp):  # a recovery seeks for itself
                     dropped[tp] = found[0].offset
                 continue
-            for message in self._messages(tp, found):
+            for message in self._messages(tp, found, seeks):
                 if not self.flow_active or generation != self.app.consumer_generation_id:
                     return
                 yield tp, message
         if dropped:
             await self._go_back(dropped)
 
-    def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
+    def _messages(self, tp: TP, records: list[Any], seeks: int) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
             for record in records:
                 yield self._to_message(tp, record)
             return
+        # Faust's recovery seeks while records are on their way here: what was fetched before covers nothing but itself.
+        known = self._position.get(tp, records[0].offset) if seeks == self._seeks else records[0].offset
+        covered_from = min(known, records[0].offset)
         for start in range(0, len(records), CHUNK):
             part = records[start : start + CHUNK]
             message = self._to_message(tp, part[-1])
             message.key = None
-            message.value = Chunk(self._position.get(tp, part[0].offset), part)
-            self._position[tp] = part[-1].offset + 1
+            message.value = Chunk(covered_from, part)
+            self._position[tp] = covered_from = part[-1].offset + 1
             yield message
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:

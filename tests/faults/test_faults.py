@@ -1,0 +1,76 @@
+"""Kills and rebalances under load: no state, no event and no ranking is lost.
+
+The short form runs everywhere; the environment's LIVERANK_FAULT_ROUNDS sets how many kills and how many joins and leaves
+there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+
+import pytest
+from load import Load
+from rig import Installation, assert_state_and_rankings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
+
+ROUNDS = int(os.environ.get("LIVERANK_FAULT_ROUNDS", "0"))
+RATE = 300.0
+
+
+def report(what: str, installation: Installation, rounds: int) -> None:
+    """Compare everything, and tell how much that was."""
+    installation.all_handled()
+    numbers = assert_state_and_rankings(installation)
+    print(json.dumps({"test": what, "rounds": rounds, **numbers, "lost": 0}), file=sys.stderr)
+
+
+def test_kills_lose_nothing(installation: Installation) -> None:
+    """A worker killed at random moments comes back: rows and last rankings are as if nothing had happened."""
+    rng, rounds = random.Random(1), ROUNDS or 4
+    worker = installation.worker("killed").start().ready()
+    load = Load(installation, RATE, users=200, name="kills")
+    load.start()
+    for _ in range(rounds):
+        time.sleep(rng.uniform(0.2, 3.0))  # the random moment itself, nothing is waited for
+        worker.kill()
+        worker.start().ready()
+    load.finish()
+    report("kills", installation, rounds)
+    worker.stop()
+
+
+def test_rebalances_lose_nothing(installation: Installation) -> None:
+    """A second worker joins and leaves, in order and by kill in turn; each time partitions move under load."""
+    rng, rounds = random.Random(2), ROUNDS or 5
+    stays = installation.worker("stays").start().ready()
+    load = Load(installation, RATE, users=200, name="rebalances")
+    load.start()
+    for number in range(rounds):
+        # Half of the rounds it finds the rows of its last stay on its disk, in the others it starts with none.
+        joins = installation.worker("joins" if number % 2 else f"joins-{number}").start().ready()
+        time.sleep(rng.uniform(0.2, 3.0))
+        if number % 4 < 2:
+            joins.stop()
+        else:
+            joins.kill()
+    load.finish()
+    report("rebalances", installation, 2 * rounds)
+    stays.stop()
+
+
+def test_a_loaded_worker_ends_within_five_seconds(installation: Installation) -> None:
+    """SIGTERM under load: what is in flight is finished and acknowledged, within the time that orchestrators grant."""
+    worker = installation.worker("stopped").start().ready()
+    load = Load(installation, 3 * RATE, users=200, name="stops")
+    load.start()
+    time.sleep(3)
+    assert worker.stop() <= 5.0, worker.log[-2000:]
+    load.finish()
+    worker.start().ready()
+    report("stop", installation, 1)
+    worker.stop()

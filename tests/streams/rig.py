@@ -1,0 +1,314 @@
+"""Real workers on real brokers: what the integration and fault tests are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ranker import bundle, history
+from ranker.catalog import Catalog
+from ranker.decoding import InputDecoder
+from ranker.errors import InvalidRecord
+from ranker.history import EMPTY, Position, UserHistory
+from ranker.records import DeadLetter, Item, Ranking
+from ranker.serving import ServingModel, load
+from ranker.settings import Settings
+from streams import topics
+
+REPOSITORY = Path(__file__).parents[2]
+Key = tuple[int, bytes]
+
+
+def eventually(what: str, holds: Callable[[], Any], deadline_s: float = 60.0) -> Any:
+    """The first true value that `holds` gives, asked again until the deadline."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+
+
+@dataclass
+class Worker:
+    """A `python -m streams.worker` process with a data folder of its own."""
+
+    settings: Settings
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """What it wrote, over all its starts."""
+        path = self.folder / "log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def start(self) -> Worker:
+        """Start it; `ready` waits until it serves."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "ready").unlink(missing_ok=True)
+        own = {"data": self.folder / "data", "ready_file": self.folder / "ready"}
+        settings = msgspec.to_builtins(msgspec.structs.replace(self.settings, **own), enc_hook=str)
+        given = {f"LIVERANK_{name.upper()}": str(value) for name, value in settings.items() if name != "rules"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streams.worker"], cwd=REPOSITORY, env=os.environ | given, stdout=log, stderr=log
+            )
+        return self
+
+    def ready(self, deadline_s: float = 60.0) -> Worker:
+        """Wait until it serves."""
+
+        def serves() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, f"the worker ended:\n{self.log[-4000:]}"
+            return (self.folder / "ready").exists()
+
+        eventually(f"the worker is ready\n{self.log[-4000:]}", serves, deadline_s)
+        return self
+
+    def kill(self) -> None:
+        """End it as a fault would."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> float:
+        """Ask it to end; returns how many seconds that took."""
+        started = time.monotonic()
+        assert self._signal(signal.SIGTERM) == 0, f"it ended with an error:\n{self.log[-4000:]}"
+        return time.monotonic() - started
+
+    def _signal(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        process, self.process = self.process, None
+        process.send_signal(number)
+        try:
+            return process.wait(30)
+        finally:
+            process.kill()
+
+
+@dataclass
+class Installation:
+    """A broker with the topics of an installation, a registry with a model, and its workers."""
+
+    settings: Settings
+    folder: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    def create_topics(self) -> None:
+        """Create what is missing."""
+        topics.create(self.settings)
+
+    def worker(self, name: str, **changes: Any) -> Worker:
+        """A worker that is not started yet."""
+        worker = Worker(msgspec.structs.replace(self.settings, **changes), self.folder / name)
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """End what still runs."""
+        for worker in self.workers:
+            if worker.process is not None:
+                worker.kill()
+
+    def producer(self) -> Producer:
+        """A producer that spreads keys as Java's does."""
+        return Producer({"bootstrap.servers": self.settings.brokers, "partitioner": "murmur2_random", "linger.ms": 2})
+
+    def send(self, topic: str, key: str | bytes | None, value: Any, **more: Any) -> tuple[int, int]:
+        """Send one record, as JSON where it is not bytes already; returns its partition and offset."""
+        placed: list[Message] = []
+        body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+        producer = self.producer()
+        producer.produce(topic, body, key, on_delivery=lambda error, message: placed.append(message), **more)
+        assert producer.flush(30) == 0
+        assert placed[0].error() is None, placed[0].error()
+        return placed[0].partition(), placed[0].offset()
+
+    def read(self, topic: str) -> Iterator[Message]:
+        """Everything that the topic holds now."""
+        partitions = 1 if topic.startswith("model-") else self.settings.partitions
+        consumer = Consumer({"bootstrap.servers": self.settings.brokers, "group.id": "reader", "check.crcs": True})
+        try:
+            ends = {}
+            for partition in range(partitions):
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)
+                if high > low:
+                    ends[partition] = high
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+            while ends:
+                message = consumer.poll(10)
+                assert message is not None, f"{topic} ended early"
+                assert message.error() is None, message.error()
+                yield message
+                if message.offset() + 1 >= ends.get(message.partition(), 0):
+                    ends.pop(message.partition(), None)
+        finally:
+            consumer.close()
+
+    def rankings(self) -> list[Ranking]:
+        """All rankings, in order by user."""
+        return [msgspec.json.decode(message.value(), type=Ranking) for message in self.read("rankings")]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All dead letters."""
+        return [msgspec.json.decode(message.value(), type=DeadLetter) for message in self.read("dead-letters")]
+
+    def unhandled(self) -> int:
+        """Input records that no worker has acknowledged."""
+        admin = AdminClient({"bootstrap.servers": self.settings.brokers})
+        group = self.settings.app
+        listed = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
+        committed = {(tp.topic, tp.partition): max(tp.offset, 0) for tp in listed.topic_partitions}
+        consumer = Consumer({"bootstrap.servers": self.settings.brokers, "group.id": "reader"})
+        try:
+            return sum(
+                consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
+                - committed.get((topic, partition), 0)
+                for topic in (*topics.USER_INPUTS, topics.ITEMS)
+                for partition in range(self.settings.partitions)
+            )
+        finally:
+            consumer.close()
+
+    def all_handled(self, deadline_s: float = 120.0) -> None:
+        """Wait until every input is acknowledged."""
+        eventually("every input is acknowledged", lambda: self.unhandled() == 0, deadline_s)
+
+    def model(self) -> ServingModel:
+        """The served model, over the catalogue as `items` has it."""
+        into = self.folder / "offline"
+        version = bundle.newest(self.settings.registry, self.settings.model)
+        assert version is not None
+        folder = bundle.fetch(self.settings.registry, self.settings.model, version, into)
+        schema = bundle.read_manifest(folder).schema
+        catalog = Catalog(schema.item_numeric)
+        model = load(folder, catalog, self.settings)
+        decode = InputDecoder(schema, self.settings.limits)
+        for message in self.read("items"):
+            try:
+                item = decode(_position(message), message.key(), message.value(), _now_ms())
+            except InvalidRecord:
+                continue
+            if item is None:
+                catalog.withdraw(message.key().decode())
+            else:
+                assert isinstance(item, Item)
+                catalog.put(item)
+        return model
+
+    def stored_rows(self) -> dict[Key, UserHistory]:
+        """The users' rows, as the changelog has them."""
+        newest: dict[Key, bytes] = {}
+        for message in self.read(topics.changelog_name(self.settings)):
+            newest[message.partition(), message.key()] = message.value()
+        return {key: history.decode(value) for key, value in newest.items()}
+
+    def folded_rows(self, model: ServingModel, seed: int | None = None) -> dict[Key, UserHistory]:
+        """The users' rows, folded here from the input topics; with a seed, in a shuffled interleaving of the topics."""
+        queues = [list(self.read(topic)) for topic in topics.USER_INPUTS]
+        if seed is None:
+            messages = [message for queue in queues for message in queue]
+        else:
+            messages = _interleaved(queues, random.Random(seed))
+        decode = InputDecoder(model.schema, self.settings.limits)
+        rows: dict[Key, UserHistory] = {}
+        for message in messages:
+            at = _position(message)
+            try:
+                record = decode(at, message.key(), message.value(), _now_ms())
+            except InvalidRecord:
+                continue
+            key = message.partition(), message.key()
+            rows[key] = history.apply(rows.get(key, EMPTY), record, at, model.schema)
+        return rows
+
+
+def differences(stored: UserHistory, folded: UserHistory) -> list[str]:
+    """The fields in which two rows differ; the long-term summary, a sum in another order, may to rounding."""
+    unequal = [
+        f"{name}: {getattr(stored, name)!r:.200} instead of {getattr(folded, name)!r:.200}"
+        for name in UserHistory.__struct_fields__
+        if name != "summary" and getattr(stored, name) != getattr(folded, name)
+    ]
+    if not np.allclose(stored.long_term(), folded.long_term(), rtol=1e-4, atol=1e-4):
+        unequal.append("summary")
+    return unequal
+
+
+def assert_state_and_rankings(installation: Installation) -> dict[str, int]:
+    """Invariants 1 and 2: every row is the fold of its user's inputs, and every user's last ranking is right.
+
+    Returns:
+        How much was compared: users, inputs, rankings, and how many rankings came more than once.
+    """
+    model = installation.model()
+    stored = installation.stored_rows()
+    rankings = installation.rankings()
+    for seed in (None, 7):
+        folded = installation.folded_rows(model, seed)
+        assert set(stored) == set(folded), f"rows without inputs, or inputs without rows: {set(stored) ^ set(folded)}"
+        wrong = {key: unequal for key, row in folded.items() if (unequal := differences(stored[key], row))}
+        assert not wrong, wrong
+    last = _last_rankings(rankings)
+    listed = {key[1].decode(): row for key, row in folded.items() if row.candidates is not None}
+    assert set(listed) <= set(last), f"users without a ranking: {set(listed) - set(last)}"
+    users = sorted(listed)
+    for start in range(0, len(users), 32):
+        some = users[start : start + 32]
+        for user, expected in zip(some, model.rank([(user, listed[user]) for user in some]), strict=True):
+            ranking = last[user]
+            assert ranking.revision == listed[user].revision, user
+            assert ranking.applied == listed[user].applied, user
+            scores = {item.item_id: item.score for item in ranking.items}
+            wanted = dict(zip(expected.item_ids, expected.scores, strict=True))
+            assert scores == _close(wanted), user
+    inputs = sum(sum(1 for _ in installation.read(topic)) for topic in topics.USER_INPUTS)
+    seen = {(r.user_id, r.revision, r.cause.topic, r.cause.offset) for r in rankings}
+    return {"users": len(stored), "inputs": inputs, "rankings": len(rankings), "repeated": len(rankings) - len(seen)}
+
+
+def _close(scores: Mapping[str, float]) -> Any:
+    import pytest
+
+    return pytest.approx(scores, rel=1e-4, abs=1e-4)
+
+
+def _last_rankings(rankings: list[Ranking]) -> dict[str, Ranking]:
+    """What a consumer holds that keeps the highest revision, and the later one of two."""
+    last: dict[str, Ranking] = {}
+    for ranking in rankings:
+        held = last.get(ranking.user_id)
+        if held is None or ranking.revision >= held.revision:
+            last[ranking.user_id] = ranking
+    return last
+
+
+def _interleaved(queues: list[list[Message]], rng: random.Random) -> list[Message]:
+    """One order of all messages that keeps each topic's own."""
+    places = [number for number, queue in enumerate(queues) for _ in queue]
+    rng.shuffle(places)
+    heads = [iter(queue) for queue in queues]
+    return [next(heads[place]) for place in places]
+
+
+def _position(message: Message) -> Position:
+    return Position(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
