@@ -43,13 +43,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress: Progress = self.app.progress
-        self._position: dict[TP, int] = {}  # from where on the next fetched records cover their partition
-        self._seeks = 0
+        self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
 
     def rewind(self, topic: str, partition: int, offset: int) -> None:
         """Fetch this partition again from an offset, before the next chunk is handed on."""
+        log.warning(
+            "%s-%d: records were lost on the way from the consumer; reading again from %d", topic, partition, offset
+        )
         self._rewinds[TP(topic, partition)] = offset
 
     def rewind_lost(self, idle: Callable[[str], bool]) -> None:
@@ -67,7 +69,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             if expected is not None and expected < position and idle(tp.topic):
                 waiting[tp] = expected
                 if self._waiting.get(tp) == expected:
-                    self._rewinds[tp] = expected
+                    self.rewind(tp.topic, tp.partition, expected)
         self._waiting = waiting
 
     async def commit_offsets(self, offsets: Mapping[Place, int]) -> None:
@@ -83,15 +85,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             known.clear()
 
     async def perform_seek(self) -> None:
-        """Go to the committed offsets, and tell `Progress` what is next in line."""
+        """Look up the committed offsets, tell `Progress` what is next in line, and have `getmany` go there.
+
+        Faust seeks here, one partition after the other, while its fetcher takes records: what it takes in between is
+        passed over. aiokafka's seek besides leaves a partition without a commit where it stands.
+        """
         await super().perform_seek()
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
-        committed = {tp: self._committed_offset.get(tp) for tp in inputs}
-        fresh = [tp for tp, offset in committed.items() if not offset]
-        if fresh:  # aiokafka's seek_to_committed leaves a partition without a commit where it stands
-            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
-        self._seeks += 1
-        self._position.update({tp: offset or 0 for tp, offset in committed.items()})
+        committed = {tp: self._committed_offset.get(tp) or 0 for tp in inputs}
+        self._rewinds.update(committed)
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 (Faust's signature)
@@ -99,7 +101,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
         Records that are dropped since their partitions may have left need no seek: `perform_seek` follows.
         """
-        seeks = self._seeks
+        if self._rewinds and self.flow_active:
+            await self._go_back({})
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if self.should_stop or not self.flow_active:
@@ -113,21 +116,20 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 if not self._is_changelog_tp(tp):  # a recovery seeks for itself
                     dropped[tp] = found[0].offset
                 continue
-            for message in self._messages(tp, found, seeks):
+            for message in self._messages(tp, found):
                 if not self.flow_active or generation != self.app.consumer_generation_id:
                     return
                 yield tp, message
         if dropped:
             await self._go_back(dropped)
 
-    def _messages(self, tp: TP, records: list[Any], seeks: int) -> Iterator[Any]:
+    def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
             for record in records:
                 yield self._to_message(tp, record)
             return
-        # Faust's recovery seeks while records are on their way here: what was fetched before covers nothing but itself.
-        known = self._position.get(tp, records[0].offset) if seeks == self._seeks else records[0].offset
-        covered_from = min(known, records[0].offset)
+        first: int = records[0].offset
+        covered_from = min(self._position.get(tp, first), first)  # without a known position a list covers itself alone
         for start in range(0, len(records), CHUNK):
             part = records[start : start + CHUNK]
             message = self._to_message(tp, part[-1])
@@ -137,11 +139,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             yield message
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
-        """Fetch what was dropped again, and what `rewind` asked for."""
+        """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a
+        partition's position known for certain."""
         rewinds, self._rewinds = self._rewinds, {}
-        if rewinds:
-            places = ", ".join(f"{tp.topic}-{tp.partition} from {offset}" for tp, offset in rewinds.items())
-            log.warning("records were lost on the way from the consumer; reading again %s", places)
         assigned = self.assignment()
         for tp, offset in {**dropped, **rewinds}.items():
             if tp in assigned:

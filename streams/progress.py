@@ -20,10 +20,10 @@ class Progress:
         self._next: dict[Place, int] = {}
         self._handled: dict[Place, int] = {}
 
-    def start(self, committed: Mapping[Place, int | None]) -> None:
-        """Partitions that came, with their committed offsets; None where nothing was ever committed."""
+    def start(self, committed: Mapping[Place, int]) -> None:
+        """Partitions that came, with their committed offsets; 0 where nothing was ever committed."""
         for place, offset in committed.items():
-            self._next.setdefault(place, offset or 0)
+            self._next.setdefault(place, offset)
 
     def clear(self) -> None:
         """All partitions may have left."""

@@ -10,10 +10,10 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "streams")]
 
-from rig import Installation
-from tiny import tiny_bundle
+from rig import Installation  # noqa: E402
+from tiny import tiny_bundle  # noqa: E402
 
-from ranker.settings import Settings
+from ranker.settings import Settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")

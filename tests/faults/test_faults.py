@@ -1,7 +1,7 @@
 """Kills and rebalances under load: no state, no event and no ranking is lost.
 
-The short form runs everywhere; the environment's LIVERANK_FAULT_ROUNDS sets how many kills and how many joins and leaves
-there are.
+The short form runs everywhere; the environment's LIVERANK_FAULT_ROUNDS sets how many kills, and how many joins and
+leaves, there are.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,35 +18,38 @@ CLICKS = TP("clicks", 0)
 
 
 class Fetched(ChunkConsumer):
-    """The consumer without a broker: it fetches the record lists that a test lines up."""
+    """The consumer over a topic in memory: a fetch gives the records from its position on, at most `most`."""
 
     should_stop = False
 
-    def __init__(self) -> None:
+    def __init__(self, offsets: Iterable[int], *, at: int = 0, most: int = 10 * CHUNK) -> None:
+        self.offsets = list(offsets)
+        self.at = at
+        self.most = most
+        self.during_fetch: Callable[[], None] = lambda: None
+        self.active = {CLICKS}
         self.progress = Progress()
         self.app = SimpleNamespace(
             consumer_generation_id=1, flow_control=SimpleNamespace(is_active=lambda: True), consumer=self
         )
-        self.lists: list[list[int]] = []
-        self.sought: dict[TP, int] = {}
         self.flow_active = True
         self._buffered_partitions: set[TP] = set()
         self._read_offset: dict[TP, int | None] = {}
         self._position: dict[TP, int] = {}
-        self._seeks = 0
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
         self._thread = SimpleNamespace(seek_wait=self._seek_wait)
-        self.during_fetch = lambda: None
 
     async def _seek_wait(self, places: dict[TP, int]) -> None:
-        self.sought.update(places)
+        self.at = places[CLICKS]
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
-        offsets = self.lists.pop(0)
+        found = [offset for offset in self.offsets if offset >= self.at][: self.most]
         self.during_fetch()
-        records = [SimpleNamespace(topic="clicks", partition=0, offset=offset) for offset in offsets]
-        return {CLICKS: records}, {CLICKS}
+        if found:
+            self.at = found[-1] + 1
+        records = [SimpleNamespace(topic="clicks", partition=0, offset=offset) for offset in found]
+        return {CLICKS: records} if found else {}, self.active
 
     def assignment(self) -> set[TP]:
         return {CLICKS}
@@ -58,56 +62,51 @@ class Fetched(ChunkConsumer):
 
     def committed(self, offset: int) -> None:
         """What `perform_seek` does at the end of a recovery."""
-        self._seeks += 1
-        self._position[CLICKS] = offset
+        self._rewinds[CLICKS] = offset
         self.progress.start({("clicks", 0): offset})
 
-    def next_chunks(self) -> list[Any]:
+    def chunks(self) -> list[Any]:
+        """What one fetch hands on."""
+
         async def collect() -> list[Any]:
             return [message async for _, message in self.getmany(1.0)]
 
         return asyncio.run(collect())
 
-
-def handle(consumer: Fetched, message: Any) -> list[int]:
-    """Offsets that an agent would handle of a chunk."""
-    intake = Intake(consumer.app, consumer.progress, Metrics())
-    records = intake.admitted(message)
-    for record in records:
-        intake.done(record)
-    return [record.offset for record in records]
+    def handle(self, *messages: Any) -> list[int]:
+        """The offsets that an agent handles of these chunks."""
+        intake = Intake(self.app, self.progress, Metrics())
+        handled = []
+        for message in messages:
+            for record in intake.admitted(message):
+                intake.done(record)
+                handled.append(record.offset)
+        return handled
 
 
 def test_chunks_are_handled_in_line() -> None:
     """Records come in chunks of bounded size, each once."""
-    consumer = Fetched()
+    consumer = Fetched(range(CHUNK + 9), most=CHUNK + 5)
     consumer.committed(0)
-    consumer.lists = [list(range(CHUNK + 5)), list(range(CHUNK + 5, CHUNK + 9))]
-    chunks = consumer.next_chunks() + consumer.next_chunks()
+    chunks = consumer.chunks() + consumer.chunks()
     assert [len(chunk.value.records) for chunk in chunks] == [CHUNK, 5, 4]
-    assert sum((handle(consumer, chunk) for chunk in chunks), []) == list(range(CHUNK + 9))
+    assert consumer.handle(*chunks) == list(range(CHUNK + 9))
 
 
 def test_a_chunk_lost_on_the_way_is_read_again() -> None:
     """The chunk after a lost one is not handled; the consumer goes back to the first record that was not."""
-    consumer = Fetched()
+    consumer = Fetched(range(2 * CHUNK))
     consumer.committed(0)
-    consumer.lists = [list(range(2 * CHUNK)), list(range(2 * CHUNK, 2 * CHUNK + 3)), list(range(2 * CHUNK))]
-    lost, after = consumer.next_chunks()
-    del lost
-    assert handle(consumer, after) == []
-    assert consumer.next_chunks() == []
-    assert consumer.sought == {CLICKS: 0}
-    assert sum((handle(consumer, chunk) for chunk in consumer.next_chunks()), []) == list(range(2 * CHUNK))
+    _, after = consumer.chunks()
+    assert consumer.handle(after) == []
+    assert consumer.handle(*consumer.chunks()) == list(range(2 * CHUNK))
 
 
 def test_a_gap_of_the_topic_itself_is_passed() -> None:
     """Compaction and transactions leave gaps; what was fetched from one position on is all there is."""
-    consumer = Fetched()
+    consumer = Fetched([7, 9, 20])
     consumer.committed(3)
-    consumer.lists = [[7, 9, 20]]
-    (chunk,) = consumer.next_chunks()
-    assert handle(consumer, chunk) == [7, 9, 20]
+    assert consumer.handle(*consumer.chunks()) == [7, 9, 20]
     assert consumer.progress.take() == {("clicks", 0): 21}
 
 
@@ -116,8 +115,7 @@ def test_a_seek_while_records_are_on_their_way_hides_no_loss() -> None:
 
     The chunks after the cleared one must not pass for everything since the committed offset.
     """
-    consumer = Fetched()
-    consumer.lists = [list(range(10, 10 + 2 * CHUNK))]
+    consumer = Fetched(range(10, 10 + 2 * CHUNK), at=10)
 
     async def recover() -> list[Any]:
         chunks = []
@@ -128,64 +126,61 @@ def test_a_seek_while_records_are_on_their_way_hides_no_loss() -> None:
         return chunks
 
     _, second = asyncio.run(recover())
-    assert handle(consumer, second) == []
-    assert consumer._rewinds == {CLICKS: 10}
+    assert consumer.handle(second) == []
+    assert consumer.handle(*consumer.chunks()) == list(range(10, 10 + 2 * CHUNK))
 
 
-def test_records_fetched_before_a_seek_claim_nothing_before_them() -> None:
-    """A fetch that was under way when Faust went back does not cover what lies between."""
-    consumer = Fetched()
-    consumer.committed(0)
-    consumer.lists = [[50, 51]]
-    consumer.during_fetch = lambda: consumer.committed(0)
-    (chunk,) = consumer.next_chunks()
-    assert handle(consumer, chunk) == []
+def test_records_fetched_while_faust_seeks_are_fetched_again() -> None:
+    """Faust looks up one committed offset after the other; what it fetches meanwhile was taken from anywhere."""
+    consumer = Fetched([40, 50, 51], at=50)
+    consumer.during_fetch = lambda: consumer.committed(40)
+    assert consumer.chunks() == []
+    consumer.during_fetch = lambda: None
+    assert consumer.handle(*consumer.chunks()) == [40, 50, 51]
+
+
+def test_a_list_fetched_from_an_unknown_position_covers_itself_alone() -> None:
+    """It may be handled only where it begins with the record in line."""
+    consumer = Fetched([50, 51], at=50)
+    (chunk,) = consumer.chunks()
+    consumer.committed(40)
+    assert consumer.handle(chunk) == []
 
 
 def test_nothing_is_handled_before_the_committed_offset_is_known() -> None:
     """Until Faust has looked it up, a record may lie before or beyond what is in line: it comes again."""
-    consumer = Fetched()
-    consumer.lists = [[5, 6]]
-    (chunk,) = consumer.next_chunks()
-    assert handle(consumer, chunk) == []
+    consumer = Fetched([5, 6])
+    assert consumer.handle(*consumer.chunks()) == []
+    consumer.committed(5)
+    assert consumer.handle(*consumer.chunks()) == [5, 6]
 
 
 def test_what_came_already_is_not_handled_twice() -> None:
     """A rewind too many costs a fetch and nothing else."""
-    consumer = Fetched()
+    consumer = Fetched(range(4), most=3)
     consumer.committed(0)
-    consumer.lists = [[0, 1, 2], [0, 1, 2, 3]]
-    (first,) = consumer.next_chunks()
-    assert handle(consumer, first) == [0, 1, 2]
-    (again,) = consumer.next_chunks()
-    assert handle(consumer, again) == [3]
+    assert consumer.handle(*consumer.chunks()) == [0, 1, 2]
+    consumer.rewind("clicks", 0, 1)
+    assert consumer.handle(*consumer.chunks()) == [3]
 
 
 def test_a_loss_at_the_end_of_a_topic_is_found_without_a_later_record() -> None:
     """Where an idle agent never got what was handed on, the consumer goes back; not at first sight."""
-    consumer = Fetched()
+    consumer = Fetched([0, 1])
     consumer.committed(0)
-    consumer.lists = [[0, 1]]
-    consumer.next_chunks()
+    consumer.chunks()
+    for idle in (True, False, True):
+        consumer.rewind_lost(idle=lambda topic, idle=idle: idle)
+        assert consumer.chunks() == []
     consumer.rewind_lost(idle=lambda topic: True)
-    assert consumer._rewinds == {}
-    consumer.rewind_lost(idle=lambda topic: False)
-    assert consumer._rewinds == {}
-    consumer.rewind_lost(idle=lambda topic: True)
-    consumer.rewind_lost(idle=lambda topic: True)
-    assert consumer._rewinds == {CLICKS: 0}
+    assert consumer.handle(*consumer.chunks()) == [0, 1]
 
 
 def test_records_of_a_partition_that_is_paused_meanwhile_come_again() -> None:
     """Faust skips them without a seek, which loses them."""
-    consumer = Fetched()
+    consumer = Fetched([0, 1])
     consumer.committed(0)
-    consumer.lists = [[0, 1]]
-
-    async def paused(timeout: float) -> Any:  # noqa: ASYNC109
-        records, _ = await Fetched._wait_next_records(consumer, timeout)
-        return records, set()
-
-    consumer._wait_next_records = paused  # type: ignore[method-assign]
-    assert consumer.next_chunks() == []
-    assert consumer.sought == {CLICKS: 0}
+    consumer.active = set()
+    assert consumer.chunks() == []
+    consumer.active = {CLICKS}
+    assert consumer.handle(*consumer.chunks()) == [0, 1]
