@@ -7,6 +7,7 @@ was ranked cannot reach that list's features.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class ItemCounts:
         if not slots or UNKNOWN in (before, after) or before == after:
             return
         self.tables.sync()
-        counted = self._next.setdefault(before, Counter())
+        counted = self._counted(before)
         counted[after] += 1
         if len(counted) > 2 * _KEPT_PER_SLOT * slots:
             self._next[before] = counted = Counter(dict(counted.most_common(_KEPT_PER_SLOT * slots)))
@@ -53,6 +54,43 @@ class ItemCounts:
         total = sum(counted.values()) + 1.0
         self.tables.neighbours[before, : len(best)] = row
         self.tables.strengths[before, : len(best)] = [count / total for _, count in best]
+
+    def forget(self, index: int) -> None:
+        """Nothing was ever counted of an item."""
+        self._next.pop(index, None)
+        for array in (self.tables.statistics, self.tables.neighbours, self.tables.strengths):
+            array[index] = 0
+
+    def transitions(self) -> dict[str, np.ndarray]:
+        """Who followed whom how often, by hashes of item ids: `before` and `after` int64, `count` float32."""
+        hashes = self.tables.catalog.hashes
+        found = [(before, after, count) for before, row in self._next.items() for after, count in row.items()]
+        before, after, count = zip(*found, strict=True) if found else ((), (), ())
+        return {
+            "before": hashes[np.array(before, np.int64)],
+            "after": hashes[np.array(after, np.int64)],
+            "count": np.array(count, np.float32),
+        }
+
+    def restore(self, transitions: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `transitions` gave."""
+        self._next = {}
+        add = self.tables.catalog.add
+        for before, after, count in zip(
+            *(transitions[name].tolist() for name in ("before", "after", "count")), strict=True
+        ):
+            self._next.setdefault(add(before), Counter())[add(after)] = count
+
+    def _counted(self, before: int) -> Counter[int]:
+        """The followers of an item. Of one that only a bundle knows they are worked out from its strengths."""
+        known = self._next.get(before)
+        if known is None:
+            touched = max(1.0, float(self.tables.statistics[before, TOUCHED]))
+            rows = zip(self.tables.neighbours[before].tolist(), self.tables.strengths[before].tolist(), strict=True)
+            add = self.tables.catalog.add
+            known = Counter({add(item): strength * touched for item, strength in rows if item and strength})
+            self._next[before] = known
+        return known
 
     def _count(self, index: int, statistic: int) -> None:
         if index != UNKNOWN:

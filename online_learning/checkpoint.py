@@ -1,0 +1,120 @@
+"""The trainer's whole state in a folder: arrays as safetensors, the rest as JSON. Never pickle.
+
+    FOLDER/checkpoint-000000000042/state.safetensors, state.json
+
+It is written under a temporary name, flushed to disk and renamed; `state.json` holds the hash of the arrays. So after a
+kill at any moment there is the new one or the one before, and one that is torn or changed is passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from safetensors.numpy import load_file, save_file
+
+from ranker.bundle import sha256
+from ranker.errors import LiverankError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT = 2
+_PREFIX = "checkpoint-"
+_ARRAYS, _FACTS = "state.safetensors", "state.json"
+
+
+class CheckpointError(LiverankError):
+    """A folder that holds no whole checkpoint."""
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What a trainer is at one moment, between two batches: the offsets in `facts` are those of exactly this state."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]  # JSON values
+
+
+class _Facts(Struct, frozen=True, kw_only=True):
+    format: int = FORMAT
+    sha256: str
+    facts: dict[str, Any]
+
+
+def save(folder: Path, number: int, state: State) -> Path:
+    """Write a checkpoint and drop all but the newest two.
+
+    Args:
+        folder: of all checkpoints of one trainer.
+        number: higher than that of any before it.
+        state: what to keep.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{_PREFIX}{number:012d}"
+    staged = folder / f".{final.name}.tmp"
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir()
+    save_file({name: np.asarray(array, order="C") for name, array in state.arrays.items()}, staged / _ARRAYS)
+    facts = _Facts(sha256=sha256(staged / _ARRAYS), facts=state.facts)
+    (staged / _FACTS).write_bytes(msgspec.json.encode(facts))
+    for path in (staged / _ARRAYS, staged / _FACTS, staged):
+        _flush(path)
+    if final.exists():  # a number comes again only where its first holder was torn
+        shutil.rmtree(final)
+    staged.rename(final)
+    _flush(folder)
+    for old in _folders(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load(path: Path) -> State:
+    """Read one checkpoint.
+
+    Raises:
+        CheckpointError: it is torn, was changed, or is of a format that this release does not read.
+    """
+    try:
+        found = msgspec.json.decode((path / _FACTS).read_bytes(), type=_Facts)
+        if found.format != FORMAT:
+            raise CheckpointError(f"{path} is of format {found.format}; this release reads {FORMAT}")
+        if sha256(path / _ARRAYS) != found.sha256:
+            raise CheckpointError(f"{path / _ARRAYS} was cut or changed: its sha256 is not {found.sha256}")
+        return State(arrays=load_file(path / _ARRAYS), facts=found.facts)
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no checkpoint: {error}") from error
+
+
+def newest(folder: Path) -> State | None:
+    """The newest whole checkpoint; None where there is none. What is torn is named on the log and passed over."""
+    for path in reversed(_folders(folder)):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            log.warning("%s; the one before it is used", error)
+    return None
+
+
+def next_number(folder: Path) -> int:
+    """A number higher than that of any checkpoint there, torn ones too."""
+    return max((int(path.name.removeprefix(_PREFIX)) for path in _folders(folder)), default=0) + 1
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Oldest first."""
+    found = folder.glob(f"{_PREFIX}*") if folder.exists() else ()
+    return sorted(path for path in found if path.name.removeprefix(_PREFIX).isdigit())
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,100 @@
+"""What an example adds to the counts: its list was shown, and what the user did since the last example happened."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import numpy as np
+
+from online_learning.counts import ItemCounts
+from ranker.history import EVENT, UserHistory, hash_id
+from ranker.records import Example
+from ranker.tables import ItemTables
+
+_id = hash_id.__wrapped__  # these ids are seen once: they would only push items out of the cache
+
+
+class ExampleCounts:
+    """Item statistics and co-visitation out of examples, as `fit.count` makes them out of events.
+
+    An example's row holds the user's newest events; those up to the last one counted are counted already. Of a user
+    who is not remembered (`limit` of them are) events older than `floor` count as counted.
+    """
+
+    def __init__(self, tables: ItemTables, floor: int, limit: int) -> None:
+        """
+        Args:
+            tables: where the counts go.
+            floor: milliseconds; what is not newer was counted before, by the model that this starts from.
+            limit: users, and lists, that are remembered.
+        """
+        self.items = ItemCounts(tables)
+        self.floor, self.limit = floor, limit
+        self._users: OrderedDict[int, int] = OrderedDict()
+        self._lists: OrderedDict[int, None] = OrderedDict()
+
+    def learn(self, example: Example, row: UserHistory) -> np.ndarray:
+        """Count an example, once it was learned from; int64 indexes of the rows that changed, each once."""
+        add = self.items.tables.catalog.add
+        changed: set[int] = set()
+        listed = [add(hash_id(item.item_id)) for item in example.items]
+        if self._first(_id(f"{example.user_id}:{example.request_id}")):
+            self.items.show(np.array(listed, np.int64))
+            changed.update(listed)
+        user = _id(example.user_id)
+        counted = self._users.pop(user, self.floor)
+        last, newest = None, counted
+        for ts, item in zip(*(np.frombuffer(row.events, EVENT)[name].tolist() for name in ("ts", "item")), strict=True):
+            index = add(item)
+            if ts > counted:
+                changed.update(self._touch(last, index))
+                newest = ts
+            last = index
+        outcome = example.outcome
+        if outcome is not None:
+            index = add(hash_id(outcome.item_id))
+            if outcome.ts > counted:
+                changed.update(self._touch(last, index))
+            self.items.choose(index)
+            changed.add(index)
+            newest = max(newest, outcome.ts)
+        self._users[user] = newest
+        while len(self._users) > self.limit:
+            self._users.popitem(last=False)
+        return np.array(sorted(changed), np.int64)
+
+    def forget(self, user_id: str) -> None:
+        """Nothing is known of a user any more; the items' sums stay."""
+        self._users.pop(_id(user_id), None)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything but the tables, as arrays."""
+        return {
+            **self.items.transitions(),
+            "users": np.array(list(self._users), np.int64),
+            "counted": np.array(list(self._users.values()), np.int64),
+            "lists": np.array(list(self._lists), np.int64),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray], floor: int) -> None:
+        """Go on from what `state` gave."""
+        self.items.restore(state)
+        self.floor = floor
+        self._users = OrderedDict(zip(state["users"].tolist(), state["counted"].tolist(), strict=True))
+        self._lists = OrderedDict.fromkeys(state["lists"].tolist())
+
+    def _touch(self, before: int | None, index: int) -> set[int]:
+        self.items.touch(index)
+        if before is None:
+            return {index}
+        self.items.follow(before, index)
+        return {before, index}
+
+    def _first(self, shown: int) -> bool:
+        if shown in self._lists:
+            return False
+        self._lists[shown] = None
+        if len(self._lists) > self.limit:
+            self._lists.popitem(last=False)
+        return True

@@ -1,0 +1,37 @@
+"""How a trainer learns from the stream: the numbers that an operator may want otherwise."""
+
+from __future__ import annotations
+
+import enum
+
+from msgspec import Struct
+
+
+class Mode(enum.StrEnum):
+    """What the stream may change."""
+
+    ROWS = "rows"  # item rows alone
+    ADAPTERS = "adapters"  # item rows, and low-rank adapters of the dense layers
+    FULL = "full"  # everything
+
+
+class Online(Struct, frozen=True, kw_only=True):
+    """Beside the `Recipe`. Times are milliseconds."""
+
+    mode: Mode = Mode.FULL
+    learning_rate: float = 1e-3  # of dense weights
+    row_rate: float = 2e-3  # of item rows
+    batch: int = 64  # new examples of one step at most
+    replayed: float = 1.0  # remembered examples beside each new one
+    replay: int = 4096  # examples remembered
+    next_item: float = 0.05  # weight of the self-supervised loss on the history
+    adapter_rank: int = 4
+    delta_ms: int = 1000  # between two deltas
+    delta_rows: int = 2000  # rows of a delta at most: those that moved most; the others wait
+    bundle_ms: int = 5000  # between two bundles
+    window: int = 1000  # examples of one progressive report
+    remembered_ids: int = 1 << 16  # example ids, lists and users that are known again
+    expire_ms: int = 30 * 86_400_000  # a row that no example has named for so long is taken out; 0: never
+    finetune_ms: int = 0  # between two full fine-tunings on the replay buffer; 0: never
+    finetune_steps: int = 200
+    gate_examples: int = 512  # newest tested examples that the gate looks at

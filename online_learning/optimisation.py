@@ -1,0 +1,216 @@
+"""One step of gradient descent from the stream: what may change, how rows and dense weights move, and who steps along.
+
+Item rows step by SparseAdam, which touches the rows of the batch alone: a table of 100,000 rows costs what a batch
+costs. Dense weights, or low-rank adapters of them (E. Hu et al., "LoRA", 2021, through peft), step by AdamW.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from online_learning.learner import Learner, TrainingExample, candidates_of, set_rate
+from online_learning.objective import NextItem, Targets, ranking_terms
+from online_learning.online import Mode, Online
+from online_learning.parallel import Alone, Parallel
+from ranker.model import Linear, Ranker
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraModel
+
+_ADAPTER = "default"
+_ROWS = "ids.weight"
+
+
+class Stepped(NamedTuple):
+    """What a step did. Where it is not `finite` nothing has changed."""
+
+    loss: float
+    finite: bool
+    rows: np.ndarray  # int64 catalogue indexes of the item rows that moved
+    moved: np.ndarray  # float32, how far each did
+
+
+class Optimisation:
+    """The learner's weights under the optimisers that the mode asks for."""
+
+    def __init__(self, learner: Learner, online: Online, parallel: Parallel | None = None) -> None:
+        self.learner, self.online = learner, online
+        self.parallel = parallel or Alone()
+        self.next_item = NextItem(learner.config).to(learner.device)
+        learner.items.ids.sparse = True
+        self._adapters: LoraModel | None = None
+        self._rows: torch.optim.Optimizer = torch.optim.SparseAdam([learner.items.ids.weight])
+        self.use(online.mode)
+
+    def use(self, mode: Mode) -> None:
+        """Go on in another mode: adapters are merged or made, and the dense optimiser starts anew."""
+        self.mode = mode
+        if self._adapters is not None:
+            self.learner.model = _merged(self._adapters, copied=False)
+            self._adapters = None
+        self.learner.model.requires_grad_(mode is Mode.FULL)
+        if mode is Mode.ADAPTERS:
+            self._adapters = _adapted(self.learner.model, self.online.adapter_rank)
+        self.learner.items.categories.requires_grad_(mode is Mode.FULL)
+        self.learner.items.text.requires_grad_(mode is Mode.FULL)
+        dense = [weight for weight in self.named_dense().values() if weight.requires_grad]
+        self._dense: torch.optim.Optimizer = torch.optim.AdamW(dense, weight_decay=self.learner.recipe.weight_decay)
+        self.learner.optimizers = [self._dense, self._rows]
+
+    def named_dense(self) -> dict[str, nn.Parameter]:
+        """Every parameter but the item rows, by a name that is the same in the next process."""
+        return {
+            **{f"model.{name}": weight for name, weight in self.learner.model.named_parameters()},
+            **{f"items.{name}": weight for name, weight in self.learner.items.named_parameters() if name != _ROWS},
+            **{f"next_item.{name}": weight for name, weight in self.next_item.named_parameters()},
+        }  # fmt: skip
+
+    def merged_weights(self) -> dict[str, Tensor]:
+        """A copy of the dense weights as `Ranker.state_dict()` has them, adapters added in; on the CPU."""
+        model = self.learner.model if self._adapters is None else _merged(self._adapters, copied=True)
+        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+    def moments(self, weight: Tensor) -> dict[str, np.ndarray]:
+        """The optimiser's state of a parameter, by its own names; nothing before the first step."""
+        found = {**self._dense.state.get(weight, {}), **self._rows.state.get(weight, {})}
+        return {name: torch.as_tensor(value).detach().cpu().numpy().copy() for name, value in found.items()}
+
+    def set_moments(self, weight: Tensor, moments: Mapping[str, np.ndarray]) -> None:
+        """The inverse of `moments`; the parameter's state is empty where nothing is given."""
+        is_rows = weight is self.learner.items.ids.weight
+        state = (self._rows if is_rows else self._dense).state
+        state.pop(weight, None)
+        if moments:
+            # SparseAdam counts its steps in an int, AdamW in a tensor.
+            state[weight] = {
+                name: int(value) if is_rows and not value.ndim else torch.from_numpy(np.array(value)).to(weight.device)
+                for name, value in moments.items()
+            }
+
+    def clear_rows(self, indexes: np.ndarray) -> None:
+        """These rows start from nothing, in the optimiser too: int64 catalogue indexes."""
+        rows = self.learner.items.ids.weight
+        places = torch.from_numpy(indexes).to(self.learner.device)
+        with torch.no_grad():
+            rows[places] = 0
+            for value in self._rows.state.get(rows, {}).values():
+                if isinstance(value, Tensor) and value.shape == rows.shape:
+                    value[places] = 0
+
+    def step(
+        self, examples: Sequence[TrainingExample], scale: float = 1.0, considered: np.ndarray | None = None
+    ) -> Stepped:
+        """One step on a batch.
+
+        Args:
+            examples: the batch.
+            scale: of the learning rates.
+            considered: bool [B, C], the candidates that the softmax is over; all where None.
+        """
+        arrays = self.learner.collate([example.inputs for example in examples])
+        arrays |= Targets.of(examples, self.learner.device)._asdict()
+        if considered is not None:
+            arrays["considered"] = torch.from_numpy(considered).to(self.learner.device)
+        order = {"arrays": arrays, "scale": scale, "rows": len(self.learner.items.ids.weight), "mode": self.mode}
+        if self.parallel.size == 1:
+            return self.take_part(order)
+        parts = [{**order, "arrays": part} for part in split(arrays, self.parallel.size)]
+        return self.take_part(self.parallel.share(parts))
+
+    def take_part(self, order: dict[str, Any]) -> Stepped:
+        """This process's share of a step; every process ends with the same weights."""
+        learner = self.learner
+        if order["mode"] is not self.mode:
+            self.use(order["mode"])
+        learner.make_room(order["rows"] // 2 if order["rows"] > len(learner.items.ids.weight) else 0)
+        learner.items.ids.weight.row_wise = True  # type: ignore[attr-defined]  # read by `parallel`
+        for optimizer, rate in zip(learner.optimizers, (self.online.learning_rate, self.online.row_rate), strict=True):
+            set_rate(optimizer, rate * order["scale"])
+            optimizer.zero_grad(set_to_none=True)
+        learner.model.train()
+        learner.items.train()
+        arrays = order["arrays"]
+        loss = self._loss({name: value.to(learner.device) for name, value in arrays.items()} if arrays else None)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return self._apply(float(self.parallel.total(loss.detach().clone())))
+
+    def _loss(self, arrays: dict[str, Tensor] | None) -> Tensor:
+        """This process's part of the joint batch's mean loss."""
+        device = self.learner.device
+        terms = [torch.zeros(0, device=device)] * 3 if arrays is None else self._terms(arrays)
+        lists = 0 if arrays is None else len(arrays["drew"])  # the binary term is a sum over a list's candidates
+        counts = torch.tensor([float(len(terms[0])), float(lists), float(len(terms[2]))], device=device)
+        every = self.parallel.total(counts).clamp(min=1)
+        weights = (1.0, self.learner.recipe.calibration, self.online.next_item)
+        return torch.stack([w * term.sum() / n for w, term, n in zip(weights, terms, every, strict=True)]).sum()
+
+    def _terms(self, arrays: dict[str, Tensor]) -> list[Tensor]:
+        slate, history = self.learner.read(arrays)
+        encodings = self.learner.model.encode(history)
+        logits = self.learner.model.score(slate, history, encodings)
+        targets = Targets(arrays["drew"], arrays["chosen"], arrays["heads"])
+        listwise, binary = ranking_terms(logits, candidates_of(slate), targets, arrays.get("considered"))
+        return [listwise, binary, self.next_item(history, encodings)]
+
+    def _apply(self, loss: float) -> Stepped:
+        """Clip and step; a gradient or a loss that is not finite changes nothing."""
+        nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        rows = self.learner.items.ids.weight
+        dense = [weight for group in self._dense.param_groups for weight in group["params"]]
+        self.parallel.add_up([*dense, rows])
+        if rows.grad is not None:
+            rows.grad = rows.grad.coalesce()
+        gradients = [weight.grad for weight in dense if weight.grad is not None]
+        if rows.grad is not None:
+            gradients.append(rows.grad.values())
+        if not gradients:
+            return Stepped(loss, np.isfinite(loss).item(), *nothing)
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        if not (np.isfinite(loss) and bool(torch.isfinite(norm))):
+            return Stepped(loss, False, *nothing)
+        factor = self.learner.recipe.clip / max(float(norm), self.learner.recipe.clip)
+        for gradient in gradients:
+            gradient.mul_(factor)
+        if rows.grad is None:
+            self._dense.step()
+            return Stepped(loss, True, *nothing)
+        touched = rows.grad.indices()[0]
+        before = rows.detach()[touched].clone()
+        self._dense.step()
+        self._rows.step()
+        moved = torch.linalg.vector_norm(rows.detach()[touched] - before, dim=1)
+        return Stepped(loss, True, touched.cpu().numpy(), moved.cpu().numpy())
+
+
+def split(arrays: dict[str, Tensor], parts: int) -> list[dict[str, Tensor] | None]:
+    """A batch in so many parts of nearly equal size; None for a process that the batch is too small for."""
+    size = len(arrays["drew"])
+    edges = np.linspace(0, size, parts + 1).astype(int)
+    return [
+        {name: value[low:high].cpu() for name, value in arrays.items()} if high > low else None
+        for low, high in pairwise(edges)
+    ]
+
+
+def _adapted(model: Ranker, rank: int) -> LoraModel:
+    """Low-rank adapters beside every dense layer of the model, which is changed in place."""
+    from peft import LoraConfig  # noqa: PLC0415  # it imports transformers, seconds that only this mode needs
+    from peft.tuners.lora import LoraModel  # noqa: PLC0415
+
+    names = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=[], target_parameters=names)
+    return LoraModel(model, {_ADAPTER: config}, _ADAPTER)
+
+
+def _merged(adapters: LoraModel, *, copied: bool) -> Ranker:
+    """The model with its adapters added into the weights; the adapted one stays as it is where `copied`."""
+    merged: Ranker = (copy.deepcopy(adapters) if copied else adapters).merge_and_unload()
+    return merged

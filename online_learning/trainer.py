@@ -1,0 +1,349 @@
+"""The trainer's core: what one batch of the stream does to the model, and what there is to publish after it.
+
+No Kafka, no disk, no clock: examples, times and random numbers come in, and what to send comes out. `learn` is the
+whole path of an example: admit -> prepare -> test -> train -> count and remember.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from online_learning import curriculum
+from online_learning.example_counts import ExampleCounts
+from online_learning.learner import Learner, TrainingExample, training_example
+from online_learning.online import Mode, Online
+from online_learning.optimisation import Optimisation
+from online_learning.parallel import Parallel
+from online_learning.progressive import Progressive, Window, tested
+from online_learning.recipe import Recipe
+from online_learning.replay_buffer import ReplayBuffer, recall, remember
+from online_learning.snapshot import Snapshot
+from online_learning.versions import Candidate, Origin, Versions
+from ranker.catalog import Catalog, grown
+from ranker.features import UserInputs, list_inputs
+from ranker.history import UserHistory, decode, hash_id
+from ranker.records import Example, ModelDelta
+from ranker.tables import ItemTables, TableArrays, pack_row
+
+log = logging.getLogger(__name__)
+
+_id = hash_id.__wrapped__  # ids of examples and users are seen once: they would push items out of the cache
+#: How far a row has moved whose counts alone changed: it is sent after those that learned.
+_COUNTED = 1e-6
+
+
+class Publish(enum.StrEnum):
+    """What is due."""
+
+    DELTA = "delta"
+    BUNDLE = "bundle"
+
+
+class Learned(NamedTuple):
+    """What a call of `learn` did."""
+
+    trained: int = 0  # examples learned from for the first time
+    repeated: int = 0  # known already, or of a user who is forgotten
+    refused: tuple[str, ...] = ()  # ids of those that cannot be learned from
+    loss: float | None = None  # of the last step
+    windows: tuple[Window, ...] = ()  # progressive reports that became full
+    diverged: bool = False  # the loss or a weight was not finite: go back to the last checkpoint
+    due: frozenset[Publish] = frozenset()
+
+
+class Prepared(NamedTuple):
+    """An admitted example: its features as the trainer, the serving version and the first one see them."""
+
+    example: Example
+    row: UserHistory
+    training: TrainingExample
+    serving: UserInputs
+    first: UserInputs
+
+
+class Trainer:
+    """Learns from examples; every one is scored before it is learned from.
+
+    Everything that it is can be written down and taken up again: see `trainer_state`.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        catalog: Catalog,
+        online: Online,
+        recipe: Recipe,
+        *,
+        device: str = "cpu",
+        parallel: Parallel | None = None,
+    ) -> None:
+        """
+        Args:
+            origin: what to start from.
+            catalog: the items; whoever follows the topic `items` writes it between two calls.
+            online: how to learn from the stream.
+            recipe: how to learn at all; its seed seeds every draw made here.
+            device: where to compute.
+            parallel: the other processes of a step, if there are any.
+        """
+        self.origin, self.catalog, self.online, self.recipe = origin, catalog, online, recipe
+        self.schema = origin.schema
+        self.versions = Versions(origin, catalog, online.gate_examples, device)
+        tables = ItemTables(origin.tables, catalog, origin.encoder)
+        self.learner = Learner(origin.config, tables, recipe, device)
+        self.learner.model.load_state_dict(dict(origin.weights))
+        self.optimisation = Optimisation(self.learner, online, parallel)
+        self.rng = np.random.default_rng(recipe.seed)
+        self.replay = ReplayBuffer(online.replay, self.rng)
+        self.counts = ExampleCounts(tables, origin.learned_until, online.remembered_ids)
+        self.progressive = Progressive(self.schema, online.window)
+        self.known: OrderedDict[int, None] = OrderedDict()
+        self.refused: OrderedDict[str, None] = OrderedDict()
+        self.forgotten: OrderedDict[int, int] = OrderedDict()
+        self.touched_at = np.full(catalog.count, origin.learned_until, np.int64)
+        self.offsets = dict(origin.offsets)
+        self.trained = 0
+        self.learned_until = origin.learned_until
+        self.bundled = 0  # `trained` when the last bundle was taken
+        self.finetuned: int | None = None  # steps done of the fine-tuning that is on
+        self._last: dict[str, int] = {}  # when a delta, a bundle, a fine-tuning was last made
+        self._weights = np.array([action.weight for action in self.schema.positives])
+
+    def learn(self, examples: Sequence[Example], now: int, offsets: Mapping[str, int] | None = None) -> Learned:
+        """Learn from what the stream brought.
+
+        Args:
+            examples: in the order in which they came.
+            now: milliseconds since the epoch; decides what is due.
+            offsets: `topic-partition` -> the offset after the last of these examples; part of the state from here on.
+
+        Returns:
+            What was done. Where it `diverged` the batch was not learned from and its examples are refused for good:
+            the caller takes the last checkpoint up again, and every other example since is learned anew.
+        """
+        fresh, refused = self._admit(examples)
+        repeated = len(examples) - len(fresh) - len(refused)
+        windows: list[Window] = []
+        trained, loss = 0, None
+        for start in range(0, len(fresh), self.online.batch):
+            batch = [self._prepare(example) for example in fresh[start : start + self.online.batch]]
+            windows += self._test(batch)
+            loss = self._train(batch)
+            if loss is None:
+                refused += [one.example.example_id for one in batch]
+                self.refuse(refused)
+                log.error("the loss is not finite after %d examples: back to the last checkpoint", self.trained)
+                return Learned(trained, repeated, tuple(refused), None, tuple(windows), diverged=True)
+            for one in batch:
+                self._take_in(one)
+            trained += len(batch)
+        self._finetune(now)
+        self.offsets.update(offsets or {})
+        return Learned(trained, repeated, tuple(refused), loss, tuple(windows), due=self.due(now))
+
+    def due(self, now: int) -> frozenset[Publish]:
+        """What is to be published now. The clocks run from the first call on."""
+        waiting = any(self.versions.bases.waiting(version) for version in self.versions.live)
+        due = set()
+        if self._passed("delta", now, self.online.delta_ms) and waiting:
+            due.add(Publish.DELTA)
+        if self._passed("bundle", now, self.online.bundle_ms) and self.trained > self.bundled:
+            due.add(Publish.BUNDLE)
+        return frozenset(due)
+
+    def deltas(self, now: int, model: str = "default") -> list[ModelDelta]:
+        """The rows that have changed, for every version that takes deltas. They count as sent.
+
+        `sequence` is a time in milliseconds, so that it goes on rising over restarts.
+        """
+        self._last["delta"] = now
+        made = []
+        for version in self.versions.live:
+            rows = self._packed(self.versions.bases.take(version, self.online.delta_rows))
+            if not rows:
+                continue
+            made.append(
+                ModelDelta(model=model, base=version, sequence=now, learned_until=self.learned_until, rows=rows)
+            )
+            if version == self.versions.serving.version:
+                self.versions.serving.put_rows(rows)
+        return made
+
+    def candidate(self, version: str, now: int) -> Candidate:
+        """Everything as it is now, to be published under this name, with what the gate wants to know of it."""
+        self._last["bundle"], self.bundled = now, self.trained
+        self.expire()
+        weights, tables = self.optimisation.merged_weights(), self.table_arrays()
+        self.versions.bases.add(version)
+        return Candidate(
+            version=version,
+            parent=self.versions.serving.version,
+            weights=weights,
+            tables=tables,
+            evidence=self.versions.evidence(weights, tables),
+            learned_until=self.learned_until,
+            trained=self.trained,
+            offsets=dict(self.offsets),
+        )
+
+    def snapshot(self, candidate: Candidate) -> Snapshot:
+        """The candidate as workers will serve it. Takes a while; any thread may do it."""
+        return self.versions.snapshot(candidate.version, candidate.weights, candidate.tables)
+
+    def table_arrays(self) -> TableArrays:
+        """The rows of every item that has learned or counted anything."""
+        count = self.catalog.count
+        tables = self.learner.tables
+        tables.sync()
+        self.learner.make_room(count)
+        learned = (self.learner.items.ids.weight.detach()[:count] != 0).any(dim=1).cpu().numpy()
+        known = np.flatnonzero(learned | (tables.statistics[:count] != 0).any(axis=1))
+        return self.learner.table_arrays(known[known > 0])
+
+    def refuse(self, example_ids: Sequence[str]) -> None:
+        """Never learn from these."""
+        self.refused.update(dict.fromkeys(example_ids))
+        _bound(self.refused, self.online.remembered_ids)
+
+    def forget(self, user_id: str, until: int) -> int:
+        """Erase a user: remembered examples go, and those up to this time that still come are not learned from.
+
+        What was learned into weights and sums stays in them.
+
+        Returns:
+            How many examples were remembered.
+        """
+        user = _id(user_id)
+        self.forgotten[user] = max(until, self.forgotten.pop(user, until))
+        _bound(self.forgotten, self.online.remembered_ids)
+        self.counts.forget(user_id)
+        return self.replay.forget(lambda entry: entry.user_id == user_id and entry.ts <= until)
+
+    def expire(self) -> int:
+        """Take out rows that no example has named for long; how many there were."""
+        limit = self.learned_until - self.online.expire_ms
+        old = np.flatnonzero((self.touched_at > 0) & (self.touched_at < limit))
+        if not self.online.expire_ms or not len(old):
+            return 0
+        self.optimisation.clear_rows(old)
+        for index in old.tolist():
+            self.counts.items.forget(index)
+        self.touched_at[old] = 0
+        self.versions.bases.move(old, _COUNTED)
+        return len(old)
+
+    def _admit(self, examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
+        """Those to learn from, and the ids of those that were made by another feature schema or are refused."""
+        fresh: list[Example] = []
+        refused: list[str] = []
+        for example in examples:
+            number = _id(example.example_id)
+            if number in self.known or self.forgotten.get(_id(example.user_id), -1) >= example.ts:
+                continue
+            self.known[number] = None
+            foreign = example.schema != self.schema.hash
+            if foreign or example.example_id in self.refused:
+                refused.append(example.example_id)
+            else:
+                fresh.append(example)
+        _bound(self.known, self.online.remembered_ids)
+        return fresh, refused
+
+    def _prepare(self, example: Example) -> Prepared:
+        """Features as of now: nothing of the example itself has been counted yet. Its new items get rows."""
+        row = decode(example.state)
+        for item in example.items:
+            self.catalog.add(hash_id(item.item_id))
+        self.learner.tables.sync()
+        training = training_example(example, self.learner.tables, self.schema)
+        listed = list_inputs(row, self.catalog, self.schema)
+        shown = np.array([item.statistics for item in example.items], np.float32)
+        serving = self.versions.serving.inputs(row, listed, shown)
+        return Prepared(example, row, training, serving, self.versions.first.inputs(row, listed))
+
+    def _test(self, batch: Sequence[Prepared]) -> list[Window]:
+        """Score the batch by the weights before it, by what serves and by the first model."""
+        scores = {
+            "trainer": self.learner.scores([one.training.inputs for one in batch]),
+            "serving": self.versions.serving.scores([one.serving for one in batch]),
+            "first": self.versions.first.scores([one.first for one in batch]),
+        }
+        windows = []
+        for at, one in enumerate(batch):
+            target = one.training.chosen, one.training.head
+            tests = {name: tested(lines[at], *target, self._weights) for name, lines in scores.items()}
+            self.versions.compare(_id(one.example.user_id), tests["trainer"], tests["serving"])
+            window = self.progressive.add(one.example.ts, tests)
+            if window is not None:
+                windows.append(window)
+        return windows
+
+    def _train(self, batch: Sequence[Prepared]) -> float | None:
+        """One step on the batch and on what is remembered beside it; the loss, None where it is not finite."""
+        examples = [one.training for one in batch]
+        for entry in self.replay.sample(round(self.online.replayed * len(batch))):
+            examples.append(recall(entry, self.learner.tables, self.schema))
+        stepped = self.optimisation.step(examples)
+        self.versions.bases.move(stepped.rows, stepped.moved)
+        return stepped.loss if stepped.finite else None
+
+    def _take_in(self, one: Prepared) -> None:
+        """Count the example, now that it was learned from, and remember it."""
+        changed = self.counts.learn(one.example, one.row)
+        self.versions.bases.move(changed, _COUNTED)
+        self.touched_at = grown(self.touched_at, self.catalog.count)
+        for named in (changed, one.training.inputs.candidates, one.training.inputs.history):
+            self.touched_at[named] = one.example.ts
+        self.replay.add(remember(one.example, one.training.inputs))
+        self.trained += 1
+        self.learned_until = max(self.learned_until, one.example.ts)
+
+    def _finetune(self, now: int) -> None:
+        """One more step of the fine-tuning that is on, or a new one where one is due; see `curriculum`."""
+        if self.finetuned is None:
+            if not self.online.finetune_ms or not self._passed("finetune", now, self.online.finetune_ms):
+                return
+            self.finetuned, self._last["finetune"] = 0, now
+            self.optimisation.use(Mode.FULL)
+        at, steps = curriculum.stage(self.finetuned, self.online.finetune_steps), self.online.finetune_steps
+        # Of a few times a batch those that the stage allows are taken: nobody has to look at the whole buffer.
+        pool = [recall(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)]
+        if pool:
+            lengths = [len(example.inputs.history) for example in pool]
+            examples = [pool[place] for place in curriculum.draw(lengths, at, self.online.batch, self.rng)]
+            logits = self.learner.scores([example.inputs for example in examples]) if at.negatives else []
+            scores = [line[:, example.head] for line, example in zip(logits, examples, strict=False)]
+            mask = curriculum.considered(scores, [one.chosen for one in examples], at, self.rng) if scores else None
+            stepped = self.optimisation.step(examples, curriculum.rate(self.finetuned, steps), mask)
+            self.versions.bases.move(stepped.rows, stepped.moved)
+        self.finetuned += 1
+        if self.finetuned >= steps:
+            self.finetuned = None
+            self.optimisation.use(self.online.mode)
+
+    def _packed(self, indexes: np.ndarray) -> dict[str, bytes]:
+        """Rows as they go into a delta."""
+        tables = self.learner.tables
+        ids = self.learner.items.ids.weight.detach()[torch.from_numpy(indexes)].cpu().numpy()
+        return {
+            str(self.catalog.hashes[index]): pack_row(
+                ids[at], tables.statistics[index], tables.neighbours[index], tables.strengths[index]
+            )
+            for at, index in enumerate(indexes.tolist())
+        }
+
+    def _passed(self, what: str, now: int, interval: int) -> bool:
+        """Whether so much time has passed since the last time; it begins with the first question."""
+        return now - self._last.setdefault(what, now) >= interval
+
+
+def _bound(kept: OrderedDict[int, None] | OrderedDict[int, int] | OrderedDict[str, None], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)

@@ -1,0 +1,169 @@
+"""A trainer written down and taken up again: arrays and JSON values, items named by the hash of their id.
+
+Item indexes are the process's own, so everything that is kept by index is kept in the order of `rows.items`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from online_learning.checkpoint import CheckpointError, State
+from online_learning.online import Mode
+from online_learning.optimisation import Optimisation
+from online_learning.replay_buffer import Remembered
+from online_learning.trainer import Trainer
+from ranker.catalog import Catalog, grown
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def capture(trainer: Trainer) -> State:
+    """Everything that the trainer is, between two calls of `learn`. The arrays are copies."""
+    return State(arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer))
+
+
+def restore(trainer: Trainer, state: State) -> None:
+    """Make the trainer what it was; its versions in service and its metrics stay as they are.
+
+    Raises:
+        CheckpointError: the state is of another model config or feature schema.
+    """
+    facts = state.facts
+    expected = _identity(trainer)
+    if facts["model"] != expected:
+        raise CheckpointError(f"the checkpoint is of {facts['model']}; this trainer's model is {expected}")
+    arrays = state.arrays
+    indexes = indexes_of(trainer.catalog, arrays["rows.items"])
+    trainer.optimisation.use(Mode(facts["mode"]))
+    trainer.finetuned = facts["finetuned"]
+    _restore_rows(trainer, arrays, indexes)
+    _restore_dense(trainer.optimisation, arrays)
+    _restore_memory(trainer, arrays, facts)
+    trainer.rng.bit_generator.state = facts["rng"]
+    torch.set_rng_state(torch.from_numpy(arrays["torch.rng"].copy()))
+    trainer.versions.bases.restore(
+        {version: arrays[f"moved.{at}"] for at, version in enumerate(facts["bases"])}, indexes
+    )
+    trainer.offsets = dict(facts["offsets"])
+    trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
+    trainer.learned_until = facts["learned_until"]
+
+
+def indexes_of(catalog: Catalog, items: np.ndarray) -> np.ndarray:
+    """int64 indexes of items by their hashes; those that the catalogue has not met get one."""
+    return np.array([catalog.add(item) for item in items.tolist()], np.int64)
+
+
+def _identity(trainer: Trainer) -> dict[str, Any]:
+    return {"config": trainer.origin.config.to_dict(), "schema": trainer.schema.hash, "encoder": trainer.origin.encoder}
+
+
+def _facts(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "model": _identity(trainer),
+        "mode": str(trainer.optimisation.mode),
+        "finetuned": trainer.finetuned,
+        "bases": trainer.versions.bases.versions,
+        "offsets": dict(trainer.offsets),
+        "trained": trainer.trained,
+        "bundled": trainer.bundled,
+        "learned_until": trainer.learned_until,
+        "replay_seen": trainer.replay.seen,
+        "floor": trainer.counts.floor,
+        "refused": list(trainer.refused),
+        "rng": trainer.rng.bit_generator.state,
+    }
+
+
+def _rows(trainer: Trainer) -> dict[str, np.ndarray]:
+    tables, count = trainer.learner.tables, trainer.catalog.count
+    tables.sync()
+    trainer.learner.make_room(count)
+    weight = trainer.learner.items.ids.weight
+    moments = trainer.optimisation.moments(weight)
+    moved = trainer.versions.bases.state(count)
+    return {
+        "rows.items": trainer.catalog.hashes[1:count].copy(),
+        "rows.ids": _array(weight)[1:count].copy(),
+        "rows.touched_at": grown(trainer.touched_at, count)[1:count].copy(),
+        **{f"rows.{name}": getattr(tables, name)[1:count].copy() for name in ("statistics", "neighbours", "strengths")},
+        **{f"rows.{name}": value[1:count].copy() if value.ndim else value for name, value in moments.items()},
+        **{f"moved.{at}": array for at, array in enumerate(moved.values())},
+    }
+
+
+def _restore_rows(trainer: Trainer, arrays: Mapping[str, np.ndarray], indexes: np.ndarray) -> None:
+    tables, learner = trainer.learner.tables, trainer.learner
+    tables.sync()
+    learner.make_room(trainer.catalog.count)
+    for name in ("statistics", "neighbours", "strengths"):
+        table = getattr(tables, name)
+        table[:] = 0
+        table[indexes] = arrays[f"rows.{name}"]
+    weight = learner.items.ids.weight
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(_spread(arrays["rows.ids"], indexes, len(weight))))
+    moments = {name: arrays[f"rows.{name}"] for name in (*_MOMENTS, "step") if f"rows.{name}" in arrays}
+    spread = {name: _spread(value, indexes, len(weight)) if value.ndim else value for name, value in moments.items()}
+    trainer.optimisation.set_moments(weight, spread)
+    trainer.touched_at = _spread(arrays["rows.touched_at"], indexes, trainer.catalog.count)
+
+
+def _spread(values: np.ndarray, indexes: np.ndarray, rows: int) -> np.ndarray:
+    """Values at their indexes of an array with so many rows, the others zero."""
+    spread = np.zeros((rows, *values.shape[1:]), values.dtype)
+    spread[indexes] = values
+    return spread
+
+
+def _dense(optimisation: Optimisation) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, weight in optimisation.named_dense().items():
+        arrays[f"dense.{name}"] = _array(weight).copy()
+        for kind, value in optimisation.moments(weight).items():
+            arrays[f"dense.{name}/{kind}"] = value
+    return arrays
+
+
+def _restore_dense(optimisation: Optimisation, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, weight in optimisation.named_dense().items():
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(arrays[f"dense.{name}"].copy()))
+        kinds = [kind for kind in (*_MOMENTS, "step") if f"dense.{name}/{kind}" in arrays]
+        optimisation.set_moments(weight, {kind: arrays[f"dense.{name}/{kind}"] for kind in kinds})
+
+
+def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
+    entries = msgspec.msgpack.encode(list(trainer.replay.entries))
+    return {
+        "replay": np.frombuffer(entries, np.uint8),
+        "known": np.array(list(trainer.known), np.int64),
+        "forgotten.users": np.array(list(trainer.forgotten), np.int64),
+        "forgotten.until": np.array(list(trainer.forgotten.values()), np.int64),
+        "torch.rng": torch.get_rng_state().numpy().copy(),
+        **{f"counts.{name}": array for name, array in trainer.counts.state().items()},
+    }
+
+
+def _restore_memory(trainer: Trainer, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    entries = msgspec.msgpack.decode(arrays["replay"].tobytes(), type=list[Remembered])
+    trainer.replay.restore(facts["replay_seen"], entries)
+    trainer.known = OrderedDict.fromkeys(arrays["known"].tolist())
+    trainer.refused = OrderedDict.fromkeys(facts["refused"])
+    trainer.forgotten = OrderedDict(
+        zip(arrays["forgotten.users"].tolist(), arrays["forgotten.until"].tolist(), strict=True)
+    )
+    counts = {name.removeprefix("counts."): array for name, array in arrays.items() if name.startswith("counts.")}
+    trainer.counts.restore(counts, facts["floor"])
+
+
+def _array(value: Tensor) -> np.ndarray:
+    array: np.ndarray = value.detach().cpu().numpy()
+    return array

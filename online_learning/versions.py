@@ -1,0 +1,122 @@
+"""The versions that the trainer knows: the first, the one that serves, a canary; what they lack, how they compare."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from online_learning.bases import Bases
+from online_learning.drift import DriftAlarm
+from online_learning.gate import Evidence
+from online_learning.progressive import Tested
+from online_learning.snapshot import Snapshot, Weights
+from ranker.catalog import Catalog
+from ranker.model import ModelConfig
+from ranker.schema import FeatureSchema
+from ranker.tables import TableArrays
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The bundle that a trainer starts from."""
+
+    version: str
+    config: ModelConfig
+    weights: Weights
+    tables: TableArrays
+    schema: FeatureSchema
+    encoder: str
+    learned_until: int = 0
+    offsets: dict[str, int] = {}
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """All of a version that is to be published, taken at one moment."""
+
+    version: str
+    parent: str
+    weights: Weights
+    tables: TableArrays
+    evidence: Evidence
+    learned_until: int
+    trained: int
+    offsets: dict[str, int]
+
+
+class Versions:
+    """One version serves; a canary may serve some. Both take deltas; the first model takes none, for comparison."""
+
+    def __init__(self, origin: Origin, catalog: Catalog, newest: int, device: str = "cpu") -> None:
+        """
+        Args:
+            origin: the first model, which serves until another does.
+            catalog: the items.
+            newest: examples that comparisons are over.
+            device: where to score.
+        """
+        self._origin, self._catalog, self._device = origin, catalog, device
+        self.first = self.snapshot(origin.version, origin.weights, origin.tables)
+        self.serving = self.snapshot(origin.version, origin.weights, origin.tables)
+        self.canary: str | None = None
+        self.bases = Bases()
+        self.bases.add(origin.version)
+        self.drift = DriftAlarm(newest)
+        self._pairs: deque[tuple[int, int, int]] = deque(maxlen=newest)
+
+    @property
+    def live(self) -> list[str]:
+        """The versions that take deltas now, and whose rows are known well enough to make them."""
+        wanted = [self.serving.version, *([self.canary] if self.canary else [])]
+        return [version for version in wanted if version in self.bases.versions]
+
+    def snapshot(self, version: str, weights: Weights, tables: TableArrays) -> Snapshot:
+        """A version as workers serve it. Takes a while; any thread may do it."""
+        origin = self._origin
+        return Snapshot(
+            version, origin.config, weights, tables, self._catalog, origin.encoder, origin.schema, self._device
+        )
+
+    def serve(self, snapshot: Snapshot) -> None:
+        """This version serves from now on: later tests are against it, and deltas go to it alone."""
+        self.serving.close()
+        self.serving = snapshot
+        self.canary = None
+        self.bases.keep({snapshot.version})
+        self._pairs.clear()
+        self.drift.restart()
+
+    def stage(self, version: str | None) -> None:
+        """A canary beside what serves, or none any more."""
+        self.canary = version
+        self.bases.keep({self.serving.version, version or ""})
+
+    def drop(self, version: str) -> None:
+        """The version was refused: it never takes deltas."""
+        self.bases.keep(set(self.bases.versions) - {version})
+        if self.canary == version:
+            self.canary = None
+
+    def compare(self, user: int, ours: Tested, theirs: Tested) -> None:
+        """Keep one example's tests, of the trainer and of the serving version, for the gate."""
+        self.drift.update(ours.loss - theirs.loss)
+        if ours.rank is not None and theirs.rank is not None:
+            self._pairs.append((ours.rank, theirs.rank, user))
+
+    def evidence(self, weights: Weights, tables: TableArrays) -> Evidence:
+        """What speaks for and against a candidate."""
+        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 3)
+        finite = all(bool(torch.isfinite(value).all()) for value in weights.values())
+        return Evidence(
+            candidate=pairs[:, 0],
+            serving=pairs[:, 1],
+            users=pairs[:, 2],
+            drift=self.drift.raised,
+            finite=finite and bool(np.isfinite(tables.ids).all()),
+        )
+
+    def state(self, rows: int) -> Mapping[str, np.ndarray]:
+        """How far the rows have moved, by version; see `Bases.state`."""
+        return self.bases.state(rows)

@@ -1,0 +1,275 @@
+"""The trainer learns what is planted, forgets nothing, and says exactly what it learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from online_learning import checkpoint
+from online_learning.counts import SHOWN, TOUCHED, ItemCounts
+from online_learning.fit import count
+from online_learning.offline import fold
+from online_learning.online import Mode
+from online_learning.trainer import Publish, Trainer
+from online_learning.trainer_state import capture, restore
+from ranker.catalog import Catalog
+from ranker.history import hash_id
+from ranker.tables import ItemTables, pack_row
+from tests import stream
+
+torch.set_num_threads(1)
+
+
+def learn_all(trainer: Trainer, examples: list, at_once: int = 40, now: int = 0) -> list:
+    """Feed a stream in portions; the progressive windows that came of it."""
+    windows: list = []
+    for start in range(0, len(examples), at_once):
+        done = trainer.learn(examples[start : start + at_once], now)
+        assert not done.diverged
+        windows += done.windows
+    return windows
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_it_learns_a_planted_preference(mode: Mode) -> None:
+    """The last window is far better than the first, and than the frozen first model on the same examples."""
+    trainer = stream.trainer(mode=mode, learning_rate=5e-3, row_rate=2e-2)
+    windows = learn_all(trainer, stream.examples(700))
+    last = windows[-1].rankers
+    assert last["trainer"].mrr > windows[0].rankers["trainer"].mrr + 0.15
+    assert last["trainer"].mrr > last["first"].mrr + 0.2
+    assert last["trainer"].log_loss["click"] < last["first"].log_loss["click"]
+
+
+def test_probabilities_are_calibrated_for_every_action() -> None:
+    """After some hundred examples as many clicks and purchases are expected as happen."""
+    trainer = stream.trainer(learning_rate=5e-3, row_rate=2e-2, window=300)
+    calibration = learn_all(trainer, stream.examples(900))[-1].rankers["trainer"].calibration
+    assert calibration["click"] == pytest.approx(1, abs=0.25)
+    assert calibration["buy"] == pytest.approx(1, abs=0.4)
+
+
+@pytest.mark.parametrize("mode", [Mode.ROWS, Mode.ADAPTERS])
+def test_only_what_the_mode_names_changes(mode: Mode) -> None:
+    """Item rows learn in every mode; of the dense weights the matrices move with adapters, and none without."""
+    trainer = stream.trainer(mode=mode)
+    before = {name: value.clone() for name, value in trainer.origin.weights.items()}
+    learn_all(trainer, stream.examples(60))
+    after = trainer.optimisation.merged_weights()
+    assert set(after) == set(before)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert trainer.learner.items.ids.weight.abs().sum() > 0
+    assert bool(changed) == (mode is Mode.ADAPTERS)
+    assert not any("norm" in name or "bias" in name or "position" in name for name in changed)
+
+
+def test_an_example_is_scored_before_it_is_learned_from() -> None:
+    """The first batch's test is that of the untouched model, whatever learning made of it."""
+    trainer = stream.trainer(window=20, batch=32)
+    done = trainer.learn(stream.examples(30)[:20], 0)
+    figures = done.windows[0].rankers
+    assert figures["trainer"].log_loss == pytest.approx(figures["serving"].log_loss)
+
+
+def test_what_comes_again_is_not_learned_again() -> None:
+    """An example id counts once, in one call or in several."""
+    trainer, examples = stream.trainer(), stream.examples(40)
+    done = trainer.learn([*examples, *examples[:10]], 0)
+    assert (done.trained, done.repeated) == (len(examples), 10)
+    done = trainer.learn(examples, 0)
+    assert (done.trained, done.repeated) == (0, len(examples))
+    assert trainer.trained == len(examples)
+
+
+def test_the_memory_of_ids_is_bounded() -> None:
+    """Only the newest ids, lists and users are remembered."""
+    trainer = stream.trainer(remembered_ids=50, replay=10)
+    learn_all(trainer, stream.examples(150))
+    assert len(trainer.known) == 50
+    assert len(trainer.replay) == 10
+    assert len(trainer.counts.state()["lists"]) == 50
+
+
+def test_examples_of_another_schema_are_refused() -> None:
+    """Their rows number actions otherwise."""
+    trainer, examples = stream.trainer(), stream.examples(5)
+    foreign = msgspec.structs.replace(examples[0], schema="0" * 16)
+    done = trainer.learn([foreign, *examples[1:]], 0)
+    assert done.refused == (foreign.example_id,)
+    assert done.trained == len(examples) - 1
+
+
+def test_counts_are_those_of_the_offline_replay() -> None:
+    """Examples tell how often an item was shown and touched as the log itself does; chosen is what had an outcome.
+
+    A list of which nothing is known yet is not shown yet: the log's last lists all drew something.
+    """
+    records, examples = stream.records(120, users=4), stream.examples(120, users=4)
+    offline = _folded(records)
+    trainer = stream.trainer()
+    learn_all(trainer, examples)
+    online = trainer.learner.tables
+    for item in range(30):
+        mine = online.statistics[online.catalog.index_of[hash_id(f"item-{item}")]]
+        theirs = offline.statistics[offline.catalog.index_of[hash_id(f"item-{item}")]]
+        chosen = sum(one.outcome is not None and one.outcome.item_id == f"item-{item}" for one in examples)
+        assert mine.tolist() == [theirs[SHOWN], chosen, theirs[TOUCHED]]
+
+
+def _folded(records: list) -> ItemTables:
+    tables = ItemTables(stream.origin().tables, Catalog(), "tiny")
+    counts = ItemCounts(tables)
+    for step in fold(records, stream.SCHEMA):
+        count(step, counts)
+    return tables
+
+
+def test_deltas_hold_the_rows_of_the_bundle() -> None:
+    """A version with its deltas applied has the item rows of a bundle taken at the same moment, to the bit."""
+    trainer = stream.trainer(delta_ms=1000)
+    examples = stream.examples(90)
+    for now in range(0, 3000, 1000):
+        done = trainer.learn(examples[now * 30 // 1000 :][:30], now)
+        assert (Publish.DELTA in done.due) == (now > 0)
+        assert [delta.base for delta in trainer.deltas(now)] == ["v0"]
+    arrays, served = trainer.table_arrays(), trainer.versions.serving.tables
+    for at, item in enumerate(arrays.items.tolist()):
+        index = served.catalog.index_of[item]
+        mine = pack_row(arrays.ids[at], arrays.statistics[at], arrays.neighbours[at], arrays.strengths[at])
+        theirs = pack_row(
+            served.ids[index], served.statistics[index], served.neighbours[index], served.strengths[index]
+        )
+        assert mine == theirs
+    assert trainer.deltas(9000) == []
+
+
+def test_a_delta_is_bounded_and_the_rest_follows() -> None:
+    """The rows that moved most go first; nothing is lost."""
+    trainer = stream.trainer(delta_rows=7)
+    trainer.learn(stream.examples(40), 0)
+    rows = [len(delta.rows) for now in range(1, 12) for delta in trainer.deltas(now)]
+    assert rows[0] == 7
+    assert sum(rows) == 30
+
+
+def test_a_canary_takes_deltas_beside_what_serves() -> None:
+    """Both are live; once the canary serves, it is alone."""
+    trainer = stream.trainer()
+    examples = stream.examples(90)
+    trainer.learn(examples[:30], 0)
+    candidate = trainer.candidate("v1", 1)
+    trainer.versions.stage("v1")
+    trainer.learn(examples[30:60], 2)
+    assert sorted(delta.base for delta in trainer.deltas(3)) == ["v0", "v1"]
+    trainer.versions.serve(trainer.snapshot(candidate))
+    trainer.learn(examples[60:], 4)
+    assert [delta.base for delta in trainer.deltas(5)] == ["v1"]
+
+
+def test_a_candidate_scores_as_the_trainer_does() -> None:
+    """In adapters' mode too: the merged weights are the weights that learned."""
+    trainer = stream.trainer(mode=Mode.ADAPTERS, learning_rate=1e-2)
+    examples = stream.examples(80)
+    learn_all(trainer, examples[:60])
+    snapshot = trainer.snapshot(trainer.candidate("v1", 1))
+    batch = [trainer._prepare(example).training.inputs for example in examples[60:70]]
+    for ours, theirs in zip(trainer.learner.scores(batch), snapshot.scores(batch), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_trainer_taken_up_again_goes_on_as_if_nothing_had_been(mode: Mode, tmp_path: Path) -> None:
+    """From a checkpoint in the middle: the same weights, rows, counts and draws as without the break."""
+    examples = stream.examples(120)
+    straight = stream.trainer(mode=mode, finetune_ms=1, finetune_steps=3, replay=30)
+    broken = stream.trainer(mode=mode, finetune_ms=1, finetune_steps=3, replay=30)
+    torch.manual_seed(1)
+    for start in range(0, len(examples), 20):
+        straight.learn(examples[start : start + 20], start)
+    torch.manual_seed(1)
+    for start in range(0, len(examples), 20):
+        if start == 60:
+            checkpoint.save(tmp_path, 1, capture(broken))
+            broken = stream.trainer(mode=mode, finetune_ms=1, finetune_steps=3, replay=30)
+            state = checkpoint.newest(tmp_path)
+            assert state is not None
+            torch.manual_seed(99)
+            restore(broken, state)
+            broken._last["finetune"] = straight_clock(start)
+        broken.learn(examples[start : start + 20], start)
+    ours, theirs = capture(straight), capture(broken)
+    assert ours.facts == theirs.facts
+    assert set(ours.arrays) == set(theirs.arrays)
+    for name, array in ours.arrays.items():
+        np.testing.assert_array_equal(array, theirs.arrays[name], err_msg=name)
+
+
+def straight_clock(start: int) -> int:
+    """When the last fine-tuning began, in a run whose clock moves 20 a call."""
+    return start - 20
+
+
+def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint() -> None:
+    """The batch changes nothing, is refused for good, and everything else is learned once."""
+    trainer, examples = stream.trainer(batch=20), stream.examples(100)
+    trainer.learn(examples[:20], 0)
+    state = capture(trainer)
+    trainer.learn(examples[20:40], 0)
+    with torch.no_grad():
+        trainer.learner.model.outcomes.bias.fill_(float("nan"))
+    done = trainer.learn(examples[40:60], 0)
+    assert done.diverged
+    assert done.trained == 0
+    refused = done.refused
+    restore(trainer, state)
+    trainer.refuse(refused)
+    assert all(bool(torch.isfinite(weight).all()) for weight in trainer.learner.model.parameters())
+    done = trainer.learn(examples[20:], 0)
+    assert not done.diverged
+    assert set(done.refused) == set(refused)
+    assert trainer.trained == len(examples) - len(refused)
+
+
+def test_rows_of_items_that_nobody_names_expire() -> None:
+    """An old row goes to zero, leaves the bundle, and is sent once more so that workers drop it too."""
+    trainer = stream.trainer(expire_ms=10_000_000)
+    early = stream.examples(60)
+    trainer.learn(early, 0)
+    trainer.deltas(1)
+    late = [
+        msgspec.structs.replace(example, ts=example.ts + 20_000_000, example_id=f"late-{example.example_id}")
+        for example in early
+        if any(item.item_id == "item-3" for item in example.items)
+    ]
+    trainer.learn(late, 2)
+    kept = {item.item_id for example in late for item in example.items}
+    kept |= {"item-3"}
+    expired = trainer.expire()
+    rows = trainer.table_arrays()
+    assert len(rows.items) == 30 - expired
+    assert {hash_id(item) for item in kept} <= set(rows.items.tolist())
+
+
+def test_a_forgotten_user_is_gone_from_what_is_remembered() -> None:
+    """Their examples leave the replay buffer, and older ones that come late are passed over."""
+    trainer, examples = stream.trainer(), stream.examples(100)
+    trainer.learn(examples[:60], 0)
+    until = examples[-1].ts
+    held = sum(entry.user_id == "user-3" for entry in trainer.replay.entries)
+    assert trainer.forget("user-3", until) == held > 0
+    trainer.learn(examples[60:], 0)
+    assert not any(entry.user_id == "user-3" for entry in trainer.replay.entries)
+
+
+def test_bundles_are_due_only_when_something_was_learned() -> None:
+    """And no sooner than their interval after the last one."""
+    trainer, examples = stream.trainer(bundle_ms=5000), stream.examples(60)
+    assert trainer.learn(examples[:10], 1000).due == set()
+    assert Publish.BUNDLE in trainer.due(6000)
+    trainer.candidate("v1", 6000)
+    assert Publish.BUNDLE not in trainer.due(20_000)
+    assert Publish.BUNDLE in trainer.learn(examples[10:20], 20_000).due

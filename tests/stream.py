@@ -1,0 +1,92 @@
+"""A made-up stream of examples: lists of items with a hidden worth, of which people choose the worthiest."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import numpy as np
+
+from online_learning.counts import ItemCounts
+from online_learning.fit import count, join
+from online_learning.learner import CATEGORY_BUCKETS
+from online_learning.offline import Step, fold
+from online_learning.online import Online
+from online_learning.recipe import Recipe
+from online_learning.trainer import Trainer
+from online_learning.versions import Origin
+from ranker.catalog import Catalog
+from ranker.records import Candidate, CandidateList, Example, Interaction
+from ranker.schema import Action, FeatureSchema
+from ranker.tables import ItemTables
+from tests.tiny import ENCODER, tiny_model, tiny_tables
+
+START = 1_700_000_000_000
+SCHEMA = FeatureSchema(
+    actions=(Action(name="view"), Action(name="click", positive=True), Action(name="buy", positive=True, weight=2)),
+    window=8,
+)
+RECIPE = Recipe(id_dropout=0.0, neighbours=4)
+
+
+def records(count: int, *, seed: int = 0, users: int = 20, items: int = 30, size: int = 6) -> list:
+    """So many lists, each with a view and then a click (now and then a purchase, or nothing) on its worthiest item."""
+    rng = random.Random(seed)
+    made: list = []
+    for number in range(count):
+        ts, user = START + number * 40_000, f"user-{rng.randrange(users)}"
+        listed = rng.sample(range(items), size)
+        made.append(
+            CandidateList(
+                request_id=f"r{seed}-{number}", user_id=user, ts=ts,
+                items=[Candidate(item_id=f"item-{item}") for item in listed],
+            )
+        )  # fmt: skip
+        best = max(listed, key=worth)
+        steps = [("view", rng.choice(listed)), *([("click", best)] if rng.random() < 0.9 else [])]
+        steps += [("buy", best)] if rng.random() < 0.2 and len(steps) > 1 else []
+        for at, (action, item) in enumerate(steps, start=1):
+            made.append(
+                Interaction(
+                    user_id=user, item_id=f"item-{item}", action=action, ts=ts + 1000 * at,
+                    event_id=f"e{seed}-{number}-{at}",
+                )
+            )  # fmt: skip
+    return made
+
+
+def worth(item: int) -> int:
+    """What people go by."""
+    return item * 7919 % 101
+
+
+def examples(count_of_lists: int, *, seed: int = 0, schema: FeatureSchema = SCHEMA, **sizes: int) -> list[Example]:
+    """The examples that a worker would send for `records`."""
+    tables = ItemTables(tiny_tables(tiny_model(schema).config, []), Catalog(), ENCODER)
+    counts = ItemCounts(tables)
+    made: list[Example] = []
+    for step in fold(records(count_of_lists, seed=seed, **sizes), schema):
+        assert isinstance(step, Step)
+        made += join(step, tables, schema)
+        count(step, counts)
+    return made
+
+
+def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0") -> Origin:
+    """A first model with random dense weights that knows `items` items."""
+    model = tiny_model(schema, dropout=0.0)
+    tables = tiny_tables(model.config, [f"item-{at}" for at in range(items)])
+    tables = msgspec.structs.replace(
+        tables,
+        statistics=np.zeros_like(tables.statistics),
+        categories=np.zeros((CATEGORY_BUCKETS, model.config.d), np.float32),
+    )
+    return Origin(
+        version=version, config=model.config, weights=model.state_dict(), tables=tables, schema=schema, encoder=ENCODER
+    )
+
+
+def trainer(schema: FeatureSchema = SCHEMA, **online: object) -> Trainer:
+    """A trainer that starts from `origin`; `online` overrides what differs from its defaults."""
+    settings = msgspec.convert({"batch": 32, "window": 100, "replay": 200, **online}, Online)
+    return Trainer(origin(schema), Catalog(), settings, RECIPE)
