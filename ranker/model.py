@@ -5,11 +5,11 @@ attention keys and values of the earlier ones, so that an event costs one token 
 list of candidates to the encoded history. `forward` does both in one call, for training.
 
 Shapes: B examples, L events of history (oldest first), n new events, P cached events, C candidates, A outcomes
-(heads), F features a candidate, U features of the user or the moment, K relations, d model width, e relation width.
+(heads), F features a candidate, U features of the user or the moment, K relations, D bumps and M items of the trail
+(see `Relations`), d model width, e relation width.
 Padding is always on the right and its length is always given, so no score depends on what the padding holds.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -18,14 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Signed distances in the shown list, candidate minus the event's item, that get a relation of their own: people walk
-# down a list, so "just below what was touched" and "just above it" are different things. Zero is `same_item`.
-DISTANCES = (-3, -2, -1, 1, 2, 3, 4, 5)
-# same item, same category, text similarity, co-visitation, attention, near above, near below; then DISTANCES.
-RELATIONS = 7 + len(DISTANCES)
-REACH = 4.0  # list positions over which the two smooth distance relations fall to 1/e
-RECENCY_FEATURES = 8
-MASKED = -1e9  # finite: softmax over an empty history must give numbers, not NaN
+# Relations between candidates and all events: same item, same category, text similarity, co-visitation, attention.
+RELATIONS = 5
+ATTENTION_DIM = 16  # of that attention's queries and keys
+# Signed distances in the shown list, candidate minus touched item, are read as bumps: (centre, width), one relation
+# each. People walk down a list, so "just below what was touched" and "just above it" are different things.
+BUMPS = ((-16, 16), (-5, 5), (-2, 1), (-1, 1), (0, 1), (1, 1), (2, 1), (3, 1), (5, 5), (16, 16))
+TRAIL = 8  # distances are taken from so many of the list's items, the last touched ones: all events cost 3 times more
+# How recent an event is: log1p(seconds) above each knot, decays of its rank from the newest event, and decays of the
+# number of other listed items touched since.
+AGE_KNOTS = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0)
+RANK_DECAYS = (4.0, 1.4, 0.6, 0.25, 0.08)
+TRAIL_DECAYS = (0.0, 4.0, 1.0, 0.3)
+RECENCY_FEATURES = len(AGE_KNOTS) + len(RANK_DECAYS) + 2 * len(TRAIL_DECAYS)
+MASKED = -1e9  # finite: a softmax over nothing must give numbers, not NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +42,15 @@ class ModelConfig:
     n_features: int  # F
     n_context: int  # U
     n_outcomes: int = 1  # A
-    d: int = 48
+    d: int = 32
     layers: int = 1
     heads: int = 2
     window: int = 64  # W, the longest history
-    relation_dim: int = 32  # e
+    relation_dim: int = 24  # e
     hidden: int = 64  # width of the candidate block
     text_dim: int = 64
-    max_position: int = 64  # shown positions from here on share one row
     list_block: bool = False
-    dropout: float = 0.1
+    dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if self.d % self.heads or self.hidden % self.heads:
@@ -65,13 +70,28 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
-    """What a person did, oldest first, as the graphs read it. Padded on the right to L."""
+class Events:
+    """What the encoder reads of a person's events, oldest first. Padded on the right to L, or to n new ones."""
 
     item_vec: Tensor  # [B, L, d] rows of the item table (`ItemTable`), zeros for an event without an item
     action: Tensor  # [B, L] int64
     gap: Tensor  # [B, L] log1p of the seconds since the previous event, 0 for the window's first
     value: Tensor  # [B, L] the event's value (rating, amount), scaled by the host
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Attention keys and values of the events encoded before. Padded on the right to P."""
+
+    k: Tensor  # [B, layers, P, d]
+    v: Tensor  # [B, layers, P, d]
+    length: Tensor  # [B] int64 number of events in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class History(Events):
+    """What a person did, oldest first, as it relates to the list now shown. Padded on the right to L."""
+
     age: Tensor  # [B, L] log1p of the seconds from the event to now
     item: Tensor  # [B, L] int64 hash of the item id, for equality only
     category: Tensor  # [B, L] int64, 0 = none
@@ -185,36 +205,22 @@ class HistoryEncoder(nn.Module):
         nn.init.normal_(self.action.weight, std=0.1)
         nn.init.zeros_(self.position.weight)
 
-    def forward(
-        self,
-        item_vec: Tensor,
-        action: Tensor,
-        gap: Tensor,
-        value: Tensor,
-        past_k: Tensor,
-        past_v: Tensor,
-        past_length: Tensor,
-        length: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encodes n events after P cached ones.
-
-        item_vec [B, n, d], action, gap, value [B, n], past_k and past_v [B, layers, P, d], past_length and length
-        [B] -> keys and values [B, layers, n, d] to append to the cache, and encodings h [B, n, d].
-        """
-        step = torch.arange(action.shape[1], device=action.device)  # [n]
-        place = (past_length[:, None] + step).clamp(max=self.position.num_embeddings - 1)  # [B, n]
-        numbers = torch.stack((gap, value), dim=-1)  # [B, n, 2]
-        x = item_vec + self.action(action) + self.position(place)  # [B, n, d]
+    def forward(self, events: Events, cache: Cache) -> tuple[Tensor, Tensor, Tensor]:
+        """Encodes n new events: keys and values [B, layers, n, d] to append to the cache, and encodings [B, n, d]."""
+        n, p = events.action.shape[1], cache.k.shape[2]
+        step = torch.arange(n, device=events.action.device)  # [n]
+        place = (cache.length[:, None] + step).clamp(max=self.position.num_embeddings - 1)  # [B, n]
+        numbers = torch.stack((events.gap, events.value), dim=-1)  # [B, n, 2]
+        x = events.item_vec + self.action(events.action) + self.position(place)  # [B, n, d]
         x = self.dropout(x + self.numbers_out(F.relu(self.numbers(numbers))))
-        cached = torch.arange(past_k.shape[2], device=action.device) < past_length[:, None]  # [B, P]
-        real = step < length[:, None]  # [B, n]
-        visible = torch.cat((cached, real), dim=1)[:, None, :]  # [B, 1, P+n]
-        # A new event may see every cached one, and of the new ones those up to itself.
-        order = torch.cat((torch.full_like(past_k[0, 0, :, 0], -1).long(), step))  # [P+n]
-        mask = torch.where(visible & (order <= step[:, None]), 0.0, MASKED)[:, None]  # [B, 1, n, P+n]
+        # A new event sees the cached ones and the new ones up to itself. Padding is after it, so it sees none.
+        slot = torch.arange(n + p, device=step.device)  # [P+n]
+        filled = (slot >= p) | (slot < cache.length[:, None])  # [B, P+n]
+        visible = filled[:, None] & (slot - p <= step[:, None])  # [B, n, P+n]
+        mask = torch.where(visible, 0.0, MASKED)[:, None]  # [B, 1, n, P+n]
         ks, vs = [], []
         for i, layer in enumerate(self.layers):
-            k, v, x = layer(x, past_k[:, i], past_v[:, i], mask)
+            k, v, x = layer(x, cache.k[:, i], cache.v[:, i], mask)
             ks.append(k)
             vs.append(v)
         return torch.stack(ks, dim=1), torch.stack(vs, dim=1), self.norm(x)
@@ -228,7 +234,12 @@ class Relations(nn.Module):
     relation that never occurred in training keeps adding exactly zero.
     """
 
-    distances: Tensor
+    centres: Tensor
+    slopes: Tensor
+    ranks: Tensor
+    age_knots: Tensor
+    rank_decays: Tensor
+    trail_decays: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -236,47 +247,70 @@ class Relations(nn.Module):
         self.action = nn.Embedding(config.n_actions, d)
         self.encoding, self.recency = Linear(d, d), Linear(RECENCY_FEATURES, d)
         self.events = nn.Parameter(torch.zeros(RELATIONS, d, e))  # the maps to E_k
-        self.query, self.key = Linear(config.hidden, d, bias=False), Linear(d, d, bias=False)
+        self.trail = nn.Parameter(torch.zeros(len(BUMPS), d, e))
+        self.query, self.key = Linear(config.hidden, ATTENTION_DIM, bias=False), Linear(d, ATTENTION_DIM, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.register_buffer("distances", torch.tensor(DISTANCES)[:, None], persistent=False)  # [D, 1]
         nn.init.normal_(self.action.weight, std=0.1)
+        centre, width = torch.tensor(BUMPS, dtype=torch.float32).T[:, :, None].expand(-1, -1, TRAIL)  # [D, M] each
+        for name, constant in (
+            ("centres", centre), ("slopes", 1 / width.flatten()), ("ranks", torch.arange(float(TRAIL))[:, None]),
+            ("age_knots", torch.tensor(AGE_KNOTS)), ("rank_decays", -torch.tensor(RANK_DECAYS)),
+            ("trail_decays", -torch.tensor(TRAIL_DECAYS)),
+        ):  # fmt: skip
+            self.register_buffer(name, constant, persistent=False)
 
     def forward(self, slate: Slate, candidates: Tensor, history: History, h: Tensor, rank: Tensor) -> Tensor:
         """Candidate states [B, C, hidden], encodings h [B, L, d], recency rank [B, L] -> [B, C, e]."""
-        valid = (rank >= 0).float()  # [B, L]
-        x = self._describe(history, h, rank) * valid[:, :, None]  # [B, L, d]
+        real = rank >= 0  # [B, L]
+        listed = real & (history.position >= 0)  # [B, L] events on items of the list now shown
+        place = torch.where(listed, history.position, -1).float()  # [B, L]
+        latest, others = self._trail(place, listed.float())  # [B, L] each
+        x = self._describe(history, h, self._recency(history.age, rank, listed.float(), latest, others))
+        x = x * real.float()[:, :, None]  # [B, L, d]
         e = (x[:, None] @ self.events).flatten(1, 2)  # [B, K*L, e]
-        r = self._relate(slate, candidates, history, h, valid)  # [B, C, K*L]
-        return r @ e
+        picked = (others[:, None] == self.ranks).float() * latest[:, None]  # [B, M, L] one-hot: the m-th last touched
+        # Where fewer were touched, a row is zero, and so is what it adds.
+        e_trail = ((picked @ x)[:, None] @ self.trail).flatten(1, 2)  # [B, D*M, e]
+        bumps = self._distances(slate.position, (picked @ place[:, :, None]).transpose(1, 2))  # [B, C, D*M]
+        return self._relate(slate, candidates, history, h) @ e + bumps @ e_trail
 
-    def _describe(self, history: History, h: Tensor, rank: Tensor) -> Tensor:
-        """What an event was and how long ago, [B, L, d], from its encoding, its action, its age and its rank."""
-        rank = rank.float().clamp(min=0)
-        last, age = torch.exp(-4 * rank), history.age
-        recency = torch.stack(
-            (last, torch.exp(-rank), torch.exp(-rank / 4), torch.log1p(rank),
-             age, F.relu(age - 3), F.relu(age - 5), F.relu(age - 8)), dim=-1,
-        )  # fmt: skip  # [B, L, 8]
+    def _trail(self, place: Tensor, listed: Tensor) -> tuple[Tensor, Tensor]:
+        """Places in the list of the events' items, [B, L] -> whether an event is the newest on its item of the list,
+        and how many other items of the list were touched after it, [B, L] each."""
+        step = torch.arange(place.shape[1], device=place.device)
+        later = (step > step[:, None]).float()  # [L, L] row: the event, column: those after it
+        again = (place[:, :, None] == place[:, None]).float() * later  # [B, L, L]
+        latest = listed * (again.amax(dim=2) == 0).float()  # [B, L]
+        return latest, (latest[:, None] @ later.T)[:, 0]
+
+    def _recency(self, age: Tensor, rank: Tensor, listed: Tensor, latest: Tensor, others: Tensor) -> Tensor:
+        """How long ago, in time, in events and in items of the list: [B, L] each -> [B, L, RECENCY_FEATURES]."""
+        decays = torch.exp(others[:, :, None] * self.trail_decays)  # [B, L, 4]
+        since = torch.exp(rank.clamp(min=0).float()[:, :, None] * self.rank_decays)  # [B, L, 5]
+        aged = F.relu(age[:, :, None] - self.age_knots)  # [B, L, 8]
+        return torch.cat((aged, since, decays * listed[:, :, None], decays * latest[:, :, None]), dim=-1)
+
+    def _describe(self, history: History, h: Tensor, recency: Tensor) -> Tensor:
+        """What an event was and how long ago, [B, L, d]."""
         x = self.encoding(h) + self.action(history.action) + self.recency(recency)
         out: Tensor = self.dropout(F.relu(x))
         return out
 
-    def _relate(self, slate: Slate, candidates: Tensor, history: History, h: Tensor, valid: Tensor) -> Tensor:
-        """All relation matrices side by side, [B, C, K*L], in the order that RELATIONS names."""
+    def _distances(self, position: Tensor, place: Tensor) -> Tensor:
+        """Bumps of the distance from each item of the trail, places [B, 1, M], to positions [B, C] -> [B, C, D*M]."""
+        peaks = (place + self.centres).flatten(1)  # [B, D*M]
+        steps = (position.float()[:, :, None] - peaks[:, None]).abs()  # [B, C, D*M]
+        return F.relu(1 - steps * self.slopes)
+
+    def _relate(self, slate: Slate, candidates: Tensor, history: History, h: Tensor) -> Tensor:
+        """The relation matrices to all events side by side, [B, C, K*L]."""
         same_item = (slate.item[:, :, None] == history.item[:, None]).float()  # [B, C, L]
         categories = torch.where(slate.category == 0, -1, slate.category)  # "none" equals nothing
         same_category = (categories[:, :, None] == history.category[:, None]).float()
         text = slate.text @ history.text.transpose(1, 2)  # cosine, since both are unit vectors
-        dots = self.query(candidates) @ self.key(h).transpose(1, 2) / math.sqrt(h.shape[-1])
-        attention = torch.softmax(dots + (1 - valid[:, None]) * MASKED, dim=-1)
-        # An event whose item is not in the list stands so far away that no distance relation sees it.
-        place = torch.where(history.position < 0, -1000, history.position)
-        distance = slate.position[:, :, None] - place[:, None]  # [B, C, L]
-        steps = distance.float().abs()
-        near = torch.exp(steps * (-1 / REACH))
-        above, below = near * (distance < 0), near * (distance > 0)
-        exact = (distance[:, :, None] == self.distances).flatten(2).float()  # [B, C, D*L]
-        return torch.cat((same_item, same_category, text, slate.covisit, attention, above, below, exact), dim=-1)
+        # Attention without softmax (as in HSTU, arXiv 2402.17152): what is alike adds up, and needs no mask.
+        attention = F.relu(self.query(candidates) @ self.key(h).transpose(1, 2) * ATTENTION_DIM**-0.5)
+        return torch.cat((same_item, same_category, text, slate.covisit, attention), dim=-1)
 
 
 class ListBlock(nn.Module):
@@ -310,17 +344,14 @@ class Ranker(nn.Module):
         self.config = config
         self.encoder = HistoryEncoder(config)
         self.features, self.item = Linear(config.n_features, hidden), Linear(d, hidden, bias=False)
-        self.position = nn.Embedding(config.max_position, hidden)
         self.context, self.user = Linear(config.n_context, hidden, bias=False), Linear(d, hidden, bias=False)
         self.relations = Relations(config)
         self.related = Linear(config.relation_dim, hidden, bias=False)
         self.mix = Linear(hidden, hidden)
         self.list_block = ListBlock(config) if config.list_block else None
-        self.norm = nn.LayerNorm(hidden)
         self.outcomes = Linear(hidden, config.n_outcomes)
         self.match = Linear(d, config.n_outcomes * d, bias=False, zero=True)
         self.dropout = nn.Dropout(config.dropout)
-        nn.init.zeros_(self.position.weight)
 
     def score(self, slate: Slate, history: History, h: Tensor) -> Tensor:
         """Logits [B, C, A] of the candidates, from the encodings h [B, L, d] of the history."""
@@ -328,25 +359,20 @@ class Ranker(nn.Module):
         rank = history.length[:, None] - 1 - step  # [B, L] 0 for the newest event, negative for padding
         user = ((rank == 0).float()[:, None] @ h)[:, 0]  # [B, d] the newest encoding, zeros for an empty history
         moment = self.context(slate.context) + self.user(user)  # [B, hidden]
-        place = slate.position.clamp(0, self.config.max_position - 1)  # [B, C]
-        x = self.features(slate.features) + self.item(slate.item_vec) + self.position(place) + moment[:, None]
+        x = self.features(slate.features) + self.item(slate.item_vec) + moment[:, None]
         x = x + self.related(self.relations(slate, x, history, h, rank))  # [B, C, hidden]
         x = self.dropout(F.relu(x))
         x = x + self.dropout(F.relu(self.mix(x)))
         if self.list_block is not None:
             x = self.list_block(x, slate.length)
         taste = self.match(user).unflatten(-1, (self.config.n_outcomes, -1))  # [B, A, d]
-        logits: Tensor = self.outcomes(self.norm(x)) + slate.item_vec @ taste.transpose(1, 2)  # [B, C, A]
+        logits: Tensor = self.outcomes(x) + slate.item_vec @ taste.transpose(1, 2)  # [B, C, A]
         return logits
 
     def encode(self, history: History) -> Tensor:
         """Encodings [B, L, d] of a whole window at once."""
-        batch = history.action.shape[0]
-        empty = history.item_vec.new_zeros(batch, self.config.layers, 0, self.config.d)
-        start = torch.zeros_like(history.length)
-        _, _, h = self.encoder(
-            history.item_vec, history.action, history.gap, history.value, empty, empty, start, history.length
-        )
+        empty = history.item_vec.new_zeros(len(history.action), self.config.layers, 0, self.config.d)
+        _, _, h = self.encoder(history, Cache(k=empty, v=empty, length=torch.zeros_like(history.length)))
         encodings: Tensor = h
         return encodings
 
