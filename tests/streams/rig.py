@@ -28,6 +28,7 @@ from ranker.records import DeadLetter, Item, Ranking
 from ranker.serving import ServingModel, load
 from ranker.settings import Settings
 from streams import topics
+from streams.connection import partition_of
 
 REPOSITORY = Path(__file__).parents[2]
 Key = tuple[int, bytes]
@@ -127,7 +128,14 @@ class Installation:
 
     def producer(self) -> Producer:
         """A producer that spreads keys as Java's does."""
-        return Producer({"bootstrap.servers": self.settings.brokers, "partitioner": "murmur2_random", "linger.ms": 2})
+        return Producer(
+            {
+                "bootstrap.servers": self.settings.brokers,
+                "partitioner": "murmur2_random",
+                "linger.ms": 2,
+                "message.max.bytes": 8 << 20,
+            }
+        )
 
     def send(self, topic: str, key: str | bytes | None, value: Any, **more: Any) -> tuple[int, int]:
         """Send one record, as JSON where it is not bytes already; returns its partition and offset."""
@@ -234,6 +242,8 @@ class Installation:
             except InvalidRecord:
                 continue
             key = message.partition(), message.key()
+            if key[0] != partition_of(key[1], self.settings.partitions):
+                continue
             rows[key] = history.apply(rows.get(key, EMPTY), record, at, model.schema)
         return rows
 

@@ -1,0 +1,37 @@
+"""An installation with one worker on each kind of broker, shared by the tests of a module."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "streams")]
+
+from rig import Installation  # noqa: E402
+from tiny import tiny_bundle  # noqa: E402
+
+from ranker.settings import Settings  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Topics, a model, and a worker that serves."""
+    folder = tmp_path_factory.mktemp("installation")
+    tiny_bundle(folder / "registry")
+    settings = Settings(
+        brokers=request.getfixturevalue(request.param),
+        registry=str(folder / "registry"),
+        app="integration",
+        metrics_port=-1,
+        session_timeout_s=6.0,
+    )
+    made = Installation(settings, folder)
+    made.create_topics()
+    made.worker("worker").start().ready()
+    try:
+        yield made
+    finally:
+        made.close()
