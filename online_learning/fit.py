@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from msgspec import Struct
+from torch import nn
 
 from online_learning.counts import ItemCounts
 from online_learning.datasets import DataSet
 from online_learning.datasets.dataset import Record
 from online_learning.encoders import publish_encoder
 from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config, training_example
-from online_learning.offline import Step, chosen_from_list, fold
+from online_learning.offline import Step, chosen_from_list, fold, time_of
 from online_learning.publish import Provenance, publish_model
 from online_learning.recall import with_sampled_lists
 from online_learning.recipe import Recipe
@@ -88,10 +91,10 @@ def fit(
         text_encoder = load_encoder(registry, name, Path(cache))
         records = _until(_with_lists(data, path), until)
         catalog = Catalog(data.schema.item_numeric)
-        config = model_config(data.schema)
+        config = model_config(data.schema, dropout=recipe.dropout, **recipe.sizes)
         tables = ItemTables(empty_arrays(config, text_encoder.dim, recipe.neighbours), catalog, name)
         described = described_items(records, catalog, text_encoder, report)
-        examples, newest = gather(described, tables, data.schema, report)
+        examples, newest = gather(described, tables, data.schema, report, recipe.lag_s)
     if not examples:
         raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
     learner = Learner(config, tables, recipe)
@@ -149,23 +152,38 @@ def vector_record(item: Item, vector: np.ndarray, encoder: str) -> ItemVector:
 
 
 def gather(
-    records: Iterable[Interaction | CandidateList], tables: ItemTables, schema: FeatureSchema, report: Report
+    records: Iterable[Interaction | CandidateList],
+    tables: ItemTables,
+    schema: FeatureSchema,
+    report: Report,
+    lag_s: float = 0.0,
 ) -> tuple[list[TrainingExample], int]:
     """Every example of a log with its features as they were then, and the newest time in it.
 
-    The item counts in `tables` move on with the log, each event after its own example.
+    Args:
+        records: in order of time.
+        tables: their item counts move on with the log, each event after its own example.
+        schema: of the data set.
+        report: called with how far it is.
+        lag_s: how much later than an event, in the log's time, it is counted. Served counts are as old as the last
+            sync; examples whose counts already hold the user's own last touches would teach what serving never sees.
     """
     counts = ItemCounts(tables)
     examples: list[TrainingExample] = []
+    uncounted: deque[Step] = deque()
     newest = 0
     for number, step in enumerate(fold(records, schema)):
         assert isinstance(step, Step)
+        while uncounted and time_of(uncounted[0].record) < time_of(step.record) - lag_s * 1000:
+            count(uncounted.popleft(), counts)
         for example in join(step, tables, schema):
             examples.append(training_example(example, tables, schema))
-        count(step, counts)
+        uncounted.append(step)
         newest = max(newest, step.after.now)
         if number % 1000 == 0:
             report(Progress("events", number, 0, f"{len(examples)} examples"))
+    for step in uncounted:
+        count(step, counts)
     return examples, newest
 
 
@@ -198,30 +216,59 @@ def count(step: Step, counts: ItemCounts) -> None:
 
 
 def train(learner: Learner, examples: Sequence[TrainingExample], report: Report) -> float:
-    """Epochs over the examples with a warm-up and a cosine schedule; the mean loss of the last epoch."""
+    """Epochs over the examples; the mean loss of the last one. The averaged weights are what stays."""
     recipe = learner.recipe
     rng = np.random.default_rng(recipe.seed)
-    steps_an_epoch = -(-len(examples) // recipe.batch)
-    total, step, loss = recipe.epochs * steps_an_epoch, 0, 0.0
+    total, step, loss = recipe.epochs * -(-len(examples) // recipe.batch), 0, 0.0
+    average = Average(learner.model, recipe.averaging)
     for epoch in range(recipe.epochs):
-        order = rng.permutation(len(examples))
         losses = []
-        for start in range(0, len(order), recipe.batch):
-            batch = [examples[at] for at in order[start : start + recipe.batch]]
+        for batch in batches(examples, recipe.batch, rng):
             losses.append(learner.learn(batch, scheduled(recipe, step, total)))
             step += 1
+            average.update(learner.model, step)
             report(Progress("epochs", step, total, f"epoch {epoch + 1}/{recipe.epochs} loss {np.mean(losses):.4f}"))
         loss = float(np.mean(losses))
+    average.put(learner.model)
     return loss
 
 
+class Average:
+    """An exponential moving average of a model's weights (B. Polyak and A. Juditsky, 1992), short at the start."""
+
+    def __init__(self, model: nn.Module, share: float) -> None:
+        self._share = share
+        self._weights = [weight.detach().clone() for weight in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take the weights after a step into the average."""
+        kept = min(self._share, step / (step + 10))
+        for mean, weight in zip(self._weights, model.parameters(), strict=True):
+            mean.lerp_(weight, 1 - kept)
+
+    @torch.no_grad()
+    def put(self, model: nn.Module) -> None:
+        """Make the averages the model's weights."""
+        for mean, weight in zip(self._weights, model.parameters(), strict=True):
+            weight.copy_(mean)
+
+
+def batches(
+    examples: Sequence[TrainingExample], size: int, rng: np.random.Generator
+) -> Iterator[list[TrainingExample]]:
+    """All examples in random batches of histories of about the same length, which need little padding."""
+    lengths = np.log1p([len(example.inputs.history) for example in examples]) + rng.normal(0, 0.3, len(examples))
+    order = np.argsort(lengths)
+    starts = rng.permutation(range(0, len(order), size))
+    for start in starts:
+        yield [examples[at] for at in order[start : start + size]]
+
+
 def scheduled(recipe: Recipe, step: int, total: int) -> float:
-    """The learning rate of a step: linear warm-up, then half a cosine down to a hundredth."""
-    warm = max(1, int(recipe.warmup * total))
-    if step < warm:
-        return recipe.learning_rate * (step + 1) / warm
-    passed = (step - warm) / max(1, total - warm)
-    return float(recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * passed))))
+    """The learning rate of a step: linear warm-up times half a cosine down to a fiftieth."""
+    warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    return float(recipe.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / max(total, 1)))))
 
 
 def _with_lists(data: DataSet, path: Path) -> Iterable[Record]:

@@ -85,6 +85,7 @@ class Learner:
         self.model = Ranker(config).to(device)
         self.items = ItemTable(tables.catalog.count + _FREE_ROOM, CATEGORY_BUCKETS, config).to(device)
         self._load_rows()
+        self.items.ids.weight.requires_grad_(recipe.id_dropout < 1)
         self.optimizers: list[torch.optim.Optimizer] = [self._make_optimizer()]
 
     @property
@@ -94,7 +95,7 @@ class Learner:
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that learns."""
-        return [*self.model.parameters(), *self.items.parameters()]
+        return [weight for part in (self.model, self.items) for weight in part.parameters() if weight.requires_grad]
 
     def collate(self, inputs: Sequence[UserInputs]) -> dict[str, Tensor]:
         """Padded lists by the names of `ranker.batch.list_arrays`, and what else `read` needs, on the device."""
@@ -133,7 +134,7 @@ class Learner:
         """Softmax over each list for the action that happened, plus a binary loss that keeps scores probabilities."""
         logits, real = self.logits([example.inputs for example in examples])
         listwise, binary = ranking_terms(logits, real, Targets.of(examples, self.device))
-        return listwise.sum() / max(1, len(listwise)) + self.recipe.calibration * binary.mean()
+        return listwise.sum() / max(1, len(listwise)) + self.recipe.calibration * binary.sum() / len(examples)
 
     def learn(self, examples: Sequence[TrainingExample], learning_rate: float | None = None) -> float:
         """One step on a batch; the loss before it."""
@@ -209,7 +210,10 @@ class Learner:
             self.items.text.copy_(torch.from_numpy(self.tables.arrays.text))
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        return torch.optim.AdamW(self.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
+        matrices = [weight for weight in self.parameters() if weight.ndim > 1]
+        others = [weight for weight in self.parameters() if weight.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0}]
+        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=(0.9, 0.98))
 
 
 def candidates_of(slate: Slate) -> Tensor:

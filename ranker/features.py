@@ -18,8 +18,10 @@ BUILT_IN = (
     "reciprocal_position", "log_position", "relative_position", "log_shown", "log_chosen", "log_touched",
     "choice_rate", "touch_rate", "long_term", "log_age_days", "has_age",
 )  # fmt: skip
+#: How far a declared feature is from that of the list's items which the user touched: the last, and their mean.
+FROM_TOUCHED = ("from-last", "off-last", "from-mean", "off-mean")
 #: Numbers about the user and the moment, before the schema's context fields.
-MOMENT = ("log_events", "log_idle_seconds", "log_list_length")
+MOMENT = ("log_events", "log_idle_seconds", "log_list_length", "last_in_list", "share_touched", "log_since_positive")
 
 
 class ListInputs(Struct, frozen=True):
@@ -28,7 +30,8 @@ class ListInputs(Struct, frozen=True):
     indexes: np.ndarray  # int64 [C] in the catalogue
     items: np.ndarray  # int64 [C] hashes of item ids
     place: dict[int, int]  # hash -> position
-    given: np.ndarray  # float32 [C, features declared by the schema]
+    given: np.ndarray  # float32 [C, columns of the features declared by the schema]
+    logs: np.ndarray  # float32 [C, features declared by the schema], their logarithms, 0 where missing
     context: np.ndarray  # float32 [context fields of the schema]
 
 
@@ -53,7 +56,8 @@ class UserInputs(Struct, frozen=True):
 def feature_names(schema: FeatureSchema) -> tuple[str, ...]:
     """Names of the candidate features, in order: their number is the model's F."""
     declared = [f"{f.name}:{way}" for f in schema.candidate_features for way in (*f.normalise, "missing")]
-    return (*BUILT_IN, *declared, *(f"item:{name}" for name in schema.item_numeric))
+    touched = [f"{f.name}:{form}" for f in schema.candidate_features for form in FROM_TOUCHED]
+    return (*BUILT_IN, *declared, *touched, *(f"item:{name}" for name in schema.item_numeric))
 
 
 def context_names(schema: FeatureSchema) -> tuple[str, ...]:
@@ -73,6 +77,7 @@ def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> Li
         items=np.array(hashes, np.int64),
         place={item: position for position, item in enumerate(hashes)},
         given=_given_features(current, schema),
+        logs=_logarithms(current, schema),
         context=_context(row, schema),
     )
 
@@ -102,6 +107,7 @@ def user_inputs(
     items = hist_item.tolist()
     history = np.array([index_of.get(item, 0) for item in items], np.int64)
     seconds = events["ts"] / 1000.0
+    hist_pos = np.array([listed.place.get(item, -1) for item in items], np.int64)
     gap = np.zeros(len(events), np.float32)
     gap[1:] = np.log1p(np.diff(seconds))
     return UserInputs(
@@ -112,22 +118,37 @@ def user_inputs(
         gap=gap,
         value=np.nan_to_num(events["value"]),
         age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
-        hist_pos=np.array([listed.place.get(item, -1) for item in items], np.int64),
+        hist_pos=hist_pos,
         candidates=listed.indexes,
         cand_item=listed.items,
-        features=_candidate_features(row, listed, tables.catalog, statistics),
+        features=_candidate_features(row, listed, tables.catalog, statistics, hist_pos),
         covisit=tables.covisits(history, listed.items),
-        context=np.concatenate([_moment(row, events), listed.context]).astype(np.float32),
+        context=np.concatenate([_moment(row, events, hist_pos, schema), listed.context]).astype(np.float32),
     )
 
 
-def _moment(row: UserHistory, events: np.ndarray) -> list[float]:
+def _moment(row: UserHistory, events: np.ndarray, hist_pos: np.ndarray, schema: FeatureSchema) -> list[float]:
     assert row.candidates is not None
-    idle = (row.now - int(events["ts"][-1])) / 1000.0 if len(events) else 0.0
-    return [math.log1p(row.count) / 5, math.log1p(max(idle, 0.0)) / 10, math.log1p(len(row.candidates.item_ids)) / 5]
+    length = len(row.candidates.item_ids)
+    idle, last, since = 0.0, 0.0, len(events)
+    if len(events):
+        idle = max((row.now - int(events["ts"][-1])) / 1000.0, 0.0)
+        last = 1.0 if hist_pos[-1] >= 0 else -1.0
+        positive = np.flatnonzero(schema.positive_numbers[events["action"]])
+        since = len(events) - 1 - int(positive[-1]) if len(positive) else schema.window
+    return [
+        math.log1p(row.count) / 4,
+        math.log1p(idle) / 5,
+        math.log1p(length) / 5,
+        last,
+        len(set(hist_pos[hist_pos >= 0].tolist())) / length,
+        math.log1p(since) / 4,
+    ]
 
 
-def _candidate_features(row: UserHistory, listed: ListInputs, catalog: Catalog, statistics: np.ndarray) -> np.ndarray:
+def _candidate_features(
+    row: UserHistory, listed: ListInputs, catalog: Catalog, statistics: np.ndarray, hist_pos: np.ndarray
+) -> np.ndarray:
     indexes = listed.indexes
     count = len(indexes)
     position = np.arange(count, dtype=np.float32)
@@ -149,9 +170,33 @@ def _candidate_features(row: UserHistory, listed: ListInputs, catalog: Catalog, 
         np.where(published > 0, np.log1p(age_days) / 5, 0),
         published > 0,
         *listed.given.T,
+        *_from_touched(listed.logs, hist_pos),
         *np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric))).T,
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _from_touched(logs: np.ndarray, hist_pos: np.ndarray) -> list[np.ndarray]:
+    """For each declared feature the columns of FROM_TOUCHED, float32 [C], in log units, cut at 2."""
+    touched = hist_pos[hist_pos >= 0]
+    if not len(touched):
+        return [np.zeros(len(logs), np.float32)] * (len(FROM_TOUCHED) * logs.shape[1])
+    columns: list[np.ndarray] = []
+    distinct = np.unique(touched)
+    for values in logs.T:
+        for reference in (values[touched[-1]], values[distinct].mean()):
+            distance = np.clip(values - reference, -2, 2)
+            columns += [distance, np.abs(distance)]
+    return columns
+
+
+def _logarithms(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
+    logs = np.zeros((len(current.item_ids), len(schema.candidate_features)), np.float32)
+    for at, feature in enumerate(schema.candidate_features):
+        raw = current.column(feature.name)
+        if raw is not None:
+            logs[:, at] = np.nan_to_num(_normalised(raw, Normalise.LOG))
+    return logs
 
 
 def _given_features(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
@@ -170,16 +215,19 @@ def _given_features(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
 
 def _normalised(values: np.ndarray, way: Normalise) -> np.ndarray:
     """float32 [C] in the normal form; NaN where a value is missing. Missing ones take no part in a list's figures."""
-    if way in (Normalise.LOG, Normalise.LIST_LOG):
+    if way in (Normalise.LOG, Normalise.LIST_LOG, Normalise.LIST_FLOOR):
         values = np.sign(values) * np.log1p(np.abs(values))
     known = values[np.isfinite(values)]
     if way in (Normalise.NONE, Normalise.LOG) or not len(known):
         return values
+    if way is Normalise.LIST_FLOOR:
+        above: np.ndarray = values - known.min()
+        return above
     if way is Normalise.LIST_RANK:
         below = np.searchsorted(np.sort(known), values, side="left")
         return np.where(np.isfinite(values), below / max(len(known) - 1, 1), np.nan)
-    scaled: np.ndarray = (values - known.mean()) / (known.std() + 1e-6)
-    return scaled
+    scaled: np.ndarray = (values - known.mean()) / (known.std() + 0.05)
+    return scaled.clip(-3, 3)
 
 
 def _context(row: UserHistory, schema: FeatureSchema) -> np.ndarray:
@@ -191,5 +239,6 @@ def _context(row: UserHistory, schema: FeatureSchema) -> np.ndarray:
         if field.values:
             numbers += [float(str(value) == one) for one in field.values]
         else:
-            numbers.append(float(value) if isinstance(value, int | float) else 0.0)
+            number = float(value) if isinstance(value, int | float) else 0.0
+            numbers.append(math.copysign(math.log1p(abs(number)), number))
     return np.array(numbers, np.float32)

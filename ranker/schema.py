@@ -8,9 +8,11 @@ from __future__ import annotations
 import enum
 import hashlib
 import tomllib
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from ranker.errors import InvalidRecord, SchemaError
@@ -25,8 +27,9 @@ class Normalise(enum.StrEnum):
 
     NONE = "none"  # as it comes
     LOG = "log"  # sign(x) log(1 + |x|)
-    LIST = "list"  # (x - mean of the list) / (deviation of the list + 1e-6)
+    LIST = "list"  # (x - mean of the list) / (deviation of the list + 0.05), cut at 3
     LIST_LOG = "list-log"  # the same of its logarithm
+    LIST_FLOOR = "list-floor"  # of its logarithm, what lies above the smallest of the list
     LIST_RANK = "list-rank"  # 0 for the list's smallest, 1 for its largest
 
 
@@ -52,7 +55,7 @@ class ContextField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     values: tuple[str, ...] = ()
 
 
-class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """All that host and model must agree on. New actions are appended, never inserted: rows store their numbers."""
 
     actions: tuple[Action, ...] = (Action(name="view"), Action(name="click", positive=True))
@@ -77,15 +80,22 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.half_life_hours <= 0:
             raise SchemaError(f"half_life_hours is {self.half_life_hours}; it must be above 0")
 
-    @property
+    @cached_property
     def action_names(self) -> tuple[str, ...]:
         """Names in order: an action's index here is its number in rows and in the model."""
         return tuple(action.name for action in self.actions)
 
-    @property
+    @cached_property
     def positives(self) -> tuple[Action, ...]:
         """The actions that the model has a head for, in the heads' order."""
         return tuple(action for action in self.actions if action.positive)
+
+    @cached_property
+    def positive_numbers(self) -> np.ndarray:
+        """bool [MAX_ACTIONS]: whether the action of that number is positive."""
+        positive = np.zeros(MAX_ACTIONS, bool)
+        positive[[number for number, action in enumerate(self.actions) if action.positive]] = True
+        return positive
 
     def action_number(self, name: str | None) -> int:
         """Index of a named action.
@@ -99,7 +109,7 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         given = "no action" if name is None else f"the action {name!r}"
         raise InvalidRecord("unknown-action", f"{given} is given; valid are {', '.join(self.action_names)}")
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits that name this schema."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]

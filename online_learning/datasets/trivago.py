@@ -2,7 +2,8 @@
 
 A clickout becomes the list, as shown and with its prices, and a millisecond later the click on it. Touches of an item
 become events of their own actions, looking at its pictures being the plain `view`. Filters, sort orders and searches
-for places name no item and are left out; what is filtered and sorted by stands in the list's context.
+for places touch no hotel but say what the person is after: they are events on items of their own (`filter:Pool`). What
+is filtered and sorted by also stands in the list's context.
 
 Source: P. Knees et al., "RecSys Challenge 2019: Session-based Hotel Recommendations" (2019). Its terms forbid
 redistribution. The challenge's own `train.csv` and `test.csv` have the same columns; a clickout whose target `test.csv`
@@ -18,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from online_learning.datasets.dataset import DataSet, arrivals, read_table
+from online_learning.recipe import Recipe
 from ranker.records import Candidate, CandidateList, Context, Interaction
 from ranker.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
 
@@ -30,6 +32,13 @@ ACTIONS = {
     "interaction item rating": "rating",
     "interaction item deals": "deals",
     "search for item": "search",
+}
+#: The same for what names no hotel: the action's name leads the item's id.
+INTENTS = {
+    "filter selection": "filter",
+    "change of sort order": "sort",
+    "search for destination": "place",
+    "search for poi": "place",
 }
 #: Filters that order the list rather than narrow it.
 SORTS = (
@@ -49,9 +58,12 @@ SCHEMA = FeatureSchema(
         Action(name="rating"),
         Action(name="deals"),
         Action(name="search"),
+        Action(name="filter"),
+        Action(name="sort"),
+        Action(name="place"),
     ),
     candidate_features=(
-        CandidateFeature(name="price", normalise=(Normalise.LOG, Normalise.LIST_LOG, Normalise.LIST_RANK)),
+        CandidateFeature(name="price", normalise=(Normalise.LIST_LOG, Normalise.LIST_RANK, Normalise.LIST_FLOOR)),
     ),
     context=(
         ContextField(name="device", values=("desktop", "mobile", "tablet")),
@@ -80,7 +92,7 @@ def records(path: Path) -> Iterator[Interaction | CandidateList]:
     Raises:
         DataSetError: the file is missing, or lacks a column.
     """
-    log = read_table(path, COLUMNS).filter(pl.col("action_type").is_in(list(ACTIONS)))
+    log = read_table(path, COLUMNS).filter(pl.col("action_type").is_in([*ACTIONS, *INTENTS]))
     yield from arrivals(_logged(log.sort("timestamp", "user_id", "session_id", "step")))
 
 
@@ -88,6 +100,9 @@ def _logged(log: pl.DataFrame) -> Iterator[Interaction | CandidateList]:
     for line in log.iter_rows(named=True):
         ts, event_id = line["timestamp"] * 1000, f"{line['session_id']}-{line['step']}"
         item, is_click = line["reference"], line["action_type"] == CLICKOUT
+        if (intent := INTENTS.get(line["action_type"])) is not None:
+            yield _intent(line, intent, ts, event_id)
+            continue
         shown = (line["impressions"] or "").split("|") if is_click else []
         if any(shown):
             yield _shown_list(line, shown, ts, event_id)
@@ -102,6 +117,11 @@ def _logged(log: pl.DataFrame) -> Iterator[Interaction | CandidateList]:
             request_id=event_id if any(shown) else None,
             position=shown.index(item) if item in shown else None,
         )
+
+
+def _intent(line: dict[str, Any], intent: str, ts: int, event_id: str) -> Interaction:
+    what = f"{intent}:{line['reference'] or ''}"[:256]
+    return Interaction(user_id=line["user_id"], item_id=what, action=intent, event_id=event_id, ts=ts)
 
 
 def _shown_list(line: dict[str, Any], shown: list[str], ts: int, request_id: str) -> CandidateList:
@@ -128,4 +148,6 @@ TRIVAGO = DataSet(
     records=records,
     source="https://recsys.acm.org/recsys19/challenge/",
     lists=True,
+    # A day of clicks on 65,000 hotels teaches nothing of each: their rows only overfit, so they stay empty.
+    recipe=Recipe(id_dropout=1.0, lag_s=3600),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tiny import tiny_config, tiny_tables
 
 from ranker.catalog import Catalog
@@ -50,9 +51,17 @@ def test_normal_forms_of_a_given_feature() -> None:
     inputs = inputs_of([10.0, None, 30.0])
     assert column(inputs, "price:none") == [10.0, 0.0, 30.0]
     assert column(inputs, "price:log") == [2.3979, 0.0, 3.434]
-    assert column(inputs, "price:list") == [-1.0, 0.0, 1.0]
+    assert column(inputs, "price:list") == [-0.995, 0.0, 0.995]  # 10 / (10 + 0.05)
     assert column(inputs, "price:list-rank") == [0.0, 0.0, 1.0]
     assert column(inputs, "price:missing") == [0.0, 1.0, 0.0]
+
+
+def test_candidates_know_how_far_they_are_from_what_was_touched() -> None:
+    """Differences of logarithms to the last touched item of the list and to the mean of all touched ones."""
+    inputs = inputs_of([0.0, 9.0, 99.0])  # of these i1 was touched
+    distance = np.clip(np.log([1, 10, 100]) - np.log(10), -2, 2)
+    np.testing.assert_allclose(column(inputs, "price:from-last"), distance, atol=1e-3)
+    np.testing.assert_allclose(column(inputs, "price:off-mean"), np.abs(distance), atol=1e-3)
 
 
 def test_a_list_without_any_value_is_all_missing() -> None:
@@ -63,10 +72,11 @@ def test_a_list_without_any_value_is_all_missing() -> None:
 
 
 def test_context_is_one_hot_or_a_number() -> None:
-    """A declared value is a one, an undeclared one none; numbers pass, absent ones are 0."""
+    """A declared value is a one, an undeclared one none; a number goes by its logarithm, absent ones are 0."""
     names = context_names(SCHEMA)
     given = dict(zip(names, inputs_of([1.0], {"device": "desk", "nights": 2}).context.tolist(), strict=True))
-    assert (given["device=phone"], given["device=desk"], given["nights=number"]) == (0.0, 1.0, 2.0)
+    assert (given["device=phone"], given["device=desk"]) == (0.0, 1.0)
+    assert given["nights=number"] == pytest.approx(np.log(3))
     absent = dict(zip(names, inputs_of([1.0], {"device": "tv"}).context.tolist(), strict=True))
     assert (absent["device=phone"], absent["device=desk"], absent["nights=number"]) == (0.0, 0.0, 0.0)
 
