@@ -20,6 +20,7 @@ from online_learning.objective import NextItem, Targets, ranking_terms
 from online_learning.online import Mode, Online
 from online_learning.parallel import Alone, Parallel
 from ranker.model import Linear, Ranker
+from ranker.tables import TableArrays
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraModel
@@ -46,6 +47,7 @@ class Optimisation:
         self.next_item = NextItem(learner.config).to(learner.device)
         learner.items.ids.sparse = True
         self._adapters: LoraModel | None = None
+        self._told = False  # whether the other processes know of every change that was no step
         self._rows: torch.optim.Optimizer = torch.optim.SparseAdam([learner.items.ids.weight])
         self.use(online.mode)
 
@@ -61,8 +63,30 @@ class Optimisation:
         self.learner.items.categories.requires_grad_(mode is Mode.FULL)
         self.learner.items.text.requires_grad_(mode is Mode.FULL)
         dense = [weight for weight in self.named_dense().values() if weight.requires_grad]
-        self._dense: torch.optim.Optimizer = torch.optim.AdamW(dense, weight_decay=self.learner.recipe.weight_decay)
+        groups = [
+            {
+                "params": [weight for weight in dense if weight.ndim > 1],
+                "weight_decay": self.learner.recipe.weight_decay,
+            },
+            {"params": [weight for weight in dense if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._dense: torch.optim.Optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
         self.learner.optimizers = [self._dense, self._rows]
+        self._told = False
+
+    def load(self, weights: Mapping[str, Tensor], tables: TableArrays, indexes: Sequence[int]) -> None:
+        """Start from other weights, with no memory of earlier steps; the tables' rows stand at these indexes."""
+        self.use(Mode.FULL)
+        learner = self.learner
+        learner.make_room(learner.catalog.count)
+        learner.model.load_state_dict(dict(weights))
+        with torch.no_grad():
+            learner.items.ids.weight.zero_()
+            learner.items.ids.weight[list(indexes)] = torch.from_numpy(tables.ids).to(learner.device)
+            learner.items.categories.weight.copy_(torch.from_numpy(tables.categories))
+            learner.items.text.copy_(torch.from_numpy(tables.text))
+        self._rows.state.clear()
+        self.use(self.online.mode)
 
     def named_dense(self) -> dict[str, nn.Parameter]:
         """Every parameter but the item rows, by a name that is the same in the next process."""
@@ -70,7 +94,7 @@ class Optimisation:
             **{f"model.{name}": weight for name, weight in self.learner.model.named_parameters()},
             **{f"items.{name}": weight for name, weight in self.learner.items.named_parameters() if name != _ROWS},
             **{f"next_item.{name}": weight for name, weight in self.next_item.named_parameters()},
-        }  # fmt: skip
+        }
 
     def merged_weights(self) -> dict[str, Tensor]:
         """A copy of the dense weights as `Ranker.state_dict()` has them, adapters added in; on the CPU."""
@@ -87,6 +111,7 @@ class Optimisation:
         is_rows = weight is self.learner.items.ids.weight
         state = (self._rows if is_rows else self._dense).state
         state.pop(weight, None)
+        self._told = False
         if moments:
             # SparseAdam counts its steps in an int, AdamW in a tensor.
             state[weight] = {
@@ -103,6 +128,7 @@ class Optimisation:
             for value in self._rows.state.get(rows, {}).values():
                 if isinstance(value, Tensor) and value.shape == rows.shape:
                     value[places] = 0
+        self._told = False
 
     def step(
         self, examples: Sequence[TrainingExample], scale: float = 1.0, considered: np.ndarray | None = None
@@ -118,18 +144,53 @@ class Optimisation:
         arrays |= Targets.of(examples, self.learner.device)._asdict()
         if considered is not None:
             arrays["considered"] = torch.from_numpy(considered).to(self.learner.device)
-        order = {"arrays": arrays, "scale": scale, "rows": len(self.learner.items.ids.weight), "mode": self.mode}
+        order = {"arrays": arrays, "scale": scale, "rows": len(self.learner.items.ids.weight)}
         if self.parallel.size == 1:
-            return self.take_part(order)
+            return self._take_part(order)
+        if not self._told:
+            self._told = True
+            self.parallel.share([{"state": self._state()}] * self.parallel.size)
         parts = [{**order, "arrays": part} for part in split(arrays, self.parallel.size)]
-        return self.take_part(self.parallel.share(parts))
+        return self._take_part(self.parallel.share(parts))
 
-    def take_part(self, order: dict[str, Any]) -> Stepped:
+    def assist(self) -> None:
+        """What every process but the first does, until it is dismissed: take part in each step."""
+        while (order := self.parallel.share(())) is not None:
+            if "state" in order:
+                self._take_over(order["state"])
+            else:
+                self._take_part(order)
+
+    def dismiss(self) -> None:
+        """The first process has no more steps for the others."""
+        if self.parallel.size > 1:
+            self.parallel.share([None] * self.parallel.size)
+
+    def _state(self) -> dict[str, Any]:
+        weights = {**self.named_dense(), _ROWS: self.learner.items.ids.weight}
+        return {
+            "mode": self.mode,
+            "weights": {name: weight.detach().cpu() for name, weight in weights.items()},
+            "moments": {name: self.moments(weight) for name, weight in weights.items()},
+        }
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        """Be what the first process is."""
+        learner, rows = self.learner, len(state["weights"][_ROWS])
+        if rows != len(learner.items.ids.weight):
+            learner.items.ids = nn.Embedding(rows, learner.config.d, padding_idx=0, sparse=True).to(learner.device)
+            self._rows = torch.optim.SparseAdam([learner.items.ids.weight])
+        self.use(state["mode"])
+        for name, weight in {**self.named_dense(), _ROWS: learner.items.ids.weight}.items():
+            with torch.no_grad():
+                weight.copy_(state["weights"][name])
+            self.set_moments(weight, state["moments"][name])
+
+    def _take_part(self, order: dict[str, Any]) -> Stepped:
         """This process's share of a step; every process ends with the same weights."""
         learner = self.learner
-        if order["mode"] is not self.mode:
-            self.use(order["mode"])
-        learner.make_room(order["rows"] // 2 if order["rows"] > len(learner.items.ids.weight) else 0)
+        if order["rows"] > len(learner.items.ids.weight):
+            learner.make_room(order["rows"] // 2)  # which doubles, as it did in the first process
         learner.items.ids.weight.row_wise = True  # type: ignore[attr-defined]  # read by `parallel`
         for optimizer, rate in zip(learner.optimizers, (self.online.learning_rate, self.online.row_rate), strict=True):
             set_rate(optimizer, rate * order["scale"])

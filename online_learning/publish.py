@@ -51,10 +51,15 @@ def publish_model(
     """
     with tempfile.TemporaryDirectory(prefix="liverank-bundle-") as temporary:
         folder = Path(temporary)
-        _write_graphs(model, folder, graphs)
-        tables.save(folder / "tables.safetensors")
-        _write_golden(model, folder / "golden.npz")
+        write_files(model, tables, folder, graphs)
         return bundle.publish(folder, manifest_of(model, about), registry)
+
+
+def write_files(model: Ranker, tables: TableArrays, folder: Path, graphs: Path | None = None) -> None:
+    """Write every file of a bundle but its manifest into a folder; `graphs` as for `publish_model`."""
+    _write_graphs(model, folder, graphs)
+    tables.save(folder / "tables.safetensors")
+    _write_golden(model, folder / "golden.npz")
 
 
 def manifest_of(model: Ranker, about: Provenance) -> Manifest:

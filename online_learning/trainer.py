@@ -83,19 +83,21 @@ class Trainer:
         *,
         device: str = "cpu",
         parallel: Parallel | None = None,
+        first: Origin | None = None,
     ) -> None:
         """
         Args:
-            origin: what to start from.
+            origin: what serves, and what to start from.
             catalog: the items; whoever follows the topic `items` writes it between two calls.
             online: how to learn from the stream.
             recipe: how to learn at all; its seed seeds every draw made here.
             device: where to compute.
             parallel: the other processes of a step, if there are any.
+            first: the model that all learning began with, to compare with; `origin` where None.
         """
         self.origin, self.catalog, self.online, self.recipe = origin, catalog, online, recipe
         self.schema = origin.schema
-        self.versions = Versions(origin, catalog, online.gate_examples, device)
+        self.versions = Versions(origin, catalog, online.gate_examples, device, first)
         tables = ItemTables(origin.tables, catalog, origin.encoder)
         self.learner = Learner(origin.config, tables, recipe, device)
         self.learner.model.load_state_dict(dict(origin.weights))
@@ -196,6 +198,19 @@ class Trainer:
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """The candidate as workers will serve it. Takes a while; any thread may do it."""
         return self.versions.snapshot(candidate.version, candidate.weights, candidate.tables)
+
+    def start_over(self, origin: Origin, snapshot: Snapshot) -> None:
+        """Go on from other weights, those of a version that someone made serve. Counts and memory stay.
+
+        Args:
+            origin: the version.
+            snapshot: the same, as it serves from now on.
+        """
+        self.finetuned = None
+        indexes = [self.catalog.add(item) for item in origin.tables.items.tolist()]
+        self.optimisation.load(origin.weights, origin.tables, indexes)
+        self.versions.serve(snapshot)
+        self.versions.bases.add(origin.version)
 
     def table_arrays(self) -> TableArrays:
         """The rows of every item that has learned or counted anything."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -49,16 +48,20 @@ class Candidate(Struct, frozen=True, kw_only=True):
 class Versions:
     """One version serves; a canary may serve some. Both take deltas; the first model takes none, for comparison."""
 
-    def __init__(self, origin: Origin, catalog: Catalog, newest: int, device: str = "cpu") -> None:
+    def __init__(
+        self, origin: Origin, catalog: Catalog, newest: int, device: str = "cpu", first: Origin | None = None
+    ) -> None:
         """
         Args:
-            origin: the first model, which serves until another does.
+            origin: what serves until another does.
             catalog: the items.
             newest: examples that comparisons are over.
             device: where to score.
+            first: the model that all learning began with; `origin` where None.
         """
         self._origin, self._catalog, self._device = origin, catalog, device
-        self.first = self.snapshot(origin.version, origin.weights, origin.tables)
+        first = first or origin
+        self.first = self.snapshot(first.version, first.weights, first.tables)
         self.serving = self.snapshot(origin.version, origin.weights, origin.tables)
         self.canary: str | None = None
         self.bases = Bases()
@@ -116,7 +119,3 @@ class Versions:
             drift=self.drift.raised,
             finite=finite and bool(np.isfinite(tables.ids).all()),
         )
-
-    def state(self, rows: int) -> Mapping[str, np.ndarray]:
-        """How far the rows have moved, by version; see `Bases.state`."""
-        return self.bases.state(rows)

@@ -44,6 +44,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sasl_mechanism: str = "SCRAM-SHA-512"
     sasl_username: str = ""
     ssl_cafile: str = ""
+    trainer_data: Path = Path(".liverank/trainer")  # the trainer's own folder: its checkpoints
+    trainer_metrics_port: int = 9109  # as metrics_port
+    trainer_mode: str = "full"  # what the stream may change: rows, adapters or full
+    train_batch: int = 64  # new examples of one step at most
+    train_ms: int = 200  # for so long examples are gathered for a step
+    dense_rate: float = 1e-3  # learning rate of dense weights
+    row_rate: float = 2e-3  # and of item rows
+    next_item: float = 0.05  # weight of the self-supervised loss on the history
+    replay: int = 4096  # examples remembered against forgetting
+    replayed: float = 1.0  # of them learned again beside each new one
+    delta_ms: int = 1000  # between two deltas of changed item rows
+    bundle_s: float = 5.0  # between two bundles, and two checkpoints
+    keep_bundles: int = 10  # of those that serve no more
+    canary_share: float = 0.0  # share of users that a new version starts with; 0: all of them
+    gate_least: int = 30  # examples without which the gate promotes nothing
+    gate_margin: float = 0.05  # of reciprocal rank, by which a new version may look worse
+    expire_days: float = 30.0  # a row that no example has named for so long is taken out; 0: never
+    finetune_s: float = 0.0  # between two full fine-tunings on what is remembered; 0: never
+    tracking: str = ""  # tensorboard:FOLDER or mlflow:ADDRESS
     rules: Rules = Rules()  # `[liverank.rules]`
     ready_file: Path | None = None  # written once recovery is done and a model serves
 

@@ -1,0 +1,135 @@
+"""The trainer's reading and writing of the model registry: origins out of bundles, candidates into bundles, pruning."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from online_learning.publish import Provenance, manifest_of, write_files
+from online_learning.versions import Candidate, Origin
+from ranker import bundle
+from ranker.errors import BundleError
+from ranker.model import ModelConfig, Ranker
+from ranker.schema import FeatureSchema
+from ranker.serving import check_golden
+from ranker.settings import Settings
+from ranker.tables import TableArrays
+
+log = logging.getLogger(__name__)
+
+_GRAPHS = ("extend.onnx", "score.onnx")
+
+
+def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """The dense weights of a bundle, by the names of `Ranker.state_dict()`: its graphs' initialisers have those.
+
+    Raises:
+        BundleError: a weight is missing or has another shape, so the graphs are of another model config.
+    """
+    found: dict[str, Tensor] = {}
+    for graph in _GRAPHS:
+        for initializer in onnx.load(str(folder / graph)).graph.initializer:
+            found[initializer.name] = torch.from_numpy(numpy_helper.to_array(initializer).copy())
+    expected = Ranker(config).state_dict()
+    wrong = [name for name, value in expected.items() if name not in found or found[name].shape != value.shape]
+    if wrong:
+        raise BundleError(f"{folder}: the graphs hold no weight {', '.join(wrong)} of the manifest's model config")
+    return {name: found[name] for name in expected}
+
+
+def read_origin(folder: Path) -> Origin:
+    """A bundle as a trainer starts from it. The caller has checked it; see `ranker.bundle.fetch`.
+
+    Raises:
+        BundleError: what does not fit.
+    """
+    manifest = bundle.read_manifest(folder)
+    try:
+        config = ModelConfig.from_dict(manifest.config)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{folder}: {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        weights = load_weights(folder, config)
+    return Origin(
+        version=manifest.version,
+        config=config,
+        weights=weights,
+        tables=TableArrays.load(folder / "tables.safetensors"),
+        schema=manifest.schema,
+        encoder=manifest.encoder,
+        learned_until=manifest.learned_until,
+        offsets=manifest.offsets,
+    )
+
+
+def fetch_origin(settings: Settings, version: str) -> Origin:
+    """A version of the registry, by way of the trainer's own folder, where it does not stay.
+
+    Raises:
+        BundleError: it is missing or broken.
+    """
+    settings.trainer_data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.trainer_data, prefix=".bundle-") as folder:
+        return read_origin(bundle.fetch(settings.registry, settings.model, version, Path(folder)))
+
+
+@contextmanager
+def written(candidate: Candidate, model: Ranker, graphs: Path) -> Iterator[Path]:
+    """A folder with the candidate's files, for as long as the block lasts.
+
+    Args:
+        candidate: what to write.
+        model: its dense weights.
+        graphs: see `publish_model`.
+    """
+    with tempfile.TemporaryDirectory(prefix="liverank-bundle-") as temporary:
+        folder = Path(temporary)
+        write_files(model, candidate.tables, folder, graphs)
+        yield folder
+
+
+def golden_fault(folder: Path, settings: Settings) -> str | None:
+    """Why the folder's graphs do not give what torch gave; None where they do."""
+    try:
+        check_golden(folder, settings)
+    except BundleError as error:
+        return str(error)
+    return None
+
+
+def publish_candidate(
+    folder: Path, candidate: Candidate, model: Ranker, schema: FeatureSchema, encoder: str, settings: Settings
+) -> str:
+    """Put what `written` gave into the registry; the sha256 of its manifest."""
+    about = Provenance(
+        model=settings.model, schema=schema, encoder=encoder, created=time.time_ns() // 10**6,
+        version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
+        offsets=candidate.offsets, metrics={"trained": float(candidate.trained)},
+    )  # fmt: skip
+    _, sha256 = bundle.publish(folder, manifest_of(model, about), settings.registry)
+    return sha256
+
+
+def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
+    """Delete versions; those that are gone. Each is hidden first, so that nobody finds half of one."""
+    fs, root = fsspec.core.url_to_fs(settings.registry)
+    gone = []
+    for version in versions:
+        path, hidden = f"{root}/{settings.model}/{version}", f"{root}/{settings.model}/.{version}.pruned"
+        try:
+            fs.mv(path, hidden, recursive=True)
+            fs.rm(hidden, recursive=True)
+            gone.append(version)
+        except OSError as error:
+            log.warning("the old version %s stays: %s", version, error)
+    return gone
