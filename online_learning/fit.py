@@ -86,6 +86,7 @@ def fit(
         LiverankError: the data cannot be read, or holds no list that drew a positive action.
     """
     began, recipe = time.monotonic(), recipe or data.recipe
+    torch.set_num_threads(1)  # matrices this small: a second thread waits more than it works
     name = publish_encoder(encoder, registry)
     with TemporaryDirectory(prefix="liverank-encoder-") as cache:
         text_encoder = load_encoder(registry, name, Path(cache))
