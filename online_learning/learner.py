@@ -83,7 +83,7 @@ class Learner:
         torch.manual_seed(recipe.seed)
         self.config, self.tables, self.recipe, self.device = config, tables, recipe, device
         self.model = Ranker(config).to(device)
-        self.items = ItemTable(tables.catalog.count + _FREE_ROOM, CATEGORY_BUCKETS, config).to(device)
+        self.items = ItemTable(tables.catalog.count + _FREE_ROOM, len(tables.arrays.categories), config).to(device)
         self._load_rows()
         self.items.ids.weight.requires_grad_(recipe.id_dropout < 1)
         self.optimizers: list[torch.optim.Optimizer] = [self._make_optimizer()]
@@ -106,7 +106,7 @@ class Learner:
         for name in ("gap", "value"):
             arrays[name] = padded([getattr(user, name) for user in inputs], events)
         for name in ("cand", "hist"):
-            arrays[f"{name}_bucket"] = category_buckets(arrays[f"{name}_cat"], CATEGORY_BUCKETS)
+            arrays[f"{name}_bucket"] = category_buckets(arrays[f"{name}_cat"], len(self.items.categories.weight))
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def read(self, arrays: Mapping[str, Tensor]) -> tuple[Slate, History]:
