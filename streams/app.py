@@ -49,6 +49,7 @@ class InputsApp(faust.App):  # type: ignore[misc]
 
     mundane_level = "debug"  # of "Starting..." and the like
 
+    settings: Settings
     progress: Progress
     checkpoints: Checkpoints
     left: Callable[[], None]
@@ -94,6 +95,7 @@ class Parts:
         self._queues: dict[str, Any] = {}  # topic -> the chunks that wait for its agent
         self._interval_s = settings.checkpoint_ms / 1000
         self.app = app = _faust_app(settings)
+        app.settings = settings
         self._progress = app.progress = Progress()
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
         self.outbox = outbox = Outbox(settings)

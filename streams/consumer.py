@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
+from streams.ends import read_ends
 from streams.progress import Place, Progress
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """All partitions may have left."""
         for known in (self._position, self._rewinds, self._waiting):
             known.clear()
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        """Where partitions end, which is where a recovery of theirs is complete."""
+        ends = await read_ends(self.app.settings, map(driver.ensure_aiokafka_TP, partitions))
+        return {TP(*place): end for place, end in ends.items()}
 
     async def perform_seek(self) -> None:
         """Look up the committed offsets, tell `Progress` what is next in line, and have `getmany` go there.

@@ -21,6 +21,7 @@ from ranker.errors import InvalidRecord, LiverankError
 from ranker.records import Item, ItemVector
 from ranker.settings import Settings
 from streams import connection
+from streams.ends import read_ends
 from streams.inputs import position
 from streams.topics import ITEM_VECTORS, ITEMS
 
@@ -43,6 +44,7 @@ class Follower:
             handlers: topic -> what to do with a record. What one raises is fatal.
             failed: takes what ended the following.
         """
+        self._settings = settings
         self._handlers = handlers
         self._failed = failed
         self._consumer = aiokafka.AIOKafkaConsumer(
@@ -59,7 +61,7 @@ class Follower:
         """Read everything that the topics hold now, then go on in the background."""
         await self._consumer.start()
         partitions = self._consumer.assignment()
-        for partition, end in (await self._consumer.end_offsets(partitions)).items():
+        for partition, end in (await read_ends(self._settings, partitions)).items():
             while await self._consumer.position(partition) < end:
                 await self._take()
         self._task = asyncio.create_task(self._follow())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from confluent_kafka import KafkaException, Message, Producer
 from ranker.errors import LiverankError
 from ranker.settings import Settings
 from streams import connection
+
+log = logging.getLogger(__name__)
 
 Confirmed = Callable[[int], None]
 
@@ -48,7 +51,7 @@ class Outbox:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._producer = Producer(connection.librdkafka(settings) | _CONFIG)
+        self._producer = Producer(connection.librdkafka(settings) | _CONFIG, logger=log)
         self._lock = threading.Lock()
         self._open = Sent()
 

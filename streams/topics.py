@@ -7,6 +7,7 @@ and row meet in one place. Another number on one of them would part them: `check
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -26,7 +27,11 @@ MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"
 TABLE = "rows"
 
 _TIMEOUT_S = 30.0
+_ANSWER_S = 10.0
 _DAY_MS = 86_400_000
+
+
+log = logging.getLogger(__name__)
 
 
 class TopicError(LiverankError):
@@ -74,7 +79,7 @@ def create(settings: Settings) -> list[str]:
     Raises:
         TopicError: the broker refused one, or does not answer.
     """
-    client = AdminClient(connection.librdkafka(settings))
+    client = AdminClient(connection.librdkafka(settings), logger=log)
     existing = _partitions(client, settings)
     missing = [topic for topic in topics(settings) if topic.name not in existing]
     if not missing:
@@ -103,7 +108,7 @@ def check(settings: Settings) -> list[str]:
     Raises:
         TopicError: the broker does not answer.
     """
-    client = AdminClient(connection.librdkafka(settings))
+    client = AdminClient(connection.librdkafka(settings), logger=log)
     existing = _partitions(client, settings)
     policies = _policies(client, [topic.name for topic in topics(settings) if topic.name in existing])
     problems = []
@@ -126,7 +131,7 @@ def check(settings: Settings) -> list[str]:
 def _partitions(client: AdminClient, settings: Settings) -> dict[str, int]:
     """Existing topics and their numbers of partitions."""
     try:
-        listed: dict[str, Any] = client.list_topics(timeout=_TIMEOUT_S).topics
+        listed: dict[str, Any] = client.list_topics(timeout=_ANSWER_S).topics
     except KafkaException as error:
         raise TopicError(f"no Kafka broker answers at {settings.brokers}: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in listed.items() if topic.error is None}

@@ -16,7 +16,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from ranker import bundle, history
@@ -149,24 +156,7 @@ class Installation:
 
     def read(self, topic: str) -> Iterator[Message]:
         """Everything that the topic holds now."""
-        partitions = 1 if topic.startswith("model-") else self.settings.partitions
-        consumer = Consumer({"bootstrap.servers": self.settings.brokers, "group.id": "reader", "check.crcs": True})
-        try:
-            ends = {}
-            for partition in range(partitions):
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)
-                if high > low:
-                    ends[partition] = high
-            consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
-            while ends:
-                message = consumer.poll(10)
-                assert message is not None, f"{topic} ended early"
-                assert message.error() is None, message.error()
-                yield message
-                if message.offset() + 1 >= ends.get(message.partition(), 0):
-                    ends.pop(message.partition(), None)
-        finally:
-            consumer.close()
+        yield from read_topic(self.settings.brokers, topic, self.settings.partitions)
 
     def rankings(self) -> list[Ranking]:
         """All rankings, in order by user."""
@@ -185,8 +175,11 @@ class Installation:
         consumer = Consumer({"bootstrap.servers": self.settings.brokers, "group.id": "reader"})
         try:
             return sum(
-                consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
-                - committed.get((topic, partition), 0)
+                max(
+                    0,
+                    consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
+                    - committed.get((topic, partition), 0),
+                )
                 for topic in (*topics.USER_INPUTS, topics.ITEMS)
                 for partition in range(self.settings.partitions)
             )
@@ -258,6 +251,24 @@ def differences(stored: UserHistory, folded: UserHistory) -> list[str]:
     if not np.allclose(stored.long_term(), folded.long_term(), rtol=1e-4, atol=1e-4):
         unequal.append("summary")
     return unequal
+
+
+def read_topic(address: str, topic: str, partitions: int) -> Iterator[Message]:
+    """Everything that a topic holds now. The embedded broker's watermarks are wrong: a fetch tells where the end is."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "reader", "enable.partition.eof": True})
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+        ended: set[int] = set()
+        while len(ended) < partitions:
+            message = consumer.poll(10)
+            assert message is not None, f"{topic} does not answer"
+            if message.error() is None:
+                yield message
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                ended.add(message.partition())
+    finally:
+        consumer.close()
 
 
 def assert_state_and_rankings(installation: Installation) -> dict[str, int]:

@@ -1,0 +1,99 @@
+"""How a worker starts, and how it ends where it cannot go on: one line that says why."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from rig import Installation, Worker, eventually
+from tiny import tiny_bundle
+
+from ranker.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with one bundle."""
+    folder = tmp_path_factory.mktemp("published")
+    tiny_bundle(folder)
+    return folder
+
+
+@pytest.fixture
+def bare(embedded: str, tmp_path: Path) -> Installation:
+    """An installation that has neither topics nor a bundle."""
+    name = f"starting-{tmp_path.name}"
+    return Installation(
+        Settings(brokers=embedded, registry=str(tmp_path / "registry"), app=name, metrics_port=-1), tmp_path
+    )
+
+
+def ends_with(worker: Worker) -> str:
+    """The last line of a worker that ends by itself with status 1."""
+    assert worker.process is not None
+    assert worker.process.wait(60) == 1, worker.log
+    critical = [line for line in worker.log.splitlines() if "CRITICAL" in line]
+    assert len(critical) == 1, worker.log
+    assert "Traceback" not in worker.log, worker.log
+    return critical[0]
+
+
+def test_it_waits_for_the_first_bundle_and_says_so(bare: Installation, registry: Path) -> None:
+    """Worker and trainer may start in any order."""
+    bare.create_topics()
+    worker = bare.worker("waits").start()
+    try:
+        eventually("it says what it waits for", lambda: "waiting for the first bundle of model 'default'" in worker.log)
+        shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+        worker.ready()
+        worker.stop()
+    finally:
+        bare.close()
+
+
+def test_it_ends_in_order_while_it_waits(bare: Installation) -> None:
+    """Nothing to finish: it ends at once."""
+    bare.create_topics()
+    worker = bare.worker("waits").start()
+    eventually("it says what it waits for", lambda: "waiting for the first bundle" in worker.log)
+    assert worker.stop() <= 5.0
+
+
+def test_topics_that_are_missing_are_named(bare: Installation) -> None:
+    """With the command that makes them."""
+    worker = bare.worker("no-topics").start()
+    assert re.search(r"the topic \S+ does not exist; `liverank topics create` makes it", ends_with(worker))
+
+
+def test_a_broker_that_does_not_answer_is_named(bare: Installation) -> None:
+    """By its address."""
+    worker = bare.worker("no-broker", brokers="127.0.0.1:1").start()
+    assert "no Kafka broker answers at 127.0.0.1:1" in ends_with(worker)
+
+
+def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: Path) -> None:
+    """Its hash says so."""
+    bare.create_topics()
+    shutil.copytree(registry, bare.folder / "registry")
+    (graph,) = (bare.folder / "registry").glob("default/*/score.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert "was changed" in ends_with(bare.worker("bad-bundle").start())
+
+
+def test_a_password_is_neither_needed_in_a_file_nor_shown(bare: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes from the environment alone, and stays out of the log, also when nothing can connect."""
+    monkeypatch.setenv("LIVERANK_SASL_PASSWORD", "s3cret-word")
+    secure = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "worker", "brokers": "127.0.0.1:1"}
+    worker = bare.worker("sasl", **secure).start()
+    ends_with(worker)
+    assert "s3cret-word" not in worker.log
+    assert b"s3cret-word" not in msgspec.json.encode(msgspec.to_builtins(worker.settings, enc_hook=str))
+
+
+def test_security_settings_that_cannot_work_are_refused(bare: Installation) -> None:
+    """With what is missing."""
+    worker = bare.worker("sasl", security_protocol="SASL_SSL").start()
+    assert "LIVERANK_SASL_PASSWORD" in ends_with(worker)
