@@ -76,6 +76,16 @@ def worker(config: Config = None) -> None:
     run(_settings(config))
 
 
+@app.command(epilog="Example:  LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank trainer")
+def trainer(config: Config = None) -> None:
+    """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
+    from online_learning.worker import run
+    from streams.connection import aiokafka
+
+    settings = _settings(config)
+    run(settings, aiokafka(settings))
+
+
 @topics_app.command("create", epilog="Example:  liverank topics create")
 def topics_create(config: Config = None) -> None:
     """Create every topic that is missing, with its partitions and clean-up policy."""

@@ -183,7 +183,7 @@ class Trainer:
         self._last["bundle"], self.bundled = now, self.trained
         self.expire()
         weights, tables = self.optimisation.merged_weights(), self.table_arrays()
-        self.versions.bases.add(version)
+        self.versions.make(version)
         return Candidate(
             version=version,
             parent=self.versions.serving.version,
@@ -194,6 +194,10 @@ class Trainer:
             trained=self.trained,
             offsets=dict(self.offsets),
         )
+
+    def postpone(self, now: int) -> None:
+        """No bundle can be published now: ask again after the usual time."""
+        self._last["bundle"] = now
 
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """The candidate as workers will serve it. Takes a while; any thread may do it."""

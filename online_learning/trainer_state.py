@@ -51,6 +51,7 @@ def restore(trainer: Trainer, state: State) -> None:
     trainer.versions.bases.restore(
         {version: arrays[f"moved.{at}"] for at, version in enumerate(facts["bases"])}, indexes
     )
+    trainer.versions.made = list(facts["made"])
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
@@ -70,6 +71,8 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "model": _identity(trainer),
         "mode": str(trainer.optimisation.mode),
         "finetuned": trainer.finetuned,
+        "first": trainer.versions.first.version,
+        "made": list(trainer.versions.made),
         "bases": trainer.versions.bases.versions,
         "offsets": dict(trainer.offsets),
         "trained": trainer.trained,

@@ -18,6 +18,8 @@ from ranker.model import ModelConfig
 from ranker.schema import FeatureSchema
 from ranker.tables import TableArrays
 
+_MADE = 256
+
 
 class Origin(Struct, frozen=True, kw_only=True):
     """The bundle that a trainer starts from."""
@@ -64,6 +66,7 @@ class Versions:
         self.first = self.snapshot(first.version, first.weights, first.tables)
         self.serving = self.snapshot(origin.version, origin.weights, origin.tables)
         self.canary: str | None = None
+        self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
         self.bases = Bases()
         self.bases.add(origin.version)
         self.drift = DriftAlarm(newest)
@@ -81,6 +84,11 @@ class Versions:
         return Snapshot(
             version, origin.config, weights, tables, self._catalog, origin.encoder, origin.schema, self._device
         )
+
+    def make(self, version: str) -> None:
+        """A bundle is made of everything that is known now."""
+        self.made = [*self.made[1 - _MADE :], version]
+        self.bases.add(version)
 
     def serve(self, snapshot: Snapshot) -> None:
         """This version serves from now on: later tests are against it, and deltas go to it alone."""

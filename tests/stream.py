@@ -9,7 +9,6 @@ import numpy as np
 
 from online_learning.counts import ItemCounts
 from online_learning.fit import count, join
-from online_learning.learner import CATEGORY_BUCKETS
 from online_learning.offline import Step, fold
 from online_learning.online import Online
 from online_learning.recipe import Recipe
@@ -23,7 +22,7 @@ from tests.tiny import ENCODER, tiny_model, tiny_tables
 
 START = 1_700_000_000_000
 SCHEMA = FeatureSchema(
-    actions=(Action(name="view"), Action(name="click", positive=True), Action(name="buy", positive=True, weight=2)),
+    actions=(Action(name="view"), Action(name="click", positive=True), Action(name="buy", positive=True, weight=2.0)),
     window=8,
 )
 RECIPE = Recipe(id_dropout=0.0, neighbours=4)
@@ -76,11 +75,7 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
     """A first model with random dense weights that knows `items` items."""
     model = tiny_model(schema, dropout=0.0)
     tables = tiny_tables(model.config, [f"item-{at}" for at in range(items)])
-    tables = msgspec.structs.replace(
-        tables,
-        statistics=np.zeros_like(tables.statistics),
-        categories=np.zeros((CATEGORY_BUCKETS, model.config.d), np.float32),
-    )
+    tables = msgspec.structs.replace(tables, statistics=np.zeros_like(tables.statistics))
     return Origin(
         version=version, config=model.config, weights=model.state_dict(), tables=tables, schema=schema, encoder=ENCODER
     )

@@ -1,0 +1,68 @@
+"""A candidate's way into the registry: written, checked against torch, judged by the gate, published, pruned after."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from online_learning import registry
+from online_learning.gate import Promote, Reject, Rules, decide
+from online_learning.snapshot import Snapshot
+from online_learning.stages import CANARY, Stages, prunable
+from online_learning.versions import Candidate
+from ranker import bundle
+from ranker.records import ModelUpdate
+from ranker.settings import Settings
+
+
+def publish(
+    candidate: Candidate, snapshot: Snapshot, stage: str, settings: Settings, graphs: Path
+) -> ModelUpdate | Reject:
+    """Publish a candidate that passes the gate.
+
+    Args:
+        candidate: what to publish.
+        snapshot: the same, as it will serve.
+        stage: in which it starts.
+        settings: where the registry is, and what the gate asks.
+        graphs: a folder of this process, for graphs whose weights are replaced; see `publish_model`.
+
+    Returns:
+        What to announce once it is in the registry, or why it is not.
+
+    Raises:
+        OSError: the registry cannot be written.
+    """
+    rules = Rules(least=settings.gate_least, margin=settings.gate_margin)
+    with registry.written(candidate, snapshot.model, graphs) as folder:
+        golden = registry.golden_fault(folder, settings)
+        verdict = decide(msgspec.structs.replace(candidate.evidence, golden=golden), rules)
+        if isinstance(verdict, Reject):
+            return verdict
+        sha256 = registry.publish_candidate(
+            folder, candidate, snapshot.model, snapshot.schema, snapshot.tables.encoder, settings
+        )
+    return ModelUpdate(
+        model=settings.model,
+        version=candidate.version,
+        sha256=sha256,
+        stage=stage,
+        share=settings.canary_share if stage == CANARY else None,
+        reason=_reason(verdict),
+        ts=time.time_ns() // 10**6,
+    )
+
+
+def prune(settings: Settings, stages: Stages, first: str) -> list[str]:
+    """Delete what is neither among the newest nor needed; the versions that are gone."""
+    versions = bundle.versions(settings.registry, settings.model)
+    return registry.prune(settings, prunable(versions, stages, settings.keep_bundles, {first}))
+
+
+def _reason(verdict: Promote) -> str:
+    return (
+        f"reciprocal rank {verdict.difference:+.4f} [{verdict.low:+.4f}, {verdict.high:+.4f}] against what serves, "
+        f"on {verdict.queries} examples"
+    )

@@ -1,0 +1,167 @@
+"""From learned weights to served versions and back: checkpoints, candidates, and what was announced by anyone.
+
+`draft` and `comply` touch the trainer and belong between two batches; `write` does the slow part and touches nothing
+of it, so learning goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from typing import NamedTuple
+
+from online_learning import checkpoint, publisher, registry, stages
+from online_learning.checkpoint import State
+from online_learning.gate import Reject
+from online_learning.snapshot import Snapshot
+from online_learning.stages import Stages
+from online_learning.trainer import Trainer
+from online_learning.trainer_metrics import TrainerMetrics
+from online_learning.trainer_state import capture, restore
+from online_learning.versions import Candidate
+from ranker.bundle import new_version
+from ranker.errors import BundleError
+from ranker.records import ModelUpdate
+from ranker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Draft(NamedTuple):
+    """The trainer at one moment: what to keep, and what to publish if anything may be published now."""
+
+    state: State
+    candidate: Candidate | None = None
+    snapshot: Snapshot | None = None
+    stage: str = ""
+
+
+class Releases:
+    """The versions of one trainer on their way out."""
+
+    def __init__(self, settings: Settings, trainer: Trainer, known: Stages, metrics: TrainerMetrics) -> None:
+        """
+        Args:
+            settings: of the process.
+            trainer: what learns.
+            known: what has been announced up to now.
+            metrics: counts candidates and checkpoints.
+        """
+        self._settings, self._trainer, self._metrics = settings, trainer, metrics
+        self.stages = known
+        self._staged: dict[str, Snapshot] = {}  # announced by us; a canary stays here until it serves or fails
+        self._waiting: str | None = None  # announced by us, and not yet read back
+        self._dropped: list[tuple[str, Snapshot]] = []
+        self._number = checkpoint.next_number(settings.trainer_data)
+        self._graphs = settings.trainer_data / f".graphs-{os.getpid()}"
+        self._take_up_canary()
+
+    def announced(self, update: ModelUpdate) -> None:
+        """A record of `model-updates`, in the topic's order."""
+        self.stages = stages.follow(self.stages, update)
+        if update.version == self._waiting:
+            self._waiting = None
+
+    def draft(self, now: int) -> Draft:
+        """Take the trainer's state, and a candidate of the same moment where one may start.
+
+        The state knows of the candidate: so a trainer taken up again knows which rows its workers lack.
+        """
+        stage = None if self._waiting else stages.next_stage(self.stages, self._settings.canary_share)
+        if stage is None or self._trainer.trained == self._trainer.bundled:
+            self._trainer.postpone(now)
+            return Draft(capture(self._trainer))
+        candidate = self._trainer.candidate(new_version(now), now)
+        return Draft(capture(self._trainer), candidate, self._trainer.snapshot(candidate), stage)
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._metrics.checkpoint.time():
+            checkpoint.save(self._settings.trainer_data, self._number, state)
+        self._number += 1
+
+    def write(self, draft: Draft) -> ModelUpdate | None:
+        """Publish a draft's candidate, if it has one and the gate lets it pass; what to announce, else None."""
+        candidate, snapshot = draft.candidate, draft.snapshot
+        if candidate is None or snapshot is None:
+            return None
+        try:
+            with self._metrics.publish.time():
+                found = publisher.publish(candidate, snapshot, draft.stage, self._settings, self._graphs)
+        except (OSError, BundleError) as error:
+            found = Reject(reason=f"the registry cannot be written: {error}")
+            log.error("%s: %s", candidate.version, found.reason)
+        if isinstance(found, Reject):
+            self._dropped.append((candidate.version, snapshot))
+            self._metrics.bundles.labels("rejected").inc()
+            log.info("%s is not published: %s", candidate.version, found.reason)
+            return None
+        self._waiting, self._staged[candidate.version] = candidate.version, snapshot
+        self._metrics.bundles.labels(draft.stage).inc()
+        log.info("%s is %s: %s", found.version, found.stage, found.reason)
+        return found
+
+    def prune(self) -> None:
+        """Delete bundles that nobody needs any more."""
+        first = self._trainer.versions.first.version
+        for version in publisher.prune(self._settings, self.stages, first):
+            log.info("%s is pruned", version)
+
+    def comply(self) -> None:
+        """Go along with what was announced and refused: our own versions, and those that somebody else made serve."""
+        versions, serving, canary = self._trainer.versions, self.stages.serving, self.stages.canary
+        while self._dropped:
+            version, snapshot = self._dropped.pop()
+            versions.drop(version)
+            snapshot.close()
+        if serving is not None and serving != versions.serving.version:
+            known = self._staged.pop(serving, None)
+            if known is not None:
+                versions.serve(known)
+            else:
+                self._start_over(serving)
+        if canary != versions.canary:
+            if versions.canary is not None:
+                log.warning("the canary %s was rolled back", versions.canary)
+            versions.stage(canary if canary in self._staged else None)
+        for version in [name for name in self._staged if name not in (self._waiting, canary)]:
+            self._staged.pop(version).close()
+
+    def roll_back(self) -> None:
+        """Take the newest checkpoint up again."""
+        state = checkpoint.newest(self._settings.trainer_data)
+        assert state is not None, "one is written before the first batch"
+        restore(self._trainer, state)
+
+    def close(self) -> None:
+        """Remove what only this process needed."""
+        shutil.rmtree(self._graphs, ignore_errors=True)
+
+    def _start_over(self, version: str) -> None:
+        log.warning("%s was made to serve: learning goes on from it", version)
+        try:
+            origin = registry.fetch_origin(self._settings, version)
+        except BundleError as error:
+            log.error("learning goes on as it was: %s", error)
+            self.stages = Stages(serving=self._trainer.versions.serving.version, canary=self.stages.canary)
+            return
+        snapshot = self._trainer.versions.snapshot(version, origin.weights, origin.tables)
+        self._trainer.start_over(origin, snapshot)
+
+    def _take_up_canary(self) -> None:
+        """A canary that this trainer staged before it was started again is still its own."""
+        canary = self.stages.canary
+        if canary is None or canary not in self._trainer.versions.bases.versions:
+            return
+        try:
+            origin = registry.fetch_origin(self._settings, canary)
+        except BundleError as error:
+            log.warning("the canary %s takes no deltas: %s", canary, error)
+            return
+        self._staged[canary] = self._trainer.versions.snapshot(canary, origin.weights, origin.tables)
+        self._trainer.versions.canary = canary

@@ -1,0 +1,104 @@
+"""From settings, a bundle and the newest checkpoint to a trainer that goes on where the last one ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from online_learning import checkpoint
+from online_learning.checkpoint import CheckpointError
+from online_learning.learner import Learner
+from online_learning.online import Mode, Online
+from online_learning.optimisation import Optimisation
+from online_learning.parallel import Group, device
+from online_learning.recipe import Recipe
+from online_learning.trainer import Trainer
+from online_learning.trainer_state import restore
+from online_learning.versions import Origin
+from ranker.catalog import Catalog
+from ranker.errors import BundleError, SchemaError
+from ranker.settings import Settings
+from ranker.tables import ItemTables
+
+log = logging.getLogger(__name__)
+
+_SECOND, _DAY = 1000, 86_400_000
+
+#: Gives a version of the registry.
+Fetch = Callable[[str], Origin]
+
+
+def online_of(settings: Settings) -> Online:
+    """How to learn, in the trainer's own terms.
+
+    Raises:
+        SchemaError: a setting is no valid one, with those that are.
+    """
+    if settings.trainer_mode not in set(Mode):
+        raise SchemaError(f"trainer_mode is {settings.trainer_mode!r}; valid are {', '.join(Mode)}")
+    if settings.train_batch < 1:
+        raise SchemaError(f"train_batch is {settings.train_batch}; it must be at least 1")
+    return Online(
+        mode=Mode(settings.trainer_mode),
+        learning_rate=settings.dense_rate,
+        row_rate=settings.row_rate,
+        batch=settings.train_batch,
+        replayed=settings.replayed,
+        replay=settings.replay,
+        next_item=settings.next_item,
+        delta_ms=settings.delta_ms,
+        bundle_ms=round(settings.bundle_s * _SECOND),
+        expire_ms=round(settings.expire_days * _DAY),
+        finetune_ms=round(settings.finetune_s * _SECOND),
+    )
+
+
+def open_trainer(
+    settings: Settings, serving: Origin, catalog: Catalog, fetch: Fetch, group: Group | None = None
+) -> Trainer:
+    """A trainer at its newest checkpoint, or at what serves where there is none.
+
+    It starts over from what serves where the checkpoint knows nothing of that: someone trained it elsewhere, or rolled
+    back to it, while no trainer ran.
+
+    Args:
+        settings: of the process.
+        serving: the version that serves.
+        catalog: the items.
+        fetch: gets the first version, for comparison.
+        group: the other processes.
+    """
+    state = checkpoint.newest(settings.trainer_data)
+    first = _first(state.facts["first"], fetch) if state is not None else None
+    trainer = Trainer(
+        serving, catalog, online_of(settings), Recipe(), device=device(), parallel=group, first=first or serving
+    )
+    if state is None:
+        return trainer
+    try:
+        restore(trainer, state)
+    except CheckpointError as error:
+        log.warning("starting over from %s: %s", serving.version, error)
+        return trainer
+    if serving.version not in trainer.versions.bases.versions and (
+        serving.version in trainer.versions.made or not serving.offsets
+    ):
+        log.warning("%s serves, which the checkpoint does not go on from: starting over from it", serving.version)
+        trainer.start_over(serving, trainer.versions.snapshot(serving.version, serving.weights, serving.tables))
+    return trainer
+
+
+def assist(settings: Settings, group: Group) -> None:
+    """The life of every process but the first: hold the same weights, take part in each step."""
+    origin: Origin = group.broadcast(None)
+    tables = ItemTables(origin.tables, Catalog(origin.schema.item_numeric), origin.encoder)
+    Optimisation(Learner(origin.config, tables, Recipe(), device()), online_of(settings), group).assist()
+    group.close()
+
+
+def _first(version: str, fetch: Fetch) -> Origin | None:
+    try:
+        return fetch(version)
+    except BundleError as error:
+        log.warning("the first model is gone, comparing with what serves instead: %s", error)
+        return None

@@ -1,0 +1,86 @@
+"""What the trainer tells Prometheus, on loopback unless the settings say otherwise."""
+
+from __future__ import annotations
+
+import logging
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from online_learning.progressive import Window
+from online_learning.trainer import Learned, Trainer
+from ranker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+
+
+class TrainerMetrics:
+    """All numbers of one trainer, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.trained = Counter("liverank_trainer_examples", "Examples learned from", registry=registry)
+        self.repeated = Counter("liverank_trainer_repeated", "Examples that came again", registry=registry)
+        self.refused = Counter(
+            "liverank_trainer_refused", "Examples that cannot be learned from", ["reason"], registry=registry
+        )
+        self.rollbacks = Counter(
+            "liverank_trainer_rollbacks", "Returns to a checkpoint after a loss that was not finite", registry=registry
+        )
+        self.deltas = Counter("liverank_trainer_deltas", "Deltas sent", registry=registry)
+        self.delta_rows = Counter("liverank_trainer_delta_rows", "Item rows sent in deltas", registry=registry)
+        self.bundles = Counter(
+            "liverank_trainer_bundles", "Candidates by what became of them", ["decision"], registry=registry
+        )
+        self.loss = Gauge("liverank_trainer_loss", "Loss of the newest step", registry=registry)
+        self.learned_until = Gauge(
+            "liverank_trainer_learned_until_seconds", "Time of the newest example learned from", registry=registry
+        )
+        self.replay = Gauge("liverank_trainer_replay_examples", "Examples remembered", registry=registry)
+        self.step = Histogram("liverank_trainer_learn_seconds", "Time of a batch", buckets=_SECONDS, registry=registry)
+        self.checkpoint = Histogram(
+            "liverank_trainer_checkpoint_seconds", "Time of a checkpoint", buckets=_SECONDS, registry=registry
+        )
+        self.publish = Histogram(
+            "liverank_trainer_publish_seconds", "From a candidate taken to its announcement", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._ranks = Gauge(
+            "liverank_progressive_rank_quality", "Of the newest window", ["ranker", "measure"], registry=registry
+        )
+        self._losses = Gauge(
+            "liverank_progressive_log_loss", "Of the newest window", ["ranker", "action"], registry=registry
+        )
+        self._calibration = Gauge(
+            "liverank_progressive_calibration", "Expected over happened, newest window", ["ranker", "action"],
+            registry=registry,
+        )  # fmt: skip
+
+    def learned(self, done: Learned, trainer: Trainer, seconds: float) -> None:
+        """A batch was learned from."""
+        self.trained.inc(done.trained)
+        self.repeated.inc(done.repeated)
+        self.refused.labels("schema or loss").inc(len(done.refused))
+        self.step.observe(seconds)
+        self.learned_until.set(trainer.learned_until / 1000)
+        self.replay.set(len(trainer.replay))
+        if done.loss is not None:
+            self.loss.set(done.loss)
+
+    def window(self, window: Window) -> None:
+        """A progressive report."""
+        for ranker, figures in window.rankers.items():
+            self._ranks.labels(ranker, "mrr").set(figures.mrr)
+            self._ranks.labels(ranker, "ndcg@10").set(figures.ndcg)
+            for action, value in figures.log_loss.items():
+                self._losses.labels(ranker, action).set(value)
+            for action, value in figures.calibration.items():
+                self._calibration.labels(ranker, action).set(value)
+
+    def serve(self, settings: Settings) -> None:
+        """Open the page, unless the settings turn it off."""
+        if settings.trainer_metrics_port < 0:
+            return
+        server, _ = start_http_server(settings.trainer_metrics_port, settings.metrics_host, self.registry)
+        log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

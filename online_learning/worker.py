@@ -1,0 +1,351 @@
+"""The trainer process: from settings to a stream that is learned from, and to an orderly end.
+
+Exactly once: the offsets of `examples` live in the checkpoint, beside the weights that were made of what is before
+them. A process killed at any moment goes on from its newest whole checkpoint and reads again what came after it; so in
+the history of the weights that any checkpoint holds, each example was learned from once. Bundles and deltas of a lost
+stretch have been served meanwhile; what is learned anew replaces them.
+
+Ends with status 0 on SIGTERM or SIGINT, after a last checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import torch
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from online_learning import checkpoint, registry, stages, startup
+from online_learning.parallel import Group, join
+from online_learning.releases import Draft, Releases
+from online_learning.stages import Stages
+from online_learning.tracking import numbers_of, open_tracker
+from online_learning.trainer import Publish, Trainer
+from online_learning.trainer_metrics import TrainerMetrics
+from online_learning.trainer_state import capture
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.errors import LiverankError
+from ranker.records import Erasure, Example, Item, ItemVector, ModelUpdate
+from ranker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXAMPLES, ERASURES = "examples", "erasures"
+ITEMS, ITEM_VECTORS, MODEL_UPDATES, MODEL_DELTAS = "items", "item-vectors", "model-updates", "model-deltas"
+_MAX_MESSAGE_BYTES = 8 << 20
+_AT_ONCE = 1000  # records of the followed topics taken in one turn
+_REGISTRY_EVERY_S = 1.0
+
+_example = msgspec.json.Decoder(Example)
+Given = TypeVar("Given")
+
+
+def run(settings: Settings, connection: Mapping[str, Any]) -> None:
+    """Learn until a signal asks to stop. Started by torchrun, every process but the first only takes part in steps.
+
+    Args:
+        settings: of the process.
+        connection: how aiokafka's clients reach the broker.
+
+    Raises:
+        SystemExit: with status 1, after a fatal error.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    group = join()
+    if group is not None and group.rank:
+        startup.assist(settings, group)
+        return
+    torch.set_num_threads(settings.threads)
+    try:
+        uvloop.run(Worker(settings, connection, group).serve())
+    except (LiverankError, KafkaError) as error:
+        log.critical("the trainer ends: %s", " ".join(str(error).split()))
+        sys.exit(1)
+
+
+class Worker:
+    """One process's life. The trainer and the catalogue are touched by one thread at a time."""
+
+    def __init__(self, settings: Settings, connection: Mapping[str, Any], group: Group | None = None) -> None:
+        """
+        Args:
+            settings: of the process.
+            connection: how aiokafka's clients reach the broker.
+            group: the other processes of a step.
+        """
+        self._settings, self._connection, self._group = settings, dict(connection), group
+        self._stop = asyncio.Event()
+        self._learning = ThreadPoolExecutor(1, "learning")
+        self._metrics = TrainerMetrics()
+        self._tracker = open_tracker(settings.tracking)
+        self._updates: list[ModelUpdate] = []  # read, and not yet complied with
+        self._writing: asyncio.Task[None] | None = None
+        self._purges = 0  # checkpoints to write until none holds an erased user
+
+    async def serve(self) -> None:
+        """Run to the end.
+
+        Raises:
+            LiverankError: what it cannot go on with.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        producer = AIOKafkaProducer(
+            **self._connection, acks="all", enable_idempotence=True, max_request_size=_MAX_MESSAGE_BYTES
+        )
+        async with (
+            producer as self._producer,
+            self._consumer(None, MODEL_UPDATES) as self._control,
+            self._consumer(None, ITEMS, ITEM_VECTORS) as self._items,
+            self._consumer(f"{self._settings.app}-trainer") as self._examples,
+        ):
+            try:
+                if await self._start():
+                    await self._go_on()
+                    await self._end()
+            finally:
+                self._learning.shutdown()
+                self._tracker.close()
+        log.info("stopped")
+
+    def _consumer(self, group_id: str | None, *topics: str) -> Any:
+        return AIOKafkaConsumer(
+            *topics, **self._connection, group_id=group_id, enable_auto_commit=False, auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_MAX_MESSAGE_BYTES,
+        )  # fmt: skip
+
+    async def _start(self) -> bool:
+        """Read what is known, take up the trainer, and stand at its offsets; False where asked to stop before."""
+        settings = self._settings
+        await self._read_all(self._control, self._control_record)
+        known = Stages()
+        for update in self._updates:
+            known = stages.follow(known, update)
+        self._updates.clear()
+        version = known.serving or await self._first_version()
+        if version is None:
+            return False
+        fetch = partial(registry.fetch_origin, settings)
+        serving = await asyncio.to_thread(fetch, version)
+        self._catalog = Catalog(serving.schema.item_numeric)
+        await self._read_all(self._items, self._item_record)
+        if self._group is not None:
+            self._group.broadcast(serving)
+        opening = partial(startup.open_trainer, settings, serving, self._catalog, fetch, self._group)
+        self._trainer: Trainer = await self._in_turn(opening)
+        self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
+        if checkpoint.newest(settings.trainer_data) is None:
+            self._releases.save(capture(self._trainer))
+        await self._assign()
+        self._metrics.serve(settings)
+        log.info("learning on from %s; %d examples so far", version, self._trainer.trained)
+        if settings.ready_file is not None:
+            settings.ready_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        return True
+
+    async def _first_version(self) -> str | None:
+        """The newest version of the registry, where nothing was announced; it is waited for."""
+        settings, told = self._settings, False
+        while not self._stop.is_set():
+            version = await asyncio.to_thread(bundle.newest, settings.registry, settings.model)
+            if version is not None:
+                return version
+            if not told:
+                log.warning("waiting for the first bundle of model %r in %s", settings.model, settings.registry)
+            told = True
+            await asyncio.sleep(_REGISTRY_EVERY_S)
+        return None
+
+    async def _assign(self) -> None:
+        """Take every partition of the examples and of the erasures, from where the trainer has read."""
+        admin = AIOKafkaAdminClient(**self._connection)
+        await admin.start()
+        try:
+            found = {topic["topic"]: topic for topic in await admin.describe_topics([EXAMPLES, ERASURES])}
+        finally:
+            await admin.close()
+        places = []
+        for name, topic in found.items():
+            if not topic["partitions"]:
+                raise LiverankError(f"the topic {name} does not exist; `liverank topics create` makes it")
+            places += [TopicPartition(name, part["partition"]) for part in topic["partitions"]]
+        self._examples.assign(places)
+        for place in places:
+            offset = self._trainer.offsets.get(f"{place.topic}-{place.partition}")
+            if offset is None:
+                await self._examples.seek_to_beginning(place)
+            else:
+                self._examples.seek(place, offset)
+
+    async def _go_on(self) -> None:
+        """The stream: follow, learn, publish, until asked to stop."""
+        while not self._stop.is_set():
+            await self._follow()
+            records = await self._gather()
+            if records and not await self._learn(records):
+                continue
+            now = _now()
+            due = self._trainer.due(now)
+            if Publish.DELTA in due:
+                await self._send_deltas(now)
+            if (Publish.BUNDLE in due or self._purges) and self._writing is None:
+                self._purges = max(0, self._purges - 1)
+                draft = await self._in_turn(partial(self._releases.draft, now))
+                self._writing = asyncio.create_task(self._write(draft))
+
+    async def _end(self) -> None:
+        """The last checkpoint."""
+        if self._writing is not None:
+            await self._writing
+        state = await self._in_turn(partial(capture, self._trainer))
+        await asyncio.to_thread(self._releases.save, state)
+        await self._commit(state.facts["offsets"])
+        await self._in_turn(self._trainer.optimisation.dismiss)
+        self._releases.close()
+
+    async def _gather(self) -> list[Any]:
+        """Records for one step: as many as a batch takes, or what `train_ms` brings."""
+        records: list[Any] = []
+        until = time.monotonic() + self._settings.train_ms / 1000
+        while (room := self._settings.train_batch - len(records)) > 0 and (left := until - time.monotonic()) > 0:
+            fetched = await self._examples.getmany(timeout_ms=max(1, int(left * 1000)), max_records=room)
+            records += [record for several in fetched.values() for record in several]
+        return records
+
+    async def _learn(self, records: list[Any]) -> bool:
+        """Learn from records in their order; False where the trainer went back to its checkpoint instead."""
+        examples = []
+        for record in records:
+            if record.topic == ERASURES:
+                await self._in_turn(partial(self._erase, record))
+            elif (example := self._decoded(record)) is not None:
+                examples.append(example)
+        offsets = {f"{record.topic}-{record.partition}": record.offset + 1 for record in records}
+        began = time.monotonic()
+        done = await self._in_turn(partial(self._trainer.learn, examples, _now(), offsets))
+        self._metrics.learned(done, self._trainer, time.monotonic() - began)
+        for window in done.windows:
+            self._metrics.window(window)
+            self._tracker.log(numbers_of(window), self._trainer.trained)
+            log.info("progressive: %s", msgspec.json.encode(window).decode())
+        if done.diverged:
+            await self._roll_back(done.refused)
+        return not done.diverged
+
+    def _decoded(self, record: Any) -> Example | None:
+        try:
+            return _example.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            log.error("%s-%d:%d is no example: %s", record.topic, record.partition, record.offset, error)
+            self._metrics.refused.labels("undecodable").inc()
+            return None
+
+    def _erase(self, record: Any) -> None:
+        """Forget a user. A record that is none changes nothing here; the worker dead-letters it."""
+        with suppress(msgspec.DecodeError):
+            erasure = msgspec.json.decode(record.value or b"", type=Erasure)
+            until = record.timestamp if erasure.ts is None else erasure.ts
+            gone = self._trainer.forget(erasure.user_id, until)
+            self._purges = checkpoint.KEPT
+            log.info("a user was erased, and %d of their examples", gone)
+
+    async def _roll_back(self, refused: tuple[str, ...]) -> None:
+        """Take the newest checkpoint up again, and read what came after it anew, but for the refused examples."""
+        if self._writing is not None:
+            await self._writing
+        await self._in_turn(self._releases.roll_back)
+        self._trainer.refuse(refused)
+        await self._assign()
+        self._metrics.rollbacks.inc()
+        log.error(
+            "back at the checkpoint of %d examples; %d are never learned from", self._trainer.trained, len(refused)
+        )
+
+    async def _send_deltas(self, now: int) -> None:
+        model = self._settings.model
+        for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
+            await self._producer.send_and_wait(MODEL_DELTAS, msgspec.json.encode(delta), key=model.encode())
+            self._metrics.deltas.inc()
+            self._metrics.delta_rows.inc(len(delta.rows))
+
+    async def _write(self, draft: Draft) -> None:
+        """Checkpoint, registry, announcement, in this order; learning goes on meanwhile."""
+        releases = self._releases
+        await asyncio.to_thread(releases.save, draft.state)
+        await self._commit(draft.state.facts["offsets"])
+        update = await asyncio.to_thread(releases.write, draft)
+        if update is not None:
+            await self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=stages.key_of(update))
+            await asyncio.to_thread(releases.prune)
+
+    async def _commit(self, offsets: Mapping[str, int]) -> None:
+        """Tell the broker how far the checkpoint is, for who looks at the group's lag. Nothing here reads it."""
+        places = {place: f"{place.topic}-{place.partition}" for place in self._examples.assignment()}
+        with suppress(KafkaError):
+            await self._examples.commit({place: offsets[name] for place, name in places.items() if name in offsets})
+
+    async def _follow(self) -> None:
+        """Items, and which versions serve, as of now."""
+        for consumer, handle in ((self._items, self._item_record), (self._control, self._control_record)):
+            fetched = await consumer.getmany(timeout_ms=0, max_records=_AT_ONCE)
+            for records in fetched.values():
+                for record in records:
+                    handle(record)
+        if self._writing is not None and self._writing.done():
+            writing, self._writing = self._writing, None
+            writing.result()  # a checkpoint that cannot be written, or a broker that is gone, ends the process
+        for update in self._updates:
+            self._releases.announced(update)
+        self._updates.clear()
+        await self._in_turn(self._releases.comply)
+
+    async def _read_all(self, consumer: Any, handle: Callable[[Any], None]) -> None:
+        """Everything that followed topics hold now."""
+        for place, end in (await consumer.end_offsets(consumer.assignment())).items():
+            while await consumer.position(place) < end and not self._stop.is_set():
+                fetched = await consumer.getmany(timeout_ms=500, max_records=_AT_ONCE)
+                for records in fetched.values():
+                    for record in records:
+                        handle(record)
+
+    def _control_record(self, record: Any) -> None:
+        with suppress(msgspec.DecodeError):
+            update = msgspec.json.decode(record.value or b"", type=ModelUpdate)
+            if update.model == self._settings.model:
+                self._updates.append(update)
+
+    def _item_record(self, record: Any) -> None:
+        """What does not decode is dead-lettered by whoever holds the partition."""
+        if record.value is None:
+            if record.topic == ITEMS:
+                self._catalog.withdraw(record.key.decode())
+            return
+        with suppress(msgspec.DecodeError, LiverankError):
+            if record.topic == ITEMS:
+                self._catalog.put(msgspec.json.decode(record.value, type=Item))
+            else:
+                self._catalog.put_vector(msgspec.json.decode(record.value, type=ItemVector))
+
+    async def _in_turn(self, work: Callable[[], Given]) -> Given:
+        """Run what touches the trainer, on its thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._learning, work)
+
+
+def _now() -> int:
+    return time.time_ns() // 10**6

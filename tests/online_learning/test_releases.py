@@ -1,0 +1,255 @@
+"""Candidates on their way to the registry and back, and a trainer that dies between any two of its steps."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from online_learning import checkpoint, registry
+from online_learning.releases import Releases
+from online_learning.stages import Stages, follow
+from online_learning.startup import open_trainer
+from online_learning.trainer import Trainer
+from online_learning.trainer_metrics import TrainerMetrics
+from online_learning.trainer_state import capture
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.history import hash_id
+from ranker.records import ModelUpdate
+from ranker.serving import load
+from ranker.settings import Settings
+from tests import stream
+from tests.tiny import tiny_bundle
+
+torch.set_num_threads(1)
+
+
+class Installation:
+    """A registry with a first model, and what a broker would hold: examples, and announcements."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.settings = Settings(
+            registry=str(folder / "registry"), trainer_data=folder / "trainer", train_batch=16, gate_least=0,
+            gate_margin=9.0, provider="cpu", bundle_s=0.001, replay=50, keep_bundles=2, **settings,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.first = tiny_bundle(folder / "registry", stream.SCHEMA)
+        self.updates: list[ModelUpdate] = []
+
+    def start(self) -> tuple[Trainer, Releases]:
+        """What a new process does before its first batch."""
+        known = Stages()
+        for update in self.updates:
+            known = follow(known, update)
+        fetch = lambda version: registry.fetch_origin(self.settings, version)  # noqa: E731
+        trainer = open_trainer(self.settings, fetch(known.serving or self.first), Catalog(), fetch)
+        releases = Releases(self.settings, trainer, known, TrainerMetrics())
+        if checkpoint.newest(self.settings.trainer_data) is None:
+            releases.save(capture(trainer))
+        return trainer, releases
+
+    def release(self, trainer: Trainer, releases: Releases, now: int) -> ModelUpdate | None:
+        """One bundle from draft to compliance."""
+        draft = releases.draft(now)
+        releases.save(draft.state)
+        update = releases.write(draft)
+        if update is not None:
+            self.updates.append(update)
+            releases.announced(update)
+        releases.comply()
+        return update
+
+    def model_update(self, version: str, stage: str) -> ModelUpdate:
+        """An operator's announcement."""
+        return ModelUpdate(model="default", version=version, sha256="", stage=stage)
+
+
+def test_a_bundle_serves_and_scores_as_the_trainer(tmp_path: Path) -> None:
+    """It passes every check of a worker, and a trainer that starts from it has the same weights and rows."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(60), 0, {"examples-0": 60})
+    update = here.release(trainer, releases, 10)
+    assert update is not None
+    assert update.stage == "promoted"
+    folder = bundle.fetch(here.settings.registry, "default", update.version, tmp_path / "fetched", update.sha256)
+    load(folder, Catalog(), here.settings).close()
+    manifest = bundle.read_manifest(folder)
+    assert (manifest.parent, manifest.offsets) == (here.first, {"examples-0": 60})
+    assert manifest.learned_until == trainer.learned_until
+    origin = registry.read_origin(folder)
+    for name, value in trainer.optimisation.merged_weights().items():
+        np.testing.assert_array_equal(origin.weights[name].numpy(), value.numpy(), err_msg=name)
+    np.testing.assert_array_equal(origin.tables.ids, trainer.table_arrays().ids)
+    assert trainer.versions.serving.version == update.version
+
+
+def test_each_example_is_learned_once_whatever_step_dies(tmp_path: Path) -> None:
+    """A process that ends after any number of steps, its newest checkpoint torn or not, goes on without gap or repeat.
+
+    Every checkpoint's counter equals the number of distinct examples before its offset.
+    """
+    examples = stream.examples(60)
+    topic = [*examples[:30], *examples[10:25], *examples[30:]]  # some came twice
+    for steps in range(1, 13):
+        home = tmp_path / str(steps)
+        here = Installation(home)
+        for life in range(4):
+            if _live(here, topic, steps + life):
+                break
+            if life == 1 and (newest := _newest(here)) is not None and len(list(newest.parent.iterdir())) > 1:
+                (newest / "state.safetensors").write_bytes(b"torn")
+        _live(here, topic, 10_000)
+        state = checkpoint.newest(here.settings.trainer_data)
+        assert state is not None
+        assert state.facts["trained"] == len(examples)
+        assert set(state.arrays["known"].tolist()) == {hash_id(example.example_id) for example in examples}
+        shutil.rmtree(home)
+
+
+def _live(here: Installation, topic: list, steps: int) -> bool:
+    """One process that dies after so many steps; whether it came to the end of the topic and its last checkpoint."""
+    trainer, releases = here.start()
+
+    def work() -> object:
+        while (offset := trainer.offsets.get("examples-0", 0)) < len(topic):
+            end = min(offset + 9, len(topic))
+            seen = {hash_id(example.example_id) for example in topic[:offset]}
+            assert trainer.trained == len(seen)
+            yield trainer.learn(topic[offset:end], end, {"examples-0": end})
+            draft = releases.draft(end)
+            yield draft
+            yield releases.save(draft.state)
+            update = releases.write(draft)
+            yield update
+            if update is not None:
+                here.updates.append(update)
+                yield releases.announced(update)
+            yield releases.comply()
+        releases.save(capture(trainer))
+
+    left = steps
+    for _ in work():
+        left -= 1
+        if not left:
+            return False
+    return True
+
+
+def _newest(here: Installation) -> Path | None:
+    found = sorted(here.settings.trainer_data.glob("checkpoint-*"))
+    return found[-1] if found else None
+
+
+def test_a_restart_knows_which_rows_workers_lack(tmp_path: Path) -> None:
+    """Deltas after a restart go on from the bundle that serves, not from nothing."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    examples = stream.examples(60)
+    trainer.learn(examples[:30], 0, {"examples-0": 30})
+    update = here.release(trainer, releases, 10)
+    assert update is not None
+    trainer, releases = here.start()
+    assert trainer.versions.live == [update.version]
+    assert trainer.deltas(20) == []
+    trainer.learn(examples[30:35], 21, {"examples-0": 35})
+    assert [delta.base for delta in trainer.deltas(30)] == [update.version]
+
+
+def test_learning_goes_on_from_what_an_operator_made_serve(tmp_path: Path) -> None:
+    """A rollback to an older version is one for the trainer too: weights and rows are that version's."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(60), 0)
+    here.release(trainer, releases, 10)
+    releases.announced(here.model_update(here.first, "promoted"))
+    releases.comply()
+    first = registry.fetch_origin(here.settings, here.first)
+    assert trainer.versions.serving.version == here.first
+    for name, value in trainer.optimisation.merged_weights().items():
+        np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
+    trainer.learn(stream.examples(20, seed=1), 20)
+    assert [delta.base for delta in trainer.deltas(30)] == [here.first]
+
+
+def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:
+    """Learning and checkpoints go on; no bundle is announced until something is promoted."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    releases.announced(here.model_update(here.first, "pinned"))
+    trainer.learn(stream.examples(30), 0)
+    assert here.release(trainer, releases, 10) is None
+    state = checkpoint.newest(here.settings.trainer_data)
+    assert state is not None
+    assert state.facts["trained"] == trainer.trained > 0
+    releases.announced(here.model_update(here.first, "promoted"))
+    assert here.release(trainer, releases, 20) is not None
+
+
+def test_one_canary_at_a_time(tmp_path: Path) -> None:
+    """It takes deltas beside what serves, survives a restart, and once it fails another may start."""
+    here = Installation(tmp_path, canary_share=0.1)
+    trainer, releases = here.start()
+    examples = stream.examples(90)
+    trainer.learn(examples[:30], 0)
+    canary = here.release(trainer, releases, 10)
+    assert canary is not None
+    assert (canary.stage, canary.share) == ("canary", 0.1)
+    trainer.learn(examples[30:60], 20)
+    assert {delta.base for delta in trainer.deltas(25)} == {here.first, canary.version}
+    assert here.release(trainer, releases, 30) is None
+    trainer, releases = here.start()
+    trainer.learn(examples[60:], 40)
+    assert {delta.base for delta in trainer.deltas(45)} == {here.first, canary.version}
+    here.updates.append(here.model_update(canary.version, "rolled-back"))
+    releases.announced(here.updates[-1])
+    releases.comply()
+    assert trainer.versions.live == [here.first]
+    assert here.release(trainer, releases, 50) is not None
+
+
+def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
+    """The newest few, what serves, what served before, and the first model stay."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    made, now = [], time.time_ns() // 10**6  # versions are sorted by their time
+    for round_ in range(6):
+        trainer.learn(stream.examples(5, seed=round_), now)
+        update = here.release(trainer, releases, now + 1000 * (round_ + 1))
+        assert update is not None
+        made.append(update.version)
+        releases.prune()
+    left = bundle.versions(here.settings.registry, "default")
+    assert left == [here.first, *made[-2:]]
+
+
+def test_a_candidate_with_broken_weights_never_leaves(tmp_path: Path) -> None:
+    """Not a number anywhere: refused before the registry, and what serves goes on serving."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+    with torch.no_grad():
+        trainer.learner.model.outcomes.bias[0] = float("nan")
+    assert here.release(trainer, releases, 10) is None
+    assert bundle.versions(here.settings.registry, "default") == [here.first]
+    assert trainer.versions.serving.version == here.first
+
+
+def test_a_registry_that_is_down_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The candidate is lost, the checkpoint is not, and the next one goes out."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+
+    def down(*_: object) -> None:
+        raise OSError("no route to host")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "publish", down)
+        assert here.release(trainer, releases, 10) is None
+    trainer.learn(stream.examples(20, seed=1), 20)
+    assert here.release(trainer, releases, 30) is not None
