@@ -7,7 +7,7 @@ was ranked cannot reach that list's features.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ranker.catalog import UNKNOWN
 from ranker.tables import STATISTICS, ItemTables
 
 SHOWN, CHOSEN, TOUCHED = range(len(STATISTICS))
+TRAIL = 5  # earlier items of a user that a new one follows
+_BACK = 0.3
 _KEPT_PER_SLOT = 4  # transitions remembered for each neighbour that a row has room for
 
 
@@ -39,20 +41,38 @@ class ItemCounts:
         """An item was touched, in a list or elsewhere."""
         self._count(index, TOUCHED)
 
-    def follow(self, before: int, after: int) -> None:
-        """A user who had touched `before` touched `after` next; both are catalogue indexes."""
-        slots = self.tables.neighbours.shape[1]
-        if not slots or UNKNOWN in (before, after) or before == after:
-            return
+    def follow(self, trail: Sequence[int], after: int) -> set[int]:
+        """A user who had touched `trail`, oldest first, touched `after` next; all are catalogue indexes.
+
+        Co-visitation is directed and falls with the distance d: 1/d from an earlier item to a later one, and, between
+        items that are not neighbours, a share of that back.
+
+        Returns:
+            The indexes whose rows changed.
+        """
+        changed: set[int] = set()
+        if not self.tables.has_neighbours or after == UNKNOWN:
+            return changed
         self.tables.sync()
+        for distance, before in enumerate(reversed(trail[-TRAIL:]), 1):
+            if before in (UNKNOWN, after):
+                continue
+            self._add(before, after, 1 / distance)
+            changed.add(before)
+            if distance > 1:
+                self._add(after, before, _BACK / distance)
+                changed.add(after)
+        return changed
+
+    def _add(self, before: int, after: int, weight: float) -> None:
+        slots = self.tables.neighbours.shape[1]
         counted = self._counted(before)
-        counted[after] += 1
+        counted[after] += weight  # type: ignore[assignment]  # a Counter of floats
         if len(counted) > 2 * _KEPT_PER_SLOT * slots:
             self._next[before] = counted = Counter(dict(counted.most_common(_KEPT_PER_SLOT * slots)))
         best = counted.most_common(slots)
-        row = [self.tables.catalog.hashes[index] for index, _ in best]
         total = sum(counted.values()) + 1.0
-        self.tables.neighbours[before, : len(best)] = row
+        self.tables.neighbours[before, : len(best)] = self.tables.catalog.hashes[[index for index, _ in best]]
         self.tables.strengths[before, : len(best)] = [count / total for _, count in best]
 
     def forget(self, index: int) -> None:

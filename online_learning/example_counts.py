@@ -44,18 +44,19 @@ class ExampleCounts:
             changed.update(listed)
         user = _id(example.user_id)
         counted = self._users.pop(user, self.floor)
-        last, newest = None, counted
+        trail: list[int] = []
+        newest = counted
         for ts, item in zip(*(np.frombuffer(row.events, EVENT)[name].tolist() for name in ("ts", "item")), strict=True):
             index = add(item)
             if ts > counted:
-                changed.update(self._touch(last, index))
+                changed.update(self._touch(trail, index))
                 newest = ts
-            last = index
+            trail.append(index)
         outcome = example.outcome
         if outcome is not None:
             index = add(hash_id(outcome.item_id))
             if outcome.ts > counted:
-                changed.update(self._touch(last, index))
+                changed.update(self._touch(trail, index))
             self.items.choose(index)
             changed.add(index)
             newest = max(newest, outcome.ts)
@@ -84,12 +85,9 @@ class ExampleCounts:
         self._users = OrderedDict(zip(state["users"].tolist(), state["counted"].tolist(), strict=True))
         self._lists = OrderedDict.fromkeys(state["lists"].tolist())
 
-    def _touch(self, before: int | None, index: int) -> set[int]:
+    def _touch(self, trail: list[int], index: int) -> set[int]:
         self.items.touch(index)
-        if before is None:
-            return {index}
-        self.items.follow(before, index)
-        return {before, index}
+        return {index, *self.items.follow(trail, index)}
 
     def _first(self, shown: int) -> bool:
         if shown in self._lists:

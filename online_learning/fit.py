@@ -13,14 +13,14 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from online_learning.counts import ItemCounts
+from online_learning.counts import TRAIL, ItemCounts
 from online_learning.datasets import DataSet
 from online_learning.datasets.dataset import Record
 from online_learning.encoders import publish_encoder
 from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config, training_example
-from online_learning.offline import Step, chosen_from_list, fold, time_of
+from online_learning.offline import Fold, Step, chosen_from_list, time_of
 from online_learning.publish import Provenance, publish_model
-from online_learning.recall import with_sampled_lists
+from online_learning.recall import Recall, with_sampled_lists
 from online_learning.recipe import Recipe
 from ranker.bundle import new_version
 from ranker.catalog import UNKNOWN, Catalog, item_text, text_hash
@@ -91,11 +91,12 @@ def fit(
     with TemporaryDirectory(prefix="liverank-encoder-") as cache:
         text_encoder = load_encoder(registry, name, Path(cache))
         records = _until(_with_lists(data, path), until)
+        recall = Recall(data.recalled) if data.recalled else None
         catalog = Catalog(data.schema.item_numeric)
         config = model_config(data.schema, dropout=recipe.dropout, **recipe.sizes)
         tables = ItemTables(empty_arrays(config, text_encoder.dim, recipe.neighbours), catalog, name)
         described = described_items(records, catalog, text_encoder, report)
-        examples, newest = gather(described, tables, data.schema, report, recipe.lag_s)
+        examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall)
     if not examples:
         raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
     learner = Learner(config, tables, recipe)
@@ -158,6 +159,7 @@ def gather(
     schema: FeatureSchema,
     report: Report,
     lag_s: float = 0.0,
+    recall: Recall | None = None,
 ) -> tuple[list[TrainingExample], int]:
     """Every example of a log with its features as they were then, and the newest time in it.
 
@@ -168,17 +170,19 @@ def gather(
         report: called with how far it is.
         lag_s: how much later than an event, in the log's time, it is counted. Served counts are as old as the last
             sync; examples whose counts already hold the user's own last touches would teach what serving never sees.
+        recall: makes a list before each positive event; None where the log has its own.
     """
     counts = ItemCounts(tables)
+    rows = Fold(schema)
     examples: list[TrainingExample] = []
     uncounted: deque[Step] = deque()
     newest = 0
-    for number, step in enumerate(fold(records, schema)):
-        assert isinstance(step, Step)
-        while uncounted and time_of(uncounted[0].record) < time_of(step.record) - lag_s * 1000:
+    for number, record in enumerate(_recalled(records, rows, tables, schema, recall)):
+        step = rows.apply(record)
+        while uncounted and time_of(uncounted[0].record) < time_of(record) - lag_s * 1000:
             count(uncounted.popleft(), counts)
-        for example in join(step, tables, schema):
-            examples.append(training_example(example, tables, schema))
+        made = join(step, tables, schema)
+        examples += [training_example(one, tables, schema) for one in made if recall is None or one.outcome is not None]
         uncounted.append(step)
         newest = max(newest, step.after.now)
         if number % 1000 == 0:
@@ -186,6 +190,24 @@ def gather(
     for step in uncounted:
         count(step, counts)
     return examples, newest
+
+
+def _recalled(
+    records: Iterable[Interaction | CandidateList],
+    rows: Fold,
+    tables: ItemTables,
+    schema: FeatureSchema,
+    recall: Recall | None,
+) -> Iterator[Interaction | CandidateList]:
+    """The records, with a list before each positive event of a user who has a history, from what is counted by then."""
+    positives = {action.name for action in schema.positives}
+    for record in records:
+        if recall is not None and isinstance(record, Interaction):
+            row = rows.row(record.user_id)
+            if row.events and record.action in positives:
+                yield recall(row, tables, time_of(record), f"recalled-{record.event_id}", record.user_id)
+            recall.know(record.item_id)
+        yield record
 
 
 def join(
@@ -211,9 +233,7 @@ def count(step: Step, counts: ItemCounts) -> None:
         counts.touch(index)
         if chosen_from_list(step) is not None:
             counts.choose(index)
-        before = step.before.newest_item
-        if before is not None:
-            counts.follow(catalog.add(before), index)
+        counts.follow([catalog.add(item) for item in step.before.newest_items(TRAIL)], index)
 
 
 def train(learner: Learner, examples: Sequence[TrainingExample], report: Report) -> float:
@@ -273,7 +293,8 @@ def scheduled(recipe: Recipe, step: int, total: int) -> float:
 
 
 def _with_lists(data: DataSet, path: Path) -> Iterable[Record]:
-    return data.records(path) if data.lists else with_sampled_lists(data.records(path), data.schema)
+    records = data.records(path)
+    return records if data.lists or data.recalled else with_sampled_lists(records, data.schema)
 
 
 def _until(records: Iterable[Record], until: int | None) -> Iterator[Record]:

@@ -18,21 +18,33 @@ class Step(NamedTuple):
     after: UserHistory
 
 
-def fold(records: Iterable[Record | Item], schema: FeatureSchema) -> Iterator[Step | Item]:
-    """Apply a log's records, in the order given; items pass through untouched.
+class Fold:
+    """The rows of all users seen so far, and one record after another applied to them."""
 
-    The rows of all users seen so far are held in memory.
-    """
-    rows: dict[str, UserHistory] = {}
-    for offset, record in enumerate(records):
-        if isinstance(record, Item):
-            yield record
-            continue
+    def __init__(self, schema: FeatureSchema) -> None:
+        self._schema = schema
+        self._rows: dict[str, UserHistory] = {}
+        self._offset = 0
+
+    def row(self, user_id: str) -> UserHistory:
+        """A user's row as of now."""
+        return self._rows.get(user_id, EMPTY)
+
+    def apply(self, record: Record) -> Step:
+        """The row of the record's user moves on."""
         topic = "candidates" if isinstance(record, CandidateList) else "interactions"
-        before = rows.get(record.user_id, EMPTY)
-        after = apply(before, record, Position(topic, 0, offset, time_of(record)), schema)
-        rows[record.user_id] = after
-        yield Step(record, before, after)
+        before = self.row(record.user_id)
+        after = apply(before, record, Position(topic, 0, self._offset, time_of(record)), self._schema)
+        self._offset += 1
+        self._rows[record.user_id] = after
+        return Step(record, before, after)
+
+
+def fold(records: Iterable[Record | Item], schema: FeatureSchema) -> Iterator[Step | Item]:
+    """Apply a log's records, in the order given; items pass through untouched."""
+    rows = Fold(schema)
+    for record in records:
+        yield record if isinstance(record, Item) else rows.apply(record)
 
 
 def time_of(record: Record) -> int:

@@ -1,12 +1,70 @@
-"""Lists to learn from, for data sets that log what was chosen but not what was shown."""
+"""Lists for data sets that log what was chosen but not what was shown: sampled ones to learn from, recalled ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from random import Random
 
+import numpy as np
+
+from ranker.history import EVENT, UserHistory, hash_id
 from ranker.records import Candidate, CandidateList, Interaction, Item
 from ranker.schema import FeatureSchema
+from ranker.tables import ItemTables
+
+_DECAY = 0.5  # of an earlier item's say, for each item since
+_OWN = 0.1  # what an item of the user's own is worth, halved for each item since
+_LOOKED_AT = 8  # newest events that recall goes by
+
+
+class Recall:
+    """A recall stage out of a model's own counts: what follows the user's last items, their own items, what is popular.
+
+    It knows nothing that the tables it is given do not hold, so it is as fresh, or as stale, as they are.
+    """
+
+    def __init__(self, size: int) -> None:
+        """
+        Args:
+            size: items of a list at most.
+        """
+        self.size = size
+        self._names: dict[int, str] = {}
+        self._popular: list[int] = []
+        self._asked = 0
+
+    def know(self, item_id: str) -> None:
+        """An item that somebody touched: it can be listed from now on."""
+        self._names.setdefault(hash_id(item_id), item_id)
+
+    def __call__(self, row: UserHistory, tables: ItemTables, ts: int, request_id: str, user_id: str) -> CandidateList:
+        """A user's list, best first, each item with its recall score."""
+        scores: dict[int, float] = {}
+        items: list[int] = np.frombuffer(row.events, EVENT)["item"][-_LOOKED_AT:].tolist()
+        for ago, item in enumerate(reversed(items)):
+            scores[item] = scores.get(item, 0.0) + _OWN * _DECAY**ago
+            index = tables.catalog.index_of.get(item, 0)
+            if not index or index >= len(tables.neighbours):
+                continue
+            followers = zip(tables.neighbours[index].tolist(), tables.strengths[index].tolist(), strict=True)
+            for follower, strength in followers:
+                if strength:
+                    scores[follower] = scores.get(follower, 0.0) + strength * _DECAY**ago
+        for item in self._most_popular(tables):
+            if len(scores) >= self.size:
+                break
+            scores.setdefault(item, 0.0)
+        best = sorted((item for item in scores if item in self._names), key=lambda item: -scores[item])[: self.size]
+        listed = [Candidate(item_id=self._names[item], score=scores[item]) for item in best]
+        return CandidateList(request_id=request_id, user_id=user_id, items=listed, ts=ts)
+
+    def _most_popular(self, tables: ItemTables) -> list[int]:
+        if self._asked % 200 == 0:
+            touched = tables.statistics[:, -1]
+            best = np.argsort(-touched, kind="stable")[: self.size]
+            self._popular = tables.catalog.hashes[best[touched[best] > 0]].tolist()
+        self._asked += 1
+        return self._popular
 
 
 def with_sampled_lists(

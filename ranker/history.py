@@ -101,12 +101,10 @@ class UserHistory(Struct, frozen=True, array_like=True):
         newest = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
         return max(newest, self.candidates.ts if self.candidates else NO_TIME)
 
-    @property
-    def newest_item(self) -> int | None:
-        """Hash of the item of the newest event; None where there is no event."""
-        if not self.events:
-            return None
-        return int(np.frombuffer(self.events, EVENT)[-1]["item"])
+    def newest_items(self, count: int) -> list[int]:
+        """Hashes of the items of the newest events, oldest first."""
+        items: list[int] = np.frombuffer(self.events, EVENT)["item"][-count:].tolist()
+        return items
 
     def long_term(self) -> np.ndarray:
         """float32 [SUMMARY_CELLS]: decayed counts as of `summary_ts`."""

@@ -35,6 +35,7 @@ class DataSet:
     records: Callable[[Path], Iterator[Record]]
     source: str  # where its owners publish it
     lists: bool = False  # whether it logs the lists that were shown
+    recalled: int = 0  # items of the lists that are recalled for it from counts; 0: lists are logged, or sampled
     recipe: Recipe = field(default_factory=Recipe)  # how a first model of it is trained
 
 

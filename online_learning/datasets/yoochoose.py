@@ -12,11 +12,17 @@ from pathlib import Path
 import polars as pl
 
 from online_learning.datasets.dataset import DataSet, DataSetError, Record, arrivals, read_table
+from online_learning.recipe import Recipe
 from ranker.records import Interaction
-from ranker.schema import FeatureSchema
+from ranker.schema import CandidateFeature, FeatureSchema, Normalise
 
 COLUMNS: dict[str, pl.DataType] = {"session_id": pl.String(), "item_id": pl.String(), "timestamp": pl.Float64()}
 _OWNERS_COLUMNS = ("session_id", "timestamp", "item_id", "category")
+
+
+SCHEMA = FeatureSchema(
+    candidate_features=(CandidateFeature(name="score", normalise=(Normalise.NONE, Normalise.LIST_RANK)),)
+)
 
 
 def records(path: Path) -> Iterator[Record]:
@@ -55,7 +61,9 @@ def _clicks(log: pl.DataFrame) -> Iterator[Interaction]:
 
 YOOCHOOSE = DataSet(
     name="yoochoose",
-    schema=FeatureSchema(),
+    schema=SCHEMA,
+    recalled=100,
+    recipe=Recipe(neighbours=64, lag_s=10, id_dropout=0.5, epochs=3, learning_rate=3e-3),
     records=records,
     source="https://recsys.acm.org/recsys15/challenge/",
 )
