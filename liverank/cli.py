@@ -72,7 +72,7 @@ def worker(config: Config = None) -> None:
     """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
     from streams.worker import run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    _log_to_stderr()
     run(_settings(config))
 
 
@@ -82,6 +82,7 @@ def trainer(config: Config = None) -> None:
     from online_learning.worker import run
     from streams.connection import aiokafka
 
+    _log_to_stderr()
     settings = _settings(config)
     run(settings, aiokafka(settings))
 
@@ -144,17 +145,20 @@ def evaluate(
     train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
     test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
     test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
+    mode: Annotated[str, typer.Option(help="frozen, or online: next items, learned from as they come.")] = "frozen",
+    sync: Annotated[str, typer.Option(help="With online: between two syncs of what was learned (10s, 5m).")] = "10s",
     registry: Registry = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Rank a log's lists from the past alone and compare with what was shown and with recently touched first."""
-    from liverank.evaluation import evaluate_lists
+    """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
+    from liverank.evaluation import Question, run
 
-    settings = _settings(config, registry=registry)
-    window = (_time(test_from), _time(test_to))
+    question = Question(
+        train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync)
+    )
     with _progress() as report:
-        result = evaluate_lists(_data_set(dataset), data, settings, _time(train_until), window, report)
+        result = run(_data_set(dataset), data, _settings(config, registry=registry), question, report)
     _report(result, json)
 
 
@@ -278,6 +282,10 @@ def demo(
     _report(result, json)
 
 
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
 def _settings(config: Path | None, registry: str | None = None) -> Settings:
     default = Path("liverank.toml")
     settings = load_settings(config if config is not None else default if default.exists() else None)
@@ -301,6 +309,15 @@ def _time(text: str | None) -> int | None:
     except ValueError as error:
         raise LiverankError(f"{text!r} is no time; write it as 2018-11-08T00:00, in UTC") from error
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _duration(text: str) -> int:
+    """Milliseconds of `500ms`, `10s`, `5m` or `24h`."""
+    number, unit = text.rstrip("hms"), text[len(text.rstrip("hms")) :]
+    factors = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+    if unit not in factors or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m or 24h")
+    return round(float(number) * factors[unit])
 
 
 def _report(result: dict[str, Any], path: Path | None, shown: Table | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`liverank evaluate`: a model of the registry, or one trained for the occasion, on a log's lists."""
+"""`liverank evaluate`: a model of the registry, or one trained for the occasion, on a log's lists or next items."""
 
 from __future__ import annotations
 
@@ -7,43 +7,91 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import numpy as np
+import torch
+from msgspec import Struct
 
 from liverank.offline import open_bundle
 from online_learning.datasets import DataSet
-from online_learning.evaluate import evaluate, queries
+from online_learning.evaluate import evaluate, queries, summarise_ranks
 from online_learning.fit import Progress, Report, fit
-from online_learning.peers import LIST_PEERS
+from online_learning.online import Online
+from online_learning.peers import LIST_PEERS, MarkovChain, Synced
+from online_learning.protocols import next_item, prequential_ranks
+from online_learning.recall import Recall
+from online_learning.registry import read_origin
+from online_learning.simulation import Simulation, simulate
 from ranker.bundle import read_manifest
 from ranker.catalog import Catalog
+from ranker.errors import LiverankError
+from ranker.records import Interaction
 from ranker.serving import load
 from ranker.settings import Settings
 
+MODES = ("frozen", "online")
+#: Between two bundles of a simulated trainer, in the log's time.
+_BUNDLE_MS = 300_000
 
-def evaluate_lists(
-    data: DataSet,
-    path: Path,
-    settings: Settings,
-    train_until: int | None,
-    window: tuple[int | None, int | None],
-    report: Report,
-) -> dict[str, Any]:
-    """Metrics of liverank, the shown order and recently touched first, on the lists clicked within a window.
 
-    Args:
-        data: the reader.
-        path: its file.
-        settings: the registry whose newest bundle serves; unused where a model is trained.
-        train_until: train on what is before, into a registry that is thrown away; None: serve the registry's.
-        window: first and end time of the clicks, milliseconds; None: no limit.
-        report: called with how far it is.
+class Question(Struct, frozen=True, kw_only=True):
+    """What is to be evaluated. Times are milliseconds; None: no limit."""
+
+    train_until: int | None = None  # train on what is before; None: serve the registry's newest bundle
+    start: int | None = None
+    end: int | None = None
+    mode: str = "frozen"
+    sync_ms: int = 10_000  # in mode online: between two syncs of what was learned
+
+
+def run(data: DataSet, path: Path, settings: Settings, question: Question, report: Report) -> dict[str, Any]:
+    """Metrics of liverank and of its peers, as plain JSON values.
+
+    Raises:
+        LiverankError: the question does not fit the data set.
     """
+    if question.mode not in MODES:
+        raise LiverankError(f"the mode is {question.mode!r}; valid are {', '.join(MODES)}")
+    if question.mode == "online" and not data.recalled:
+        raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items, as in yoochoose")
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
         settings = msgspec.structs.replace(settings, data=Path(temporary) / "data")
-        if train_until is not None:
+        if question.train_until is not None:
             settings = msgspec.structs.replace(settings, registry=f"{temporary}/registry")
-            fit(data, path, settings.registry, model=settings.model, until=train_until, report=report)
+            fit(data, path, settings.registry, model=settings.model, until=question.train_until, report=report)
         folder = open_bundle(settings)
-        model = load(folder, Catalog(read_manifest(folder).schema.item_numeric), settings)
-        asked = queries(data.records(path), model.schema, *window)
-        n, rankers = evaluate(asked, model, LIST_PEERS, lambda done: report(Progress("lists", done, 0)))
-        return {"n": n, "model_version": model.version, "rankers": rankers}
+        ask = next_items if data.recalled else lists
+        return {"model_version": read_manifest(folder).version, **ask(data, path, settings, folder, question, report)}
+
+
+def lists(
+    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
+) -> dict[str, Any]:
+    """A log's own lists, next to the shown order and recently touched first."""
+    model = load(folder, Catalog(read_manifest(folder).schema.item_numeric), settings)
+    asked = queries(data.records(path), model.schema, question.start, question.end)
+    n, rankers = evaluate(asked, model, LIST_PEERS, lambda done: report(Progress("lists", done, 0)))
+    return {"n": n, "rankers": rankers}
+
+
+def next_items(
+    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
+) -> dict[str, Any]:
+    """The next item among all seen so far, next to a first-order Markov chain that is synced as often."""
+    del settings
+    torch.set_num_threads(1)
+    start = question.start if question.start is not None else question.train_until or 0
+    sync = question.sync_ms if question.mode == "online" else None
+    online = Online(delta_ms=question.sync_ms, bundle_ms=max(_BUNDLE_MS, question.sync_ms))
+    simulation = Simulation(read_origin(folder), data.recipe, online, Recall(data.recalled), sync)
+    events = (record for record in data.records(path) if isinstance(record, Interaction))
+    ranks = simulate(events, simulation, start, question.end, lambda done: report(Progress("events", done, 0)))
+    markov = {"markov": Synced(MarkovChain(), start, sync)}
+    peers = prequential_ranks(next_item(data.records(path), start, question.end), markov)
+    found = {"liverank": ranks, **peers}
+    return {
+        "n": len(ranks),
+        "mode": question.mode,
+        "sync_ms": sync,
+        "bundles": {"served": simulation.bundles, "rejected": simulation.rejected},
+        "rankers": {name: summarise_ranks(np.asarray(these)) for name, these in found.items()},
+    }

@@ -10,7 +10,7 @@ import pytest
 from rig import Installation
 from synthetic import START, write_log
 
-from liverank.evaluation import evaluate_lists
+from liverank.evaluation import Question, run
 from liverank.replay import replay
 from online_learning.datasets import DATASETS
 from online_learning.fit import fit
@@ -32,7 +32,7 @@ def test_replay_and_evaluation_agree(kafka: str, tmp_path: Path) -> None:
     settings = Settings(
         brokers=kafka, registry=registry, app="replay", metrics_port=-1, data=tmp_path / "data", session_timeout_s=6.0
     )
-    offline = evaluate_lists(DATA, log, settings, None, (None, None), lambda _: None)
+    offline = run(DATA, log, settings, Question(), lambda _: None)
     installation = Installation(settings, tmp_path / "installation")
     try:
         installation.create_topics()

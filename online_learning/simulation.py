@@ -1,0 +1,156 @@
+"""The trainer on a simulated clock: a log's events are ranked as they would have been, and learned from as they come.
+
+What serves is the trainer's own `Snapshot` of a version, which hears of changes as a worker does: item rows and counts
+by deltas every `sync_ms`, dense weights by bundles that pass the gate. With a `sync_ms` of None nothing is learned at
+all after the start: only the user's own history moves.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+
+import msgspec
+import numpy as np
+
+from online_learning.fit import ATTRIBUTION_MS, join
+from online_learning.gate import Promote, Rules, decide
+from online_learning.metrics import NOT_FOUND, pessimistic_rank
+from online_learning.offline import Fold, Step, time_of
+from online_learning.online import Online
+from online_learning.recall import Recall
+from online_learning.recipe import Recipe
+from online_learning.trainer import Publish, Trainer
+from online_learning.versions import Origin
+from ranker.catalog import Catalog
+from ranker.features import list_inputs
+from ranker.history import UserHistory
+from ranker.records import Example, Interaction, Item
+
+
+class Simulation:
+    """One log through recall, ranking, join and trainer. Feed it events in the order of time."""
+
+    def __init__(self, origin: Origin, recipe: Recipe, online: Online, recall: Recall, sync_ms: int | None) -> None:
+        """
+        Args:
+            origin: the first model.
+            recipe: how it was trained, and learns on.
+            online: the trainer's settings; its times are in the log's time.
+            recall: makes the lists.
+            sync_ms: between two deltas; None: nothing is learned.
+        """
+        self.trainer = Trainer(origin, Catalog(origin.schema.item_numeric), online, recipe)
+        self.schema = origin.schema
+        self.weights = np.array([action.weight for action in self.schema.positives])
+        self.rows = Fold(self.schema)
+        self.recall, self.sync_ms = recall, sync_ms
+        self.bundles = self.rejected = 0
+        self._due: list[tuple[int, int, Example]] = []
+        self._order = itertools.count()
+        self._next_sync = 0
+
+    def event(self, event: Interaction, asked: bool) -> int | None:
+        """One event: the rank of its item among all that could have come, then what is learned from it.
+
+        Returns:
+            The rank, `NOT_FOUND` where recall did not list the item; None where `asked` is false.
+        """
+        now = time_of(event)
+        self._sync(now)
+        rank = None
+        row = self.rows.row(event.user_id)
+        if row.events:
+            serving = self.trainer.versions.serving
+            listed = self.recall(row, serving.tables, now, f"recalled-{event.event_id}", event.user_id)
+            if listed.items:
+                row = self.rows.apply(listed).after
+                rank = self._rank(row, event) if asked else None
+        step = self.rows.apply(event)
+        self.recall.know(event.item_id)
+        if self.sync_ms is not None and row.candidates is not None:
+            self._learn_later(step, now)
+        return NOT_FOUND if asked and rank is None else rank
+
+    def warm(self, event: Interaction) -> None:
+        """An event from before the start: it is in the origin's weights and counts, and only the row is missing."""
+        self.rows.apply(event)
+        self.recall.know(event.item_id)
+
+    def _rank(self, row: UserHistory, event: Interaction) -> int | None:
+        assert row.candidates is not None
+        if event.item_id not in row.candidates.item_ids:
+            return None
+        serving = self.trainer.versions.serving
+        inputs = serving.inputs(row, list_inputs(row, self.trainer.catalog, self.schema))
+        (logits,) = serving.scores([inputs])
+        scores = 1 / (1 + np.exp(-logits.astype(np.float64))) @ self.weights
+        return pessimistic_rank(scores, row.candidates.item_ids.index(event.item_id))
+
+    def _learn_later(self, step: Step, now: int) -> None:
+        """The event's example is there at once; of a list that drew nothing, when its attribution window closes."""
+        made = join(step, self.trainer.versions.serving.tables, self.schema)
+        if made:
+            heapq.heappush(self._due, (now, next(self._order), made[0]))
+            return
+        assert isinstance(step.record, Interaction)
+        after = now + ATTRIBUTION_MS + 1
+        late = msgspec.structs.replace(step.record, ts=after, event_id=f"{step.record.event_id}-closes")
+        closing = Fold(self.schema)
+        closing.put(step.record.user_id, step.after)
+        for example in join(closing.apply(late), self.trainer.versions.serving.tables, self.schema):
+            heapq.heappush(self._due, (now + ATTRIBUTION_MS, next(self._order), example))
+
+    def _sync(self, now: int) -> None:
+        """What a trainer would have done up to now, in steps of `sync_ms`."""
+        if self.sync_ms is None:
+            return
+        while self._due and self._next_sync <= now:
+            until = max(self._next_sync, self._due[0][0])
+            until += -until % self.sync_ms
+            if until > now:
+                return
+            batch = []
+            while self._due and self._due[0][0] <= until:
+                batch.append(heapq.heappop(self._due)[2])
+            self._publish(self.trainer.learn(batch, until).due, until)
+            self._next_sync = until + self.sync_ms
+
+    def _publish(self, due: frozenset[Publish], now: int) -> None:
+        if Publish.BUNDLE in due:
+            candidate = self.trainer.candidate(f"simulated-{now}", now)
+            if isinstance(decide(candidate.evidence, Rules(least=0)), Promote):
+                self.trainer.versions.serve(self.trainer.snapshot(candidate))
+                self.bundles += 1
+            else:
+                self.trainer.versions.drop(candidate.version)
+                self.rejected += 1
+        self.trainer.deltas(now)
+
+
+def simulate(
+    records: Iterable[Interaction | Item],
+    simulation: Simulation,
+    start: int,
+    end: int | None,
+    report: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """Ranks int [queries] of the items chosen with start <= time < end; see `online_learning.protocols.next_item`."""
+    ranks: list[int] = []
+    for number, record in enumerate(records):
+        if isinstance(record, Item):
+            continue
+        ts = time_of(record)
+        if end is not None and ts >= end:
+            break
+        if ts < start:
+            simulation.warm(record)
+            continue
+        asked = bool(simulation.rows.row(record.user_id).events)
+        rank = simulation.event(record, asked)
+        if rank is not None:
+            ranks.append(rank)
+        if number % 100 == 0:
+            report(len(ranks))
+    return np.array(ranks, np.int64)
