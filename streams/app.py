@@ -129,7 +129,9 @@ class Parts:
             table=self.table,
             batcher=self._batcher,
             outbox=outbox,
+            is_member=self._is_member,
             commit=self._commit,
+            left=self._let_go,
             metrics=metrics,
         )
         app.left = self._let_go
@@ -190,6 +192,9 @@ class Parts:
 
     def _read(self, partition: int, user: bytes) -> bytes | None:
         return self.table.store.read(partition, user)
+
+    async def _is_member(self) -> bool:
+        return bool(await self.app.consumer.is_member())
 
     async def _commit(self, offsets: Mapping[Place, int]) -> None:
         await self.app.consumer.commit_offsets(offsets)

@@ -3,6 +3,7 @@
 A kill between two lines below loses nothing: what is not committed comes again, and neither the fold nor the reader of
 rankings minds. In order:
 
+0. the group still counts on this worker: nobody else writes these rows;
 1. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
 2. every ranking and dead letter of the inputs so far has been sent, and the broker has confirmed all of it;
 3. the rows go to RocksDB with the offset of their changelog records;
@@ -12,6 +13,7 @@ rankings minds. In order:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
@@ -26,6 +28,8 @@ from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.progress import Place, Progress
 from streams.tables import Key, Rows, RowTable
+
+log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
 Commit = Callable[[Mapping[Place, int]], Awaitable[None]]
@@ -49,15 +53,31 @@ class Checkpoints:
         table: RowTable,
         batcher: Batcher[Any],
         outbox: Outbox,
+        is_member: Callable[[], Awaitable[bool]],
         commit: Commit,
+        left: Callable[[], None],
         metrics: Metrics,
     ) -> None:
+        """
+        Args:
+            progress: what was handled.
+            rows: what it changed.
+            table: where rows are kept.
+            batcher: what is not ranked yet.
+            outbox: what is not confirmed yet.
+            is_member: whether the group still counts on this worker.
+            commit: acknowledges offsets.
+            left: lets go of everything read from partitions.
+            metrics: counts.
+        """
         self._progress = progress
         self._rows = rows
         self._table = table
         self._batcher = batcher
         self._outbox = outbox
+        self._is_member = is_member
         self._commit = commit
+        self._left = left
         self._metrics = metrics
         self._lock = asyncio.Lock()
         self._broken = False
@@ -75,7 +95,11 @@ class Checkpoints:
             self._outbox.poll()
             if self._progress.changed:
                 self._broken = True  # until it is through, however it is left
-                await self._take()
+                if await self._is_member():
+                    await self._take()
+                else:
+                    log.warning("the group went on without this worker; what it had in work comes again elsewhere")
+                    self._left()
                 self._broken = False
 
     async def _take(self) -> None:

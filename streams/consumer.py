@@ -15,13 +15,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
 from streams.ends import read_ends
 from streams.progress import Place, Progress
+from streams.topics import RECREATED_ADVICE, TopicError
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,24 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """Commit where reading goes on. Partitions that have left are left out: their records come again elsewhere."""
         assigned = self.assignment()
         ours = {TP(*place): offset for place, offset in offsets.items() if TP(*place) in assigned}
-        if ours:
-            await self._thread.commit(ours)
+        if ours and await self._thread.commit(ours):
+            self._committed_offset.update(ours)
+
+    async def is_member(self) -> bool:
+        """Whether the group still counts on this worker: the broker's word, got by committing an offset once more.
+
+        A worker that stood still for longer than the session timeout may believe that it holds partitions, and write
+        rows over those that another worker has written since.
+        """
+        place = next((tp for tp in self.assignment() if self._committed_offset.get(tp) is not None), None)
+        if place is None:
+            return True  # nothing was committed yet: no other worker can be ahead
+        again = {driver.ensure_aiokafka_TP(place): self._committed_offset[place]}
+        try:
+            await self._thread.call_thread(self._thread._ensure_consumer().commit, again)
+        except CommitFailedError:
+            return False
+        return True
 
     def forget_partitions(self) -> None:
         """All partitions may have left."""
@@ -99,6 +116,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         await super().perform_seek()
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         committed = {tp: self._committed_offset.get(tp) or 0 for tp in inputs}
+        await self._refuse_recreated(committed)
         self._rewinds.update(committed)
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
 
@@ -128,6 +146,18 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 yield tp, message
         if dropped:
             await self._go_back(dropped)
+
+    async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:
+        """Committed offsets beyond a topic's end belong to an earlier topic of its name."""
+        ends = await super().highwaters(*committed)
+        beyond = [tp for tp, offset in committed.items() if offset > ends[tp]]
+        for tp, end in (await self.highwaters(*beyond) if beyond else {}).items():
+            if committed[tp] > end:
+                raise TopicError(
+                    f"{tp.topic}-{tp.partition} ends at {end}, but the group {self.app.conf.id!r} has acknowledged "
+                    f"{committed[tp]} records of it: the topic was created anew, or its broker lost records. "
+                    f"{RECREATED_ADVICE}"
+                )
 
     def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
         if self._is_changelog_tp(tp):

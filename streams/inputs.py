@@ -7,6 +7,8 @@ from functools import lru_cache
 from time import time
 from typing import Any
 
+from faust.types import TP
+
 from ranker import history
 from ranker.decoding import InputDecoder
 from ranker.errors import InvalidRecord
@@ -23,6 +25,7 @@ from streams.outbox import Outbox
 from streams.progress import Progress
 from streams.rankings import Job
 from streams.tables import Rows
+from streams.topics import RECREATED_ADVICE, TopicError
 
 #: Records that may be unconfirmed before intake waits.
 _MOST_UNCONFIRMED = 10_000
@@ -69,6 +72,10 @@ class Intake:
         if records and records[-1].offset - expected >= len(records):
             self._metrics.gap(message.topic)
         return records
+
+    def end(self, at: Position) -> int:
+        """Where the partition of a record ended when it was last fetched from."""
+        return int(self._app.consumer.highwater(TP(at.topic, at.partition)))
 
     def done(self, record: Any) -> None:
         """The record's effects are on their way."""
@@ -161,6 +168,11 @@ class UserInputs:
         after = history.apply(before, record, at, self._schema)
         if after is not before:
             self._rows.put(place, after)
+        elif before.applied[at.topic] >= (end := self._intake.end(at)):
+            raise TopicError(
+                f"{at.topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
+                f"{before.applied[at.topic]}: the topic was created anew. {RECREATED_ADVICE}"
+            )
         return after
 
     def _rank(self, at: Position, key: bytes, value: bytes | None, record: Record, row: UserHistory) -> None:

@@ -34,6 +34,12 @@ _DAY_MS = 86_400_000
 log = logging.getLogger(__name__)
 
 
+#: What to do where a topic is not the one that the state was folded from.
+RECREATED_ADVICE = (
+    "Start with another `app` name, or remove the consumer group, its changelog topic and the workers' data folders"
+)
+
+
 class TopicError(LiverankError):
     """A topic that is missing or must not be used as it is."""
 

@@ -28,6 +28,7 @@ from ranker.text import EncoderError, TextEncoder, load_encoder
 from streams import topics
 from streams.app import Parts
 from streams.follower import Follower, catalog_handlers
+from streams.logs import quieten
 from streams.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,7 @@ def run(settings: Settings) -> None:
     Raises:
         SystemExit: with status 1, after a fatal error.
     """
-    for chatty in ("faust", "mode", "aiokafka"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    quieten()
     if settings.ready_file is not None:
         settings.ready_file.unlink(missing_ok=True)
     uvloop.run(_serve(settings))

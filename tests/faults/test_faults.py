@@ -63,6 +63,23 @@ def test_rebalances_lose_nothing(installation: Installation) -> None:
     stays.stop()
 
 
+def test_a_worker_that_stood_still_overwrites_nothing(installation: Installation) -> None:
+    """Stopped for longer than the session timeout, it wakes up with partitions that another worker has had since."""
+    still, other = (installation.worker(name).start().ready() for name in ("still", "other"))
+    load = Load(installation, RATE, users=200, name="still")
+    load.start()
+    for _ in range(max(1, ROUNDS // 5)):
+        time.sleep(2)
+        still.pause()
+        time.sleep(installation.settings.session_timeout_s + 4)
+        still.resume()
+        time.sleep(2)
+    load.finish()
+    report("stood still", installation, max(1, ROUNDS // 5))
+    for worker in (still, other):
+        worker.stop()
+
+
 def test_a_loaded_worker_ends_within_five_seconds(installation: Installation) -> None:
     """SIGTERM under load: what is in flight is finished and acknowledged, within the time that orchestrators grant."""
     worker = installation.worker("stopped").start().ready()

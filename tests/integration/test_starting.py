@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from confluent_kafka.admin import AdminClient
 from rig import Installation, Worker, eventually
 from tiny import tiny_bundle
 
+from liverank.brokers import start_broker
 from ranker.settings import Settings
 
 
@@ -81,6 +83,26 @@ def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: 
     (graph,) = (bare.folder / "registry").glob("default/*/score.onnx")
     graph.write_bytes(graph.read_bytes()[:-1])
     assert "was changed" in ends_with(bare.worker("bad-bundle").start())
+
+
+@pytest.mark.kafka
+def test_a_topic_that_was_created_anew_is_not_read_on(registry: Path, tmp_path: Path) -> None:
+    """Its records would be passed over as acknowledged ones, without a word."""
+    with start_broker("kafka", tmp_path / "broker") as broker:
+        made = Installation(Settings(brokers=broker.address, registry=str(registry), metrics_port=-1), tmp_path)
+        made.create_topics()
+        worker = made.worker("worker").start().ready()
+        for number in range(3):
+            made.send("clicks", "u", {"user_id": "u", "item_id": f"item-{number}"})
+        made.all_handled()
+        worker.stop()
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin.delete_topics(["clicks"])["clicks"].result(30)
+        eventually("the topic is gone", lambda: "clicks" not in admin.list_topics(timeout=10).topics)
+        made.create_topics()
+        worker.start().ready()
+        made.send("clicks", "u", {"user_id": "u", "item_id": "item-1"})
+        assert "created anew" in ends_with(worker)
 
 
 def test_a_password_is_neither_needed_in_a_file_nor_shown(bare: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,16 @@ class Worker:
         assert self._signal(signal.SIGTERM) == 0, f"it ended with an error:\n{self.log[-4000:]}"
         return time.monotonic() - started
 
+    def pause(self) -> None:
+        """Let it stand still, as a machine that swaps or migrates does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def _signal(self, number: signal.Signals) -> int:
         assert self.process is not None
         process, self.process = self.process, None
