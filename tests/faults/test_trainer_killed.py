@@ -1,0 +1,178 @@
+"""A real trainer on Apache Kafka, killed with -9 again and again: each example is learned from once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from online_learning import checkpoint
+from ranker import bundle
+from ranker.history import hash_id
+from ranker.records import Example, ModelDelta, ModelUpdate
+from ranker.settings import Settings
+from streams import topics
+from tests import stream
+from tests.tiny import tiny_bundle
+
+ROOT = Path(__file__).parents[2]
+ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "5"))
+
+
+class Process:
+    """`liverank trainer` as an operator runs it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        given = msgspec.to_builtins(settings, enc_hook=str)
+        del given["rules"]
+        environment = {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+        settings.ready_file.unlink(missing_ok=True)
+        self._log = (folder / "trainer.log").open("ab")
+        command = [sys.executable, "-c", "from liverank.cli import main; main()", "trainer"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stdout=self._log, stderr=self._log
+        )
+
+    def ready(self) -> None:
+        """Wait until it has read what there was before it."""
+        _until(lambda: self.settings.ready_file.exists() or self._process.poll() is not None)
+        assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
+
+    def kill(self) -> None:
+        """End it as a fault would."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        """Ask it to end; its status."""
+        self._process.terminate()
+        return self._process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def settings(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Topics on a broker, and a first model in a registry."""
+    folder = tmp_path_factory.mktemp("trainer")
+    made = Settings(
+        brokers=kafka, registry=str(folder / "registry"), trainer_data=folder / "trainer", app="killed",
+        ready_file=folder / "ready", trainer_metrics_port=-1, provider="cpu", train_batch=16, train_ms=50,
+        delta_ms=100, bundle_s=0.4, gate_least=0, gate_margin=9.0, replay=100,
+    )  # fmt: skip
+    topics.create(made)
+    tiny_bundle(folder / "registry", stream.SCHEMA)
+    yield made
+
+
+def test_each_example_is_learned_once_through_kills(settings: Settings, tmp_path: Path) -> None:
+    """After any number of kills the checkpoint has learned from exactly the topic's distinct examples.
+
+    Examples arrive all the while, some twice, on four partitions; the process dies at random moments, while it starts,
+    learns, writes its checkpoint or publishes.
+    """
+    rng = random.Random(0)
+    examples = stream.examples(400)
+    waiting = [examples[start : start + 60] for start in range(0, len(examples), 60)]
+    survived: list[int] = []
+    for round_ in range(ROUNDS):
+        process = Process(settings, tmp_path)
+        if round_ % 3:
+            process.ready()
+        if waiting:
+            _send(settings, [*waiting.pop(0), *rng.sample(examples, 10)])
+        time.sleep(rng.uniform(0.0, 2.5))
+        process.kill()
+        kept = checkpoint.newest(settings.trainer_data)
+        survived.append(kept.facts["trained"] if kept is not None else 0)
+    _send(settings, [example for rest in waiting for example in rest])
+    process = Process(settings, tmp_path)
+    process.ready()
+    ends = _ends(settings)
+    _until(lambda: _offsets(settings) == ends)
+    assert process.stop() == 0, (tmp_path / "trainer.log").read_text()[-3000:]
+    state = checkpoint.newest(settings.trainer_data)
+    assert state is not None
+    print(f"examples learned from when killed: {survived}, in the end {state.facts['trained']}")
+    assert survived == sorted(survived)
+    assert any(0 < count < len(examples) for count in survived), f"none died in the middle: {survived}"
+    assert state.facts["offsets"] == ends
+    assert state.facts["trained"] == len(examples)
+    assert set(state.arrays["known"].tolist()) == {hash_id(example.example_id) for example in examples}
+
+
+def test_what_is_announced_is_in_the_registry(settings: Settings) -> None:
+    """After the kills of the test before: every announced version was whole, and the newest one still is there."""
+    updates = [msgspec.json.decode(value, type=ModelUpdate) for value in _read(settings, "model-updates", 1)]
+    assert updates, "at least one bundle was announced"
+    last = updates[-1]
+    folder = bundle.fetch(settings.registry, "default", last.version, settings.trainer_data / "seen", last.sha256)
+    assert bundle.read_manifest(folder).offsets
+
+
+def test_deltas_name_versions_that_were_announced(settings: Settings) -> None:
+    """Each delta is for a version that serves, and their sequence rises."""
+    deltas = [msgspec.json.decode(value, type=ModelDelta) for value in _read(settings, "model-deltas", 1)]
+    assert deltas
+    announced = set(bundle.versions(settings.registry, "default"))
+    assert deltas[-1].base in announced
+    sequences = [delta.sequence for delta in deltas]
+    assert sequences == sorted(sequences)
+
+
+def _send(settings: Settings, examples: list[Example]) -> None:
+    producer = Producer({"bootstrap.servers": settings.brokers, "linger.ms": 5})
+    for example in examples:
+        producer.produce("examples", msgspec.json.encode(example), key=example.user_id.encode())
+    assert producer.flush(30) == 0
+
+
+def _ends(settings: Settings) -> dict[str, int]:
+    consumer = Consumer({"bootstrap.servers": settings.brokers, "group.id": "look"})
+    found = {
+        f"examples-{number}": consumer.get_watermark_offsets(TopicPartition("examples", number), 30)[1]
+        for number in range(settings.partitions)
+    }
+    consumer.close()
+    return {name: end for name, end in found.items() if end}
+
+
+def _offsets(settings: Settings) -> dict[str, int] | None:
+    found = sorted(settings.trainer_data.glob("checkpoint-*/state.json"))
+    try:
+        return json.loads(found[-1].read_bytes())["facts"]["offsets"] if found else None
+    except FileNotFoundError:  # pruned under our eyes
+        return None
+
+
+def _read(settings: Settings, topic: str, partitions: int) -> list[bytes]:
+    consumer = Consumer({"bootstrap.servers": settings.brokers, "group.id": "look", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    values: list[bytes] = []
+    ended = 0
+    while ended < partitions:
+        message = consumer.poll(30)
+        assert message is not None
+        if message.error():
+            ended += 1
+        else:
+            values.append(message.value())
+    consumer.close()
+    return values
+
+
+def _until(holds: object, deadline_s: float = 120.0) -> None:
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {deadline_s} s")
