@@ -6,7 +6,7 @@ import logging
 from time import monotonic
 
 _AGAIN_AFTER_S = 10.0
-#: Loggers of aiokafka that tell of every attempt to reach a broker. A filter holds for one logger, not for its children.
+#: aiokafka's loggers that tell of every attempt to reach a broker. A filter holds for one logger, not for its children.
 _REPETITIVE = (
     "aiokafka",
     "aiokafka.conn",
