@@ -3,9 +3,11 @@
 A kill between two lines below loses nothing: what is not committed comes again, and neither the fold nor the reader of
 rankings minds. In order:
 
-0. the group still counts on this worker: nobody else writes these rows;
-1. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
-2. every ranking and dead letter of the inputs so far has been sent, and the broker has confirmed all of it;
+0. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
+   and taken within a part of that time is not sent at all;
+1. every ranking, example and dead letter of the inputs so far has been sent, and the broker has confirmed all of it; an
+   example is made of the row before its input, so it must be safe before that row is replaced;
+2. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
 3. the rows go to RocksDB with the offset of their changelog records;
 4. the inputs' offsets are committed.
 """
@@ -53,6 +55,8 @@ class Checkpoints:
         table: RowTable,
         batcher: Batcher[Any],
         outbox: Outbox,
+        changelog: Outbox,
+        lease_s: float,
         is_member: Callable[[], Awaitable[bool]],
         commit: Commit,
         left: Callable[[], None],
@@ -65,6 +69,8 @@ class Checkpoints:
             table: where rows are kept.
             batcher: what is not ranked yet.
             outbox: what is not confirmed yet.
+            changelog: takes rows. Its limit on delivery and `lease_s` together are less than the session timeout.
+            lease_s: how long after the group's word rows may be sent.
             is_member: whether the group still counts on this worker.
             commit: acknowledges offsets.
             left: lets go of everything read from partitions.
@@ -75,6 +81,9 @@ class Checkpoints:
         self._table = table
         self._batcher = batcher
         self._outbox = outbox
+        self._changelog = changelog
+        self._lease_s = lease_s
+        self._leased_until = 0.0
         self._is_member = is_member
         self._commit = commit
         self._left = left
@@ -93,8 +102,10 @@ class Checkpoints:
             if self._broken:
                 raise CheckpointError("an earlier checkpoint failed; its rows are not durable, so nothing is committed")
             self._outbox.poll()
+            self._changelog.poll()
             if self._progress.changed:
                 self._broken = True  # until it is through, however it is left
+                self._leased_until = monotonic() + self._lease_s
                 if await self._is_member():
                     await self._take()
                 else:
@@ -106,10 +117,13 @@ class Checkpoints:
         started = monotonic()
         offsets, changed = self._progress.take(), self._rows.take_changed()
         encoded = await self._encode(changed)
+        await self._batcher.settled()
+        await self._changelog.confirmed(self._changelog.cut())
+        await self._outbox.confirmed(self._outbox.cut())
         last: dict[int, int] = {}  # partition -> offset of its last record, once confirmed
         for partition, rows in encoded.items():
             await self._send(partition, rows, last)
-        await self._batcher.settled()
+        await self._changelog.confirmed(self._changelog.cut())
         await self._outbox.confirmed(self._outbox.cut())
         for partition, rows in encoded.items():
             await self._store(partition, rows, last[partition])
@@ -130,9 +144,13 @@ class Checkpoints:
         """Rows to the changelog. They are confirmed in order, so the last one's offset is the highest."""
         changelog, final = self._table.changelog_topic_name, next(reversed(rows))
         for part in _slices(list(rows.items())):
+            if monotonic() > self._leased_until:
+                raise CheckpointError(
+                    f"rows were not sent within {self._lease_s:.1f} s: another worker may hold their partitions by now"
+                )
             for user, row in part:
                 confirmed = partial(last.__setitem__, partition) if user is final else None
-                self._outbox.send(changelog, user, row, partition, confirmed)
+                self._changelog.send(changelog, user, row, partition, confirmed)
             await asyncio.sleep(0)
 
     async def _store(self, partition: int, rows: dict[bytes, bytes], offset: int) -> None:

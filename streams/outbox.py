@@ -26,7 +26,6 @@ _CONFIG = {
     "message.max.bytes": connection.MAX_MESSAGE_BYTES,
     "queue.buffering.max.kbytes": 64 << 10,
     "queue.buffering.max.messages": 20_000,
-    "message.timeout.ms": 120_000,  # a broker's restart is waited for; what takes longer is fatal
 }
 _POLL_S = 0.001
 
@@ -50,8 +49,14 @@ class Outbox:
     `confirmed` raise, so nothing that depends on it is acknowledged.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._producer = Producer(connection.librdkafka(settings) | _CONFIG, logger=log)
+    def __init__(self, settings: Settings, deliver_within_s: float = 120.0) -> None:
+        """
+        Args:
+            settings: where the broker is.
+            deliver_within_s: a record that the broker has not confirmed by then is an error, and is not sent any more.
+        """
+        config = _CONFIG | {"message.timeout.ms": round(deliver_within_s * 1000)}
+        self._producer = Producer(connection.librdkafka(settings) | config, logger=log)
         self._lock = threading.Lock()
         self._open = Sent()
 
