@@ -100,7 +100,7 @@ def versions(registry: str, model: str) -> list[str]:
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False))
         return sorted(name for name in names if name[0] != "." and fs.exists(f"{home}/{name}/{MANIFEST}"))
     except (OSError, ValueError, ImportError) as error:
-        raise BundleError(f"the registry {registry} cannot be read: {error}") from error
+        raise BundleError(f"the registry {registry} cannot be read: {error}", "missing") from error
 
 
 def newest(registry: str, model: str) -> str | None:
@@ -130,7 +130,9 @@ def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: 
             check(staged, manifest_sha256)
             staged.replace(target)
         except (OSError, ValueError, ImportError) as error:
-            raise BundleError(f"bundle {model}/{version} cannot be fetched from {registry}: {error}") from error
+            raise BundleError(
+                f"bundle {model}/{version} cannot be fetched from {registry}: {error}", "missing"
+            ) from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     else:
@@ -166,17 +168,23 @@ def check(folder: Path, manifest_sha256: str | None = None) -> Manifest:
         BundleError: names the file and what is wrong with it.
     """
     if manifest_sha256 is not None and (folder / MANIFEST).exists() and sha256(folder / MANIFEST) != manifest_sha256:
-        raise BundleError(f"{folder / MANIFEST} is not the announced one: its sha256 is not {manifest_sha256}")
+        raise BundleError(
+            f"{folder / MANIFEST} is not the announced one: its sha256 is not {manifest_sha256}", "changed"
+        )
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.exists():
-            raise BundleError(f"{path} is missing")
+            raise BundleError(f"{path} is missing", "changed")
         if sha256(path) != expected:
-            raise BundleError(f"{path} was changed: its sha256 is not the manifest's {expected}")
+            raise BundleError(f"{path} was changed: its sha256 is not the manifest's {expected}", "changed")
     schema = manifest.schema
     if schema.hash != manifest.schema_hash:
-        raise BundleError(f"{folder}: the schema's hash is {schema.hash}, the manifest says {manifest.schema_hash}")
+        raise BundleError(
+            f"{folder}: the schema's hash is {schema.hash}, the manifest says {manifest.schema_hash}", "schema"
+        )
     if manifest.features != feature_names(schema) or manifest.context != context_names(schema):
-        raise BundleError(f"{folder}: its features are not the ones this release computes; train it with this release")
+        raise BundleError(
+            f"{folder}: its features are not the ones this release computes; train it with this release", "schema"
+        )
     return manifest

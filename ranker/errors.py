@@ -23,4 +23,11 @@ class RowError(LiverankError):
 
 
 class BundleError(LiverankError):
-    """A model bundle that must not serve."""
+    """A model bundle that must not serve.
+
+    `reason` is a short code for counting: missing, changed, schema, not-finite, golden, or broken for all else.
+    """
+
+    def __init__(self, error: str, reason: str = "broken") -> None:
+        super().__init__(error)
+        self.reason = reason

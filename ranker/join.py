@@ -7,6 +7,7 @@ same examples in a worker, after a restart, and offline over a replayed log.
 * A list that drew none gives one without an outcome when its attribution window closes: at the first input that is
   later than the list by more than the window, or that replaces the list.
 * A positive action after the window has closed still gives its example, marked `late`.
+* An erasure gives none: what it forgets is not to be learned from.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ranker.history import EVENT, CurrentList, Record, UserHistory, encode, hash_id
-from ranker.records import Example, Interaction, Outcome, Shown
+from ranker.records import Erasure, Example, Interaction, Outcome, Shown
 from ranker.schema import FeatureSchema
 
 #: item ids -> float [items, len(STATISTICS)], as known now.
@@ -32,6 +33,7 @@ def examples_of(
     model: str,
     statistics_of: StatisticsOf,
     ranks: Mapping[str, int] | None = None,
+    propensities: Mapping[str, float] | None = None,
 ) -> list[Example]:
     """The examples that one input gives; none where the input changed nothing.
 
@@ -44,9 +46,10 @@ def examples_of(
         model: the version that ranked the list.
         statistics_of: the items' statistics as known now, before this input is learned from.
         ranks: item id -> rank in the last ranking of the list, where it is known.
+        propensities: item id -> the chance of that rank, where the ranking explored.
     """
     current = before.candidates
-    if current is None or after.revision == before.revision:
+    if current is None or after.revision == before.revision or isinstance(record, Erasure):
         return []
     outcome = _outcome(current, record, schema)
     closed = before.now > current.ts + window_ms
@@ -54,25 +57,64 @@ def examples_of(
     ignored = outcome is None and not closed and (replaced or after.now > current.ts + window_ms)
     if outcome is None and (not ignored or drew(before, schema)):
         return []
-    statistics = statistics_of(current.item_ids)
-    ts = outcome.ts if outcome is not None else current.ts + window_ms
-    return [
-        Example(
-            example_id=f"{record.user_id}:{current.request_id}:{'' if outcome is None else outcome.event_id}",
-            user_id=record.user_id,
-            request_id=current.request_id,
-            ts=ts,
-            model=model,
-            schema=schema.hash,
-            state=encode(before),
-            items=[
-                Shown(item_id=item, statistics=line, rank=(ranks or {}).get(item))
-                for item, line in zip(current.item_ids, statistics.tolist(), strict=True)
-            ],
-            outcome=outcome,
-            late=outcome is not None and outcome.ts > current.ts + window_ms,
-        )
-    ]
+    user = record.user_id
+    return [_example(user, before, outcome, schema, window_ms, model, statistics_of, ranks or {}, propensities or {})]
+
+
+def example_of_silence(
+    user_id: str,
+    row: UserHistory,
+    schema: FeatureSchema,
+    window_ms: int,
+    model: str,
+    statistics_of: StatisticsOf,
+    ranks: Mapping[str, int] | None = None,
+    propensities: Mapping[str, float] | None = None,
+) -> Example | None:
+    """The example of a list whose window has passed while its user did nothing: the very one that the user's next input
+    would give; None where no input would give one. Arguments as for `examples_of`.
+    """
+    current = row.candidates
+    if current is None or row.now > current.ts + window_ms or drew(row, schema):
+        return None
+    return _example(user_id, row, None, schema, window_ms, model, statistics_of, ranks or {}, propensities or {})
+
+
+def first_click_in_time(before: UserHistory, example: Example, schema: FeatureSchema) -> bool:
+    """Whether the example's outcome is the first that its list drew, within the window: those that rankers are
+    compared by.
+    """
+    return example.outcome is not None and not example.late and not drew(before, schema)
+
+
+def _example(
+    user_id: str,
+    before: UserHistory,
+    outcome: Outcome | None,
+    schema: FeatureSchema,
+    window_ms: int,
+    model: str,
+    statistics_of: StatisticsOf,
+    ranks: Mapping[str, int],
+    propensities: Mapping[str, float],
+) -> Example:
+    current = before.candidates
+    assert current is not None
+    return Example(
+        example_id=f"{user_id}:{current.request_id}:{'' if outcome is None else outcome.event_id}",
+        user_id=user_id,
+        request_id=current.request_id,
+        ts=outcome.ts if outcome is not None else current.ts + window_ms,
+        model=model,
+        schema=schema.hash,
+        state=encode(before),
+        items=[
+            Shown(item_id=item, statistics=line, rank=ranks.get(item), propensity=propensities.get(item))
+            for item, line in zip(current.item_ids, statistics_of(current.item_ids).tolist(), strict=True)
+        ],
+        outcome=outcome,
+        late=outcome is not None and outcome.ts > current.ts + window_ms,
+    )
 
 
 def drew(row: UserHistory, schema: FeatureSchema) -> bool:

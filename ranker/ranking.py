@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -12,12 +12,21 @@ from ranker.records import Cause, RankedItem, Ranking
 
 
 class Ranked(Struct, frozen=True):
-    """A list in its new order, best first: ids, scores, and one probability an action for each."""
+    """A list in its new order, best first: ids, scores, and one probability an action for each.
+
+    `propensities` holds the chance of each item's place, where the ranking explores.
+    """
 
     item_ids: list[str]
     scores: list[float]
     probabilities: list[list[float]]
     actions: tuple[str, ...]
+    propensities: list[float] | None = None
+
+
+def ranking_id(user_id: str, row: UserHistory, model_version: str) -> str:
+    """Names a ranking: the same row ranked by the same version again is the same ranking."""
+    return f"{user_id}:{row.revision}:{model_version}"
 
 
 def answer(
@@ -40,9 +49,10 @@ def answer(
     """
     assert row.candidates is not None
     ranks = previous or {}
-    lines = zip(ranked.item_ids, ranked.scores, ranked.probabilities, strict=True)
+    propensities: Sequence[float | None] = ranked.propensities or [None] * len(ranked.item_ids)
+    lines = zip(ranked.item_ids, ranked.scores, ranked.probabilities, propensities, strict=True)
     return Ranking(
-        ranking_id=f"{user_id}:{row.revision}:{model_version}",
+        ranking_id=ranking_id(user_id, row, model_version),
         user_id=user_id,
         revision=row.revision,
         applied=row.applied,
@@ -57,8 +67,9 @@ def answer(
                 previous_rank=ranks.get(item_id),
                 score=score,
                 probabilities=dict(zip(ranked.actions, chances, strict=True)),
+                propensity=propensity,
             )
-            for rank, (item_id, score, chances) in enumerate(lines, 1)
+            for rank, (item_id, score, chances, propensity) in enumerate(lines, 1)
         ],
     )
 

@@ -96,7 +96,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     event_id: str | None = None
 
 
-class RankedItem(Struct, frozen=True, kw_only=True):
+class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a ranking. `probabilities` holds one number an action; `rank` counts from 1."""
 
     item_id: str
@@ -104,6 +104,7 @@ class RankedItem(Struct, frozen=True, kw_only=True):
     previous_rank: int | None
     score: float
     probabilities: dict[str, float]
+    propensity: float | None = None  # the chance of this rank, where the ranking explored
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
@@ -161,7 +162,10 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A bundle to serve, to stage, or to roll back to. `sha256` is the manifest's."""
+    """A bundle to serve, to stage, or to roll back to. `sha256` is the manifest's.
+
+    Where clicks decided about a canary (`measured`), the first decision about the version counts and later ones do not.
+    """
 
     model: str
     version: str
@@ -170,6 +174,8 @@ class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     share: float | None = None
     reason: str | None = None
     ts: Timestamp = 0
+    previous: str | None = None  # what served until then: where a rollback goes to
+    measured: bool = False
 
 
 class ModelDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +59,11 @@ def check_golden(folder: Path, settings: Settings) -> None:
         for name, output in zip(names, outputs, strict=True):
             expected = arrays[f"{graph}/out/{name}"]
             if not np.isfinite(output).all():
-                raise BundleError(f"{folder / graph}.onnx gives numbers that are not finite")
+                raise BundleError(f"{folder / graph}.onnx gives numbers that are not finite", "not-finite")
             if output.shape != expected.shape or not np.allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE):
-                raise BundleError(f"{folder / graph}.onnx: {name} is not what torch gave on the golden inputs")
+                raise BundleError(
+                    f"{folder / graph}.onnx: {name} is not what torch gave on the golden inputs", "golden"
+                )
 
 
 class ServingModel:
@@ -73,6 +75,8 @@ class ServingModel:
         self.schema = manifest.schema
         self.encoder = manifest.encoder
         self.rules = settings.rules
+        self.sequence = 0  # of the last delta applied
+        self.learned_until = manifest.learned_until  # by the bundle and the deltas applied since
         self.catalog = catalog
         self.tables = ItemTables(TableArrays.load(folder / "tables.safetensors"), catalog, manifest.encoder)
         self.scorer = OnnxScorer(folder, manifest.config, self.tables, settings)
@@ -97,6 +101,17 @@ class ServingModel:
             self._ranked(row, users.candidates, scores)
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
+
+    def put_rows(self, rows: Mapping[str, bytes]) -> None:
+        """Replace learned item rows: hashes of item ids in decimal, and the rows as `ranker.tables.pack_row` packs.
+
+        Encodings of users who touched one of these items are made anew when they are next asked for.
+
+        Raises:
+            BundleError: a row has not this model's shape.
+        """
+        self.tables.sync()
+        self.tables.put_rows([int(item) for item in rows], list(rows.values()))
 
     def forget(self, user_id: str) -> None:
         """Drop everything that is kept of a user."""
@@ -129,6 +144,8 @@ class ServingModel:
         current = row.candidates
         chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
         scores = chances @ self._weights
+        if not np.isfinite(scores).all():
+            raise BundleError(f"model {self.version} gives scores that are not finite", "not-finite")
         best = rules.order(scores, self.catalog.categories[listed], self.catalog.withdrawn[listed], self.rules)
         best = best[: current.k] if current.k else best
         return Ranked(

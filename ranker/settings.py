@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_timeout_s: float = 10.0  # after this long without a heartbeat the broker gives a worker's users away
     attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
     exploration: float = 0.0  # share of rankings whose last positions are shuffled
+    exploration_after: int = 5  # positions that exploration leaves alone
     security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
     sasl_mechanism: str = "SCRAM-SHA-512"
     sasl_username: str = ""
@@ -58,6 +59,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bundle_s: float = 5.0  # between two bundles, and two checkpoints
     keep_bundles: int = 10  # of those that serve no more
     canary_share: float = 0.0  # share of users that a new version starts with; 0: all of them
+    canary_least: int = 50  # clicks of the canary's users, and of the others, before anything is decided
+    canary_margin: float = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
+    canary_alpha: float = 0.05  # chance of deciding wrongly about a canary
+    canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
     gate_least: int = 30  # examples without which the gate promotes nothing
     gate_margin: float = 0.05  # of reciprocal rank, by which a new version may look worse
     expire_days: float = 30.0  # a row that no example has named for so long is taken out; 0: never

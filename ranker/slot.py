@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from ranker.canary import takes_part
 
 if TYPE_CHECKING:
     from ranker.serving import ServingModel
 
 
+class Serving(NamedTuple):
+    """The models of one moment: what serves, what served before, and a canary with its share of users."""
+
+    current: ServingModel | None = None
+    previous: ServingModel | None = None
+    canary: ServingModel | None = None
+    share: float = 0.0
+
+    def model_of(self, user_id: str) -> ServingModel | None:
+        """The model that ranks for a user."""
+        if self.canary is not None and takes_part(user_id, self.canary.version, self.share):
+            return self.canary
+        return self.current
+
+    @property
+    def models(self) -> list[ServingModel]:
+        """Each loaded model once."""
+        found = {id(model): model for model in (self.current, self.previous, self.canary) if model is not None}
+        return list(found.values())
+
+
 class ModelSlot:
-    """Holds the serving model and the one before it. A batch reads `current` once and keeps to what it read."""
+    """Holds the serving models. A batch reads `serving` once and keeps to what it read."""
 
     def __init__(self, model: ServingModel | None = None) -> None:
-        self.current = model
-        self.previous: ServingModel | None = None
+        self.serving = Serving(model)
+
+    @property
+    def current(self) -> ServingModel | None:
+        """What serves every user who is not a canary's."""
+        return self.serving.current
+
+    @property
+    def previous(self) -> ServingModel | None:
+        """What served before, kept for a rollback."""
+        return self.serving.previous
+
+    @property
+    def canary(self) -> ServingModel | None:
+        """What serves a share of the users."""
+        return self.serving.canary
 
     def swap(self, model: ServingModel) -> None:
         """Serve this model from the next batch on; the one that served is kept for rollback."""
-        if self.previous is not None and self.previous is not model:
-            self.previous.close()
-        self.previous, self.current = self.current, model
+        now = self.serving
+        if model is now.current:
+            return
+        promoted = model is now.canary
+        self._replace(Serving(model, now.current, None if promoted else now.canary, 0.0 if promoted else now.share))
+
+    def stage(self, model: ServingModel | None, share: float = 0.0) -> None:
+        """Serve this model to a share of users beside the current one, or (None) no canary any more."""
+        self._replace(Serving(self.serving.current, self.serving.previous, model, share))
+
+    def _replace(self, serving: Serving) -> None:
+        """A batch that has begun may still rank with what leaves: it only stops following the catalogue."""
+        before, self.serving = self.serving, serving
+        kept = serving.models
+        for model in before.models:
+            if not any(model is other for other in kept):
+                model.close()

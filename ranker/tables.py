@@ -6,6 +6,7 @@ an item the model has never met has a row of zeros, and is its text and category
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +82,14 @@ class ItemTables:
         self.clock = 0
         indexes = np.array([catalog.add(item) for item in arrays.items.tolist()], np.int64)
         self._grow()
+        known = len(self.vectors)
         self.ids[indexes] = arrays.ids
         self.statistics[indexes] = arrays.statistics
         self.neighbours[indexes] = arrays.neighbours
         self.strengths[indexes] = arrays.strengths
-        self._recompute(np.arange(catalog.count))
+        # Another thread may describe items meanwhile: those that change from here on are computed again.
         self._changes.clear()
+        self._recompute(np.arange(min(catalog.count, known)))
 
     @property
     def has_neighbours(self) -> bool:
@@ -108,15 +111,31 @@ class ItemTables:
         Raises:
             BundleError: the row has not this model's shape.
         """
+        self.put_rows([item], [row])
+
+    def put_rows(self, items: Sequence[int], rows: Sequence[bytes]) -> None:
+        """Replace what is learned of several items, each named once.
+
+        Raises:
+            BundleError: a row has not this model's shape, or holds a number that is not finite; none is replaced.
+        """
+        if not items:
+            return
         d, n, s = self.ids.shape[1], self.neighbours.shape[1], len(STATISTICS)
-        if len(row) != 4 * (d + s + n) + 8 * n:
-            raise BundleError(f"an item row of {len(row)} bytes; this model's rows have {4 * (d + s + n) + 8 * n}")
-        index = self.catalog.add(item)
+        size = 4 * (d + s + n) + 8 * n
+        wrong = next((len(row) for row in rows if len(row) != size), None)
+        if wrong is not None:
+            raise BundleError(f"an item row of {wrong} bytes; this model's rows have {size}")
+        packed = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), size)
+        numbers = np.ascontiguousarray(packed[:, : 4 * (d + s + n)]).view("<f4")
+        if not np.isfinite(numbers).all():
+            raise BundleError("an item row holds a number that is not finite", "not-finite")
+        indexes = np.array([self.catalog.add(item) for item in items], np.int64)
         self._grow()
-        numbers = np.frombuffer(row, "<f4", d + s + n)
-        self.ids[index], self.statistics[index], self.strengths[index] = np.split(numbers, (d, d + s))
-        self.neighbours[index] = np.frombuffer(row, "<i8", n, offset=4 * (d + s + n))
-        self._recompute(np.array([index]))
+        self.ids[indexes], self.statistics[indexes] = numbers[:, :d], numbers[:, d : d + s]
+        self.strengths[indexes] = numbers[:, d + s :]
+        self.neighbours[indexes] = np.ascontiguousarray(packed[:, 4 * (d + s + n) :]).view("<i8")
+        self._recompute(indexes)
 
     def covisits(self, history: np.ndarray, candidates: np.ndarray, depth: int = 8) -> np.ndarray:
         """float32 [C, L]: how often each candidate follows each of the newest `depth` events.
@@ -145,10 +164,11 @@ class ItemTables:
         self.catalog.unlisten(self._changes)
 
     def _grow(self) -> None:
+        rows = self.catalog.count  # asked once: another thread may add items between two columns
         for name in (
             "ids", "vectors", "texts", "statistics", "neighbours", "strengths", "changed_at",
         ):  # fmt: skip
-            setattr(self, name, grown(getattr(self, name), self.catalog.count))
+            setattr(self, name, grown(getattr(self, name), rows))
 
     def _recompute(self, indexes: np.ndarray) -> None:
         """Item vectors anew: id row + reduced text projected + category row."""

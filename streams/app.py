@@ -11,20 +11,21 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from ranker.catalog import Catalog
 from ranker.decoding import InputDecoder
 from ranker.settings import Settings
-from ranker.slot import ModelSlot
 from ranker.text import TextEncoder
 from streams import connection
 from streams.agents import AGENTS, Agent, Receive
 from streams.batcher import Batcher
+from streams.canary import CanaryWatch
 from streams.checkpoint import Checkpoints
 from streams.consumer import ChunkTransport
 from streams.dead_letters import DeadLetters
+from streams.examples import Examples
 from streams.inputs import Intake, UserInputs
 from streams.items import ItemInputs
 from streams.metrics import Metrics
+from streams.models import Models
 from streams.outbox import Outbox
 from streams.progress import Place, Progress
 from streams.rankings import Job, Rankings
@@ -75,8 +76,7 @@ class Parts:
         self,
         *,
         settings: Settings,
-        slot: ModelSlot,
-        catalog: Catalog,
+        models: Models,
         encoder: TextEncoder | None,
         metrics: Metrics,
         failed: Failed,
@@ -85,12 +85,12 @@ class Parts:
 
         Args:
             settings: the worker's settings.
-            slot: holds the serving model; `current` is set.
-            catalog: what is known of items, kept up by a follower.
+            models: started; they follow the control topic.
             encoder: encodes items' texts; None leaves them unencoded.
             metrics: counts.
             failed: takes the error after which the process must end.
         """
+        slot, self._loop = models.slot, asyncio.get_running_loop()
         assert slot.current is not None
         self._failed = failed
         self._metrics = metrics
@@ -104,7 +104,21 @@ class Parts:
         self.outbox = outbox = Outbox(settings)
         self._changelog = Outbox(settings, _DELIVERY * settings.session_timeout_s)
         dead_letters = DeadLetters(outbox, metrics)
-        self._batcher: Batcher[Job] = Batcher(Rankings(slot, outbox, dead_letters, metrics), settings.batch, failed)
+        self._watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
+        self._examples = Examples(settings, slot, outbox, self._watch)
+        rankings = Rankings(
+            settings=settings,
+            slot=slot,
+            deltas=models.deltas,
+            recent=models.recent,
+            examples=self._examples,
+            watch=self._watch,
+            outbox=outbox,
+            dead_letters=dead_letters,
+            metrics=metrics,
+            again=self.wake,
+        )
+        self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
         self._rows = Rows(self._read)
         intake = Intake(app, app.progress, metrics)
@@ -117,10 +131,12 @@ class Parts:
             dead_letters=dead_letters,
             outbox=outbox,
             metrics=metrics,
+            examples=self._examples,
+            last=rankings.last,
         )
         self._items = ItemInputs(
             decoder=InputDecoder(slot.current.schema, settings.limits),
-            catalog=catalog,
+            catalog=models.catalog,
             encoder=encoder,
             intake=intake,
             dead_letters=dead_letters,
@@ -157,8 +173,13 @@ class Parts:
                     await asyncio.wait_for(stop.wait(), self._interval_s)
                     return
                 await self.app.checkpoints.take()
+            self._watch.look()
             self.app.consumer.rewind_lost(self._idle)
             self._metrics.lag(self._lags())
+
+    def wake(self) -> None:
+        """Have the scorer thread look at what waits beside rankings. Any thread may ask."""
+        self._loop.call_soon_threadsafe(self._users.wake)
 
     def close(self, timeout_s: float) -> None:
         """End the threads and wait for the last confirmations."""
@@ -209,6 +230,7 @@ class Parts:
     def _let_go(self) -> None:
         """Partitions may leave. Whoever gets them writes their rows, so nothing read from them may be kept."""
         self._rows.clear()
+        self._examples.windows.clear()
         self._progress.clear()
         self.app.consumer.forget_partitions()
 

@@ -36,17 +36,23 @@ class Follower:
     """Reads topics to their end, then follows them. A handler gets each of aiokafka's records of its topic."""
 
     def __init__(
-        self, settings: Settings, handlers: Mapping[str, Handle], failed: Callable[[BaseException], None]
+        self,
+        settings: Settings,
+        handlers: Mapping[str, Handle],
+        failed: Callable[[BaseException], None],
+        since_ms: int | None = None,
     ) -> None:
         """
         Args:
             settings: where the broker is.
             handlers: topic -> what to do with a record. What one raises is fatal.
             failed: takes what ended the following.
+            since_ms: leave out what is older than this time; None reads from the beginning.
         """
         self._settings = settings
         self._handlers = handlers
         self._failed = failed
+        self._since_ms = since_ms
         self._consumer = aiokafka.AIOKafkaConsumer(
             *handlers,
             **connection.aiokafka(settings),
@@ -61,6 +67,8 @@ class Follower:
         """Read everything that the topics hold now, then go on in the background."""
         await self._consumer.start()
         partitions = self._consumer.assignment()
+        if self._since_ms is not None:
+            await self._skip(self._since_ms)
         for partition, end in (await read_ends(self._settings, partitions)).items():
             while await self._consumer.position(partition) < end:
                 await self._take()
@@ -73,6 +81,15 @@ class Follower:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._consumer.stop()
+
+    async def _skip(self, since_ms: int) -> None:
+        """Go to the first record of a time."""
+        places = self._consumer.assignment()
+        for place, found in (await self._consumer.offsets_for_times(dict.fromkeys(places, since_ms))).items():
+            if found is None:
+                await self._consumer.seek_to_end(place)
+            else:
+                self._consumer.seek(place, found.offset)
 
     async def _follow(self) -> None:
         try:

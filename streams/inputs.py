@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from time import time
 from typing import Any
@@ -20,6 +21,7 @@ from streams.batcher import Batcher
 from streams.connection import partition_of
 from streams.consumer import Chunk
 from streams.dead_letters import DeadLetters
+from streams.examples import Examples, LastRanking
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.progress import Progress
@@ -31,6 +33,8 @@ from streams.topics import RECREATED_ADVICE, TopicError
 _MOST_UNCONFIRMED = 10_000
 #: Inputs handled in one turn of the event loop.
 _TURN = 32
+
+_WAKE = Job(b"", None, Position("", 0, 0, 0), "")
 
 _partition_of = lru_cache(1 << 16)(partition_of)
 
@@ -102,6 +106,8 @@ class UserInputs:
         dead_letters: DeadLetters,
         outbox: Outbox,
         metrics: Metrics,
+        examples: Examples,
+        last: Callable[[str], LastRanking | None],
     ) -> None:
         assert slot.current is not None
         self._partitions = settings.partitions
@@ -113,6 +119,8 @@ class UserInputs:
         self._dead_letters = dead_letters
         self._outbox = outbox
         self._metrics = metrics
+        self._examples = examples
+        self._last = last
 
     async def receive(self, message: Any) -> None:
         """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
@@ -143,11 +151,18 @@ class UserInputs:
             self._dead_letters.send(at, key, value, why)
             return
         assert key is not None
-        row = self._applied(at, key, record)
+        before, row = self._applied(at, key, record)
         if isinstance(record, Erasure):
             self._forget(at, key)
         if row.candidates is not None:
             self._rank(at, key, value, record, row)
+        self._examples.applied((at.partition, key), before, record, row, self._last(record.user_id))
+        if self._examples.passed(at.partition, getattr(record, "ts", None) or at.ts, self._rows.get, self._last):
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the scorer thread look at what waits beside rankings."""
+        self._batcher.add(b"", _WAKE)
 
     def _decoded(self, at: Position, key: bytes | None, value: bytes | None) -> Record:
         record = self._decode(at, key, value, int(time() * 1000))
@@ -162,7 +177,7 @@ class UserInputs:
             )
         return record
 
-    def _applied(self, at: Position, key: bytes, record: Record) -> UserHistory:
+    def _applied(self, at: Position, key: bytes, record: Record) -> tuple[UserHistory, UserHistory]:
         place = at.partition, key
         before = self._rows.get(place)
         after = history.apply(before, record, at, self._schema)
@@ -173,7 +188,7 @@ class UserInputs:
                 f"{at.topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
                 f"{before.applied[at.topic]}: the topic was created anew. {RECREATED_ADVICE}"
             )
-        return after
+        return before, after
 
     def _rank(self, at: Position, key: bytes, value: bytes | None, record: Record, row: UserHistory) -> None:
         event_id = record.event_id if isinstance(record, Interaction) else None

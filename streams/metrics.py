@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from ranker.settings import Settings
+from streams.model_metrics import ModelMetrics
 from streams.progress import Place
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Metrics:
             "liverank_offset_gaps", "Offsets that a topic skips (compaction, retention)", ["topic"], registry=registry
         )
         self._model = Gauge("liverank_model_info", "1 for the serving model", ["version"], registry=registry)
+        self.models = ModelMetrics(registry)
         self._by_topic: dict[str, Counter] = {}
 
     def events(self, topic: str, count: int) -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, time
 
 from msgspec import Struct
 
 from ranker.errors import InvalidRecord
+from ranker.exploration import explore
 from ranker.history import Position, UserHistory
-from ranker.ranking import Ranked, answer, encode_ranking
+from ranker.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.records import Cause
 from ranker.serving import ServingModel
-from ranker.slot import ModelSlot
+from ranker.settings import Settings
+from ranker.slot import ModelSlot, Serving
+from streams.canary import CanaryWatch
 from streams.dead_letters import DeadLetters
+from streams.deltas import Deltas
+from streams.examples import Examples, LastRanking
 from streams.metrics import Metrics
 from streams.outbox import Outbox
+from streams.recent import RecentRows
 from streams.topics import RANKINGS
 
 log = logging.getLogger(__name__)
@@ -28,7 +34,7 @@ _MOST_FAILURES = 16
 
 
 class Job(Struct, frozen=True):
-    """A user to rank, or (`row` is None) to forget."""
+    """A user to rank, or (`row` is None) to forget; without a user, only a reason to look at what waits besides."""
 
     user: bytes
     row: UserHistory | None
@@ -39,29 +45,83 @@ class Job(Struct, frozen=True):
 
 
 class Rankings:
-    """Ranks batches of jobs with the serving model and sends the records out. Lives on the scorer thread."""
+    """Ranks batches of jobs with the serving models and sends the records out. Lives on the scorer thread."""
 
-    def __init__(self, slot: ModelSlot, outbox: Outbox, dead_letters: DeadLetters, metrics: Metrics) -> None:
-        self._slot = slot
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        slot: ModelSlot,
+        deltas: Deltas,
+        recent: RecentRows,
+        examples: Examples,
+        watch: CanaryWatch,
+        outbox: Outbox,
+        dead_letters: DeadLetters,
+        metrics: Metrics,
+        again: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            settings: how to explore.
+            slot: the models.
+            deltas: changed item rows, applied between batches.
+            recent: takes the rows that were ranked.
+            examples: inputs to join once the rankings are sent.
+            watch: hears of a canary that fails.
+            outbox: takes the rankings.
+            dead_letters: takes the inputs of users on whom the model fails.
+            metrics: counts.
+            again: asks for another call, though there may be nothing to rank.
+        """
+        self._explore, self._explore_after = settings.exploration, settings.exploration_after
+        self._slot, self._deltas, self._recent = slot, deltas, recent
+        self._examples, self._watch = examples, watch
         self._outbox = outbox
         self._dead_letters = dead_letters
         self._metrics = metrics
-        self._previous: OrderedDict[str, tuple[str, dict[str, int]]] = OrderedDict()
+        self._again = again
+        self._previous: OrderedDict[str, LastRanking] = OrderedDict()
         self._failures = 0
 
     def __call__(self, jobs: Sequence[Job]) -> None:
-        """Rank and send one batch. Its rankings are by one version of the model, whatever is swapped meanwhile."""
-        model = self._slot.current
-        assert model is not None
+        """Rank and send one batch, by the versions that serve as it begins, whatever is swapped meanwhile.
+
+        The inputs that wait for it are joined after that.
+        """
+        serving = self._slot.serving
+        if self._deltas.apply(serving.models):
+            self._again()
         started = monotonic()
         for job in jobs:
             if job.row is None:
                 self._forget(job.user.decode())
         ranked = [job for job in jobs if job.row is not None]
-        for job, result in zip(ranked, self._rank(model, ranked), strict=True):
+        for model, some in _by_model(serving, ranked):
+            self._rank_and_send(serving, model, some)
+        if ranked:
+            self._metrics.batch(len(ranked), monotonic() - started)
+        self._examples.drain()
+
+    def last(self, user_id: str) -> LastRanking | None:
+        """A user's last ranking, where it is remembered. Any thread may ask."""
+        return self._previous.get(user_id)
+
+    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[Job]) -> None:
+        """What a canary fails on is ranked by the other model, and the canary's watch hears of it."""
+        results: Sequence[Ranked | None]
+        if model is serving.canary and serving.current is not None:
+            try:
+                results = model.rank([(job.user.decode(), job.row) for job in jobs if job.row is not None])
+            except Exception as error:
+                self._watch.failed(model.version, error)
+                model = serving.current
+                results = self._rank(model, jobs)
+        else:
+            results = self._rank(model, jobs)
+        for job, result in zip(jobs, results, strict=True):
             if result is not None:
                 self._send(model, job, result)
-        self._metrics.batch(len(ranked), monotonic() - started)
 
     def _rank(self, model: ServingModel, jobs: Sequence[Job]) -> Sequence[Ranked | None]:
         rows = [(job.user.decode(), job.row) for job in jobs if job.row is not None]
@@ -98,21 +158,44 @@ class Rankings:
         cause = Cause(
             kind=job.kind, topic=at.topic, partition=at.partition, offset=at.offset, ts=at.ts, event_id=job.event_id
         )
-        request_id, ranks = self._previous.get(user_id, ("", {}))
-        previous = ranks if request_id == row.candidates.request_id else None
+        if self._explore:
+            name = ranking_id(user_id, row, model.version)
+            result = explore(result, self._explore, self._explore_after, name)
+        last = self._previous.get(user_id)
+        previous = last.ranks if last is not None and last.request_id == row.candidates.request_id else None
         ranking = answer(user_id, row, result, cause, model.version, previous)
         self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
-        self._remember(user_id, row.candidates.request_id, result)
         self._metrics.ranked(time() - at.ts / 1000)
+        self._remember(user_id, row.candidates.request_id, model.version, result)
+        self._recent.put(user_id, row)
 
-    def _remember(self, user_id: str, request_id: str, result: Ranked) -> None:
-        self._previous[user_id] = request_id, {item_id: rank for rank, item_id in enumerate(result.item_ids, 1)}
+    def _remember(self, user_id: str, request_id: str, version: str, result: Ranked) -> None:
+        items, chances = result.item_ids, result.propensities
+        self._previous[user_id] = LastRanking(
+            request_id,
+            version,
+            dict(zip(items, range(1, len(items) + 1), strict=True)),
+            None if chances is None else dict(zip(items, chances, strict=True)),
+        )
         self._previous.move_to_end(user_id)
         if len(self._previous) > _PREVIOUS_KEPT:
             self._previous.popitem(last=False)
 
     def _forget(self, user_id: str) -> None:
         self._previous.pop(user_id, None)
-        for model in (self._slot.current, self._slot.previous):
-            if model is not None:
-                model.forget(user_id)
+        self._recent.forget(user_id)
+        for model in self._slot.serving.models:
+            model.forget(user_id)
+
+
+def _by_model(serving: Serving, jobs: Sequence[Job]) -> list[tuple[ServingModel, list[Job]]]:
+    """The jobs of each model that ranks for some of the users; nearly always there is one."""
+    current = serving.current
+    assert current is not None
+    if serving.canary is None:
+        return [(current, list(jobs))] if jobs else []
+    parts: dict[str, tuple[ServingModel, list[Job]]] = {}
+    for job in jobs:
+        model = serving.model_of(job.user.decode()) or current
+        parts.setdefault(model.version, (model, []))[1].append(job)
+    return list(parts.values())

@@ -17,26 +17,22 @@ from pathlib import Path
 import uvloop
 from faust.contrib.asgi import bind_to_running_loop
 
-from ranker import bundle
-from ranker.catalog import Catalog
 from ranker.decoding import InputDecoder
 from ranker.errors import LiverankError
-from ranker.serving import ServingModel, load
+from ranker.serving import ServingModel
 from ranker.settings import Settings, load_settings
-from ranker.slot import ModelSlot
 from ranker.text import EncoderError, TextEncoder, load_encoder
 from streams import topics
 from streams.app import Parts
 from streams.follower import Follower, catalog_handlers
 from streams.logs import quieten
 from streams.metrics import Metrics
+from streams.models import Models
 
 log = logging.getLogger(__name__)
 
 #: A stop that takes longer ends without the broker's confirmation of what was in flight.
 STOP_WITHIN_S = 4.5
-_REGISTRY_EVERY_S = 1.0
-_WAITING_EVERY = 30  # looks into an empty registry between two lines that say so
 
 
 def run(settings: Settings) -> None:
@@ -69,6 +65,7 @@ class Worker:
         self._fatal: BaseException | None = None
         self._parts: Parts | None = None
         self._follower: Follower | None = None
+        self._models: Models | None = None
 
     async def serve(self) -> BaseException | None:
         """Run to the end; returns the error that ended it, if one did."""
@@ -103,11 +100,10 @@ class Worker:
         settings = self._settings
         if problems := await asyncio.to_thread(topics.check, settings):
             raise topics.TopicError("; ".join(problems))
-        folder = await self._first_bundle()
-        manifest = bundle.read_manifest(folder)
-        catalog = Catalog(manifest.schema.item_numeric)
-        model = await asyncio.to_thread(load, folder, catalog, settings)
-        self._metrics.model(model.version)
+        self._models = models = Models(settings, self._metrics, self.failed)
+        await models.start()
+        catalog, model = models.catalog, models.slot.current
+        assert model is not None
         encoder = await asyncio.to_thread(self._encoder, model)
         handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits))
         self._follower = Follower(settings, handlers, self.failed)
@@ -115,12 +111,12 @@ class Worker:
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
         self._parts = parts = Parts(
             settings=settings,
-            slot=ModelSlot(model),
-            catalog=catalog,
+            models=models,
             encoder=encoder,
             metrics=self._metrics,
             failed=self.failed,
         )
+        await models.follow(parts.wake)
         self._metrics.serve(settings)
         bind_to_running_loop(parts.app)
         watching = asyncio.create_task(self._watch(parts))
@@ -136,18 +132,6 @@ class Worker:
         await asyncio.wait({crashed, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if crashed.done():
             self.failed(parts.app.crash_reason or LiverankError("Faust's app crashed"))
-
-    async def _first_bundle(self) -> Path:
-        """The newest bundle, copied here. Waits for the first one, and says so."""
-        settings = self._settings
-        looks = 0
-        while (version := await asyncio.to_thread(bundle.newest, settings.registry, settings.model)) is None:
-            if looks % _WAITING_EVERY == 0:
-                log.warning("waiting for the first bundle of model %r in %s", settings.model, settings.registry)
-            looks += 1
-            await asyncio.sleep(_REGISTRY_EVERY_S)
-        into = settings.data / "bundles"
-        return await asyncio.to_thread(bundle.fetch, settings.registry, settings.model, version, into)
 
     def _encoder(self, model: ServingModel) -> TextEncoder | None:
         try:
@@ -165,6 +149,8 @@ class Worker:
         """Finish what is in flight, in the order in which it came."""
         if self._parts is None or not self._parts.app.started:
             serving.cancel()
+        if self._models is not None:
+            await self._models.stop()
         if self._parts is not None:
             await self._parts.app.stop()
             self._parts.close(1.0)

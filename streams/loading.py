@@ -1,0 +1,142 @@
+"""From a version's name to a model that may serve: fetched, checked, loaded and warm. Runs on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ranker import bundle, history
+from ranker.bundle import Manifest
+from ranker.catalog import Catalog
+from ranker.errors import BundleError
+from ranker.history import EMPTY, Position, UserHistory
+from ranker.records import Candidate, CandidateList, Interaction
+from ranker.schema import FeatureSchema
+from ranker.serving import ServingModel, load
+from ranker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Users ranked in one go while warming up, and the pause after each: the ones being served come first.
+_WARM_TOGETHER = 4
+_PAUSE_S = 0.004
+
+Row = tuple[str, UserHistory]
+
+
+def copies(settings: Settings) -> Path:
+    """Where the worker keeps the bundles that it serves."""
+    return settings.data / "bundles"
+
+
+def local_versions(settings: Settings) -> list[str]:
+    """Versions that were served here before, oldest first."""
+    folder = copies(settings)
+    if not folder.exists():
+        return []
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
+
+
+def keep_copies(settings: Settings, versions: Collection[str]) -> None:
+    """Delete all copies but these."""
+    for version in set(local_versions(settings)) - set(versions):
+        shutil.rmtree(copies(settings) / version, ignore_errors=True)
+
+
+def fetch(settings: Settings, version: str, sha256: str | None) -> Path:
+    """A checked copy of a bundle. One that lies here already needs no registry, and is replaced where it is broken.
+
+    Raises:
+        BundleError: it is missing or must not serve.
+    """
+    into = copies(settings)
+    into.mkdir(parents=True, exist_ok=True)
+    for broken in into.glob(f".{version}-*.tmp"):  # left by a worker that was killed
+        shutil.rmtree(broken, ignore_errors=True)
+    try:
+        return bundle.fetch(settings.registry, settings.model, version, into, sha256)
+    except BundleError as error:
+        if not (into / version).exists():
+            raise
+        log.warning("the copy of %s is broken and is fetched again: %s", version, error)
+        shutil.rmtree(into / version)
+    return bundle.fetch(settings.registry, settings.model, version, into, sha256)
+
+
+def load_version(
+    settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
+) -> ServingModel:
+    """A model that may serve from the next batch on.
+
+    Args:
+        settings: of the worker.
+        folder: a checked bundle.
+        catalog: of the worker.
+        like: what serves now, whose inputs this model must understand.
+        warm_with: rows to rank before anyone sees the result, the most important one first.
+
+    Raises:
+        BundleError: it must not serve.
+    """
+    if like is not None:
+        _check_inputs(bundle.read_manifest(folder), like)
+    model = load(folder, catalog, settings)
+    try:
+        for name in ("ids", "vectors", "statistics", "strengths"):
+            if not np.isfinite(getattr(model.tables, name)).all():
+                raise BundleError(f"{folder}: its item tables hold numbers that are not finite", "not-finite")
+        warm_up(model, warm_with)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
+    """Rank before serving: once made up, then these users, whose encodings are in the cache from then on.
+
+    Raises:
+        BundleError: a ranking fails.
+    """
+    made_up = [("", example_row(model.schema))]
+    first = [made_up, *([[row] for row in rows[:1]])]
+    rest = [rows[at : at + _WARM_TOGETHER] for at in range(1, len(rows), _WARM_TOGETHER)]
+    for some in [*first, *reversed(rest)]:  # the cache drops what was used longest ago
+        try:
+            model.rank(some)
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BundleError(f"model {model.version} cannot rank: {error!r}") from error
+        time.sleep(_PAUSE_S)
+    model.forget("")
+
+
+def example_row(schema: FeatureSchema) -> UserHistory:
+    """A row with a list and an event, made up."""
+    items = [Candidate(item_id=f"warm-up-{number}") for number in range(10)]
+    event = Interaction(user_id="-", item_id="warm-up-1", action="view", event_id="warm-up", ts=1)
+    listed = CandidateList(user_id="-", request_id="warm-up", items=items, ts=2)
+    row = history.apply(EMPTY, event, Position("views", 0, 0, 1), schema)
+    return history.apply(row, listed, Position("candidates", 0, 0, 2), schema)
+
+
+def _check_inputs(manifest: Manifest, like: ServingModel) -> None:
+    """Rows, decoders and text vectors of a running worker are of one schema and one encoder."""
+    if manifest.schema_hash != like.schema.hash:
+        raise BundleError(
+            f"{manifest.version} is of the schema {manifest.schema_hash}, this worker runs with {like.schema.hash}; "
+            "a worker that starts anew takes it",
+            "schema",
+        )
+    if manifest.encoder != like.encoder:
+        raise BundleError(
+            f"{manifest.version} expects texts encoded by {manifest.encoder}, this worker has {like.encoder}'s; "
+            "a worker that starts anew takes it",
+            "schema",
+        )

@@ -1,0 +1,49 @@
+"""What the worker tells Prometheus about its models."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_RECIPROCAL_RANKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.34, 0.5, 1.0)
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class ModelMetrics:
+    """Numbers about the versions that serve."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.swaps = Counter("liverank_model_swaps", "Versions that began to serve", registry=registry)
+        self.rejected = Counter(
+            "liverank_model_rejected", "Bundles that must not serve, by reason", ["reason"], registry=registry
+        )
+        self.load_seconds = Histogram(
+            "liverank_model_load_seconds", "From a version's announcement to its first ranking's turn",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.stage = Gauge(
+            "liverank_model_stage", "1 for a version in a stage", ["version", "stage"], registry=registry
+        )
+        self.learned_until = Gauge(
+            "liverank_model_learned_until_seconds",
+            "Time of the newest event that the serving rows have learned from",
+            registry=registry,
+        )
+        self.deltas = Counter("liverank_model_deltas", "Deltas, by what became of them", ["outcome"], registry=registry)
+        self.delta_rows = Counter("liverank_model_delta_rows", "Item rows replaced in place", registry=registry)
+        self.reciprocal_rank = Histogram(
+            "liverank_reciprocal_rank", "1 / rank of clicked items, by the version that ranked them",
+            ["version"], buckets=_RECIPROCAL_RANKS, registry=registry,
+        )  # fmt: skip
+        self.canary_difference = Gauge(
+            "liverank_canary_difference",
+            "Mean reciprocal rank of the canary less that of the others",
+            registry=registry,
+        )
+
+    def stages(self, serving: str | None, canary: str | None) -> None:
+        """What serves now."""
+        self.stage.clear()
+        if serving is not None:
+            self.stage.labels(serving, "serving").set(1)
+        if canary is not None:
+            self.stage.labels(canary, "canary").set(1)

@@ -1,0 +1,282 @@
+"""The worker's models: follows `model-updates` and `model-deltas`, loads what is announced, and swaps.
+
+The control topic alone says what serves. A worker reads it from the beginning, so all of them, and one that starts
+later, come to the same answer. A version is loaded on a thread of its own beside the serving one; then one reference
+changes between two batches. A bundle that must not serve is an error on the log and a count by reason, and the model
+that serves goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from ranker import bundle
+from ranker.canary import takes_part
+from ranker.catalog import Catalog
+from ranker.errors import BundleError
+from ranker.records import ModelDelta, ModelUpdate
+from ranker.serving import ServingModel
+from ranker.settings import Settings
+from ranker.slot import ModelSlot
+from ranker.stages import Stages, follow
+from streams import loading
+from streams.deltas import Deltas
+from streams.follower import Follower
+from streams.metrics import Metrics
+from streams.recent import RecentRows
+from streams.topics import MODEL_DELTAS, MODEL_UPDATES
+
+log = logging.getLogger(__name__)
+
+_REGISTRY_EVERY_S = 1.0
+_WAITING_EVERY = 30  # looks into an empty registry between two lines that say so
+#: Users whose encodings a new model has before it serves.
+_WARMED = 512
+_RETRIES = 6  # of a bundle that is not there, the wait doubling from a second
+
+_update = msgspec.json.Decoder(ModelUpdate)
+_delta = msgspec.json.Decoder(ModelDelta)
+
+
+class Models:
+    """Keeps the slot as the control topic says. Belongs to the event loop."""
+
+    slot: ModelSlot
+    catalog: Catalog
+
+    def __init__(self, settings: Settings, metrics: Metrics, failed: Callable[[BaseException], None]) -> None:
+        """
+        Args:
+            settings: of the worker.
+            metrics: counts.
+            failed: takes what ended the following of a topic.
+        """
+        self._settings, self._metrics, self._failed = settings, metrics, failed
+        self.recent = RecentRows()
+        self.deltas = Deltas(metrics.models)
+        self.manifests: dict[str, str] = {}  # version -> sha256 of its manifest, as announced
+        self._stages = Stages()
+        self._changed = asyncio.Event()
+        self._refused: set[str] = set()
+        self._retried: dict[str, int] = {}
+        self._loading: str | None = None
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._followers = [Follower(settings, {MODEL_UPDATES: self._announced}, failed)]
+        self._task: asyncio.Task[None] | None = None
+        self._wake: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Read the control topic and load what is to serve: `slot` and `catalog` are there from then on.
+
+        Waits for a first bundle where there is none, and says so.
+
+        Raises:
+            BundleError: there are bundles, and none of them may serve.
+        """
+        await self._followers[0].start()
+        model = await self._first()
+        self.slot = ModelSlot(model)
+        self._show()
+
+    async def follow(self, wake: Callable[[], None]) -> None:
+        """Go along with the control topic from now on.
+
+        Args:
+            wake: has the scorer thread look into `deltas`, also where there is nothing to rank.
+        """
+        assert self.slot.current is not None
+        self._wake = wake
+        deltas = Follower(
+            self._settings, {MODEL_DELTAS: self._received}, self._failed, self.slot.current.manifest.created
+        )
+        self._followers.append(deltas)
+        await deltas.start()
+        self._changed.set()
+        self._task = asyncio.create_task(self._comply_forever())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for follower in self._followers:
+            await follower.stop()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def _announced(self, record: Any) -> None:
+        try:
+            update = _update.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
+            return
+        if update.model == self._settings.model:
+            self._stages = follow(self._stages, update)
+            self.manifests[update.version] = update.sha256
+            self._refused.discard(update.version)
+            self._retried.pop(update.version, None)
+            self._changed.set()
+
+    def _received(self, record: Any) -> None:
+        try:
+            delta = _delta.decode(record.value or b"")
+        except msgspec.DecodeError as error:
+            log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
+            return
+        if delta.model == self._settings.model and self.deltas.receive(delta):
+            self._wake()
+
+    async def _comply_forever(self) -> None:
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                await self._comply()
+        except Exception as error:
+            self._failed(error)
+
+    async def _comply(self) -> None:
+        """Make the slot what the stages say, as far as bundles allow it."""
+        slot, stages = self.slot, self._stages
+        if slot.canary is not None and slot.canary.version not in (stages.canary, stages.serving):
+            log.info("%s is no canary any more", slot.canary.version)
+            slot.stage(None)
+            self._show()
+        if stages.serving is not None:
+            model = await self._obtain(stages.serving, 1.0)
+            if model is not None and model is not slot.current:
+                slot.swap(model)
+                self._swapped(model, "serves")
+        stages = self._stages
+        if stages.canary is not None:
+            model = await self._obtain(stages.canary, stages.share)
+            if model is not None and self._stages.canary == model.version and self._changes_canary(model):
+                slot.stage(model, self._stages.share)
+                self._swapped(model, f"serves {self._stages.share:.0%} of the users")
+
+    def _changes_canary(self, model: ServingModel) -> bool:
+        serving = self.slot.serving
+        return (serving.canary, serving.share) != (model, self._stages.share)
+
+    async def _obtain(self, version: str, share: float) -> ServingModel | None:
+        """A loaded model: one that is here, or a new one; None where it must not serve."""
+        for model in self.slot.serving.models:
+            if model.version == version:
+                return model
+        if version in self._refused:
+            return None
+        self._loading = version
+        self._want()
+        began = monotonic()
+        try:
+            model = await self._load(version, share)
+        except BundleError as error:
+            self._refuse(version, error)
+            return None
+        finally:
+            self._loading = None
+        self._metrics.models.load_seconds.observe(monotonic() - began)
+        return model
+
+    async def _load(self, version: str, share: float) -> ServingModel:
+        users = self.recent.newest(_WARMED if share >= 1 else 2 * _WARMED)
+        rows = [row for row in users if share >= 1 or takes_part(row[0], version, share)][:_WARMED]
+        model: ServingModel = await self._on_loader(
+            self._load_now, version, self.manifests.get(version), self.slot.current, rows
+        )
+        for user_id, _ in rows:
+            if user_id not in self.recent:  # forgotten meanwhile, or long not seen
+                model.forget(user_id)
+        return model
+
+    def _load_now(self, version: str, sha256: str | None, like: ServingModel | None, rows: Any) -> ServingModel:
+        folder = loading.fetch(self._settings, version, sha256)
+        if like is None:
+            self.catalog = Catalog(bundle.read_manifest(folder).schema.item_numeric)
+        return loading.load_version(self._settings, folder, self.catalog, like, rows)
+
+    def _refuse(self, version: str, error: BundleError) -> None:
+        """Not this one. Where it is only not there, it is looked for again for a while."""
+        self._refused.add(version)
+        self._metrics.models.rejected.labels(error.reason).inc()
+        tried = self._retried[version] = self._retried.get(version, 0) + 1
+        serving = self.slot.current
+        log.error("%s does not serve (%s): %s; %s goes on", version, error.reason, error, serving and serving.version)
+        if error.reason == "missing" and tried <= _RETRIES:
+            asyncio.get_running_loop().call_later(2 ** (tried - 1), self._again, version)
+
+    def _again(self, version: str) -> None:
+        self._refused.discard(version)
+        self._changed.set()
+
+    def _swapped(self, model: ServingModel, how: str) -> None:
+        log.info("%s %s", model.version, how)
+        self._metrics.models.swaps.inc()
+        self._show()
+        self._loader.submit(loading.keep_copies, self._settings, [one.version for one in self.slot.serving.models])
+
+    def _show(self) -> None:
+        current, canary = self.slot.current, self.slot.canary
+        assert current is not None
+        self._metrics.model(current.version)
+        self._metrics.models.stages(current.version, None if canary is None else canary.version)
+        self._want()
+        self._wake()
+
+    def _want(self) -> None:
+        versions = {model.version for model in self.slot.serving.models}
+        self.deltas.want(versions | ({self._loading} if self._loading else set()))
+
+    async def _first(self) -> ServingModel:
+        """What the control topic names, else the newest of the registry, else a copy of what was served here before."""
+        looks = 0
+        while True:
+            error: BundleError | None = None
+            for version in await self._on_loader(self._choices):
+                try:
+                    model: ServingModel = await self._on_loader(
+                        self._load_now, version, self.manifests.get(version), None, []
+                    )
+                except BundleError as found:
+                    error = error or found
+                    self._metrics.models.rejected.labels(found.reason).inc()
+                    log.error("%s does not serve (%s): %s", version, found.reason, found)
+                else:
+                    return model
+            if error is not None and error.reason != "missing":
+                raise error
+            if looks % _WAITING_EVERY == 0:
+                model_name, registry = self._settings.model, self._settings.registry
+                log.warning("waiting for the first bundle of model %r in %s", model_name, registry)
+            looks += 1
+            await asyncio.sleep(_REGISTRY_EVERY_S)
+
+    def _choices(self) -> list[str]:
+        """Versions to try at the start, the best one first."""
+        settings, stages = self._settings, self._stages
+        copies = loading.local_versions(settings)[::-1]
+        choices = [version for version in (stages.serving, stages.previous) if version is not None]
+        try:
+            found = bundle.newest(settings.registry, settings.model)
+        except BundleError as error:
+            log.error("%s", error)
+            found = None
+        if found is None and copies:
+            log.warning(
+                "the registry %s gives no bundle; there are copies here: %s", settings.registry, ", ".join(copies)
+            )
+        if found is not None and stages.serving is None:
+            choices.append(found)
+        return list(dict.fromkeys([*choices, *copies]))
+
+    async def _on_loader(self, work: Callable[..., Any], *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, partial(work, *given))
