@@ -1,5 +1,6 @@
 """The Transformer and its two graphs: what scores may depend on, and that every way to compute them agrees."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from ranker.model import History, ItemTable, ModelConfig, Ranker, Slate
 TOLERANCE = 1e-4
 CONFIG = ModelConfig(n_actions=7, n_features=5, n_context=3, n_outcomes=2, d=16, layers=2, hidden=24, window=16)
 SIZES = ((1, 1, 0, 1), (1, 4, 3, 9), (3, 5, 6, 8), (2, 1, 1, 2))  # batch, events, cached, candidates
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are tiny: a second thread would only wait for a busy core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def shaken(config: ModelConfig = CONFIG, *, seed: int = 0) -> Ranker:
