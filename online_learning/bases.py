@@ -44,7 +44,7 @@ class Bases:
         return int(np.count_nonzero(self._moved[version]))
 
     def take(self, version: str, most: int) -> np.ndarray:
-        """int64 indexes of the rows to send now, those that moved most first; they count as sent."""
+        """int64 indexes of the rows to send now, at least one allowed, those that moved most first; they are sent."""
         moved = self._moved[version]
         rows = np.flatnonzero(moved)
         if len(rows) > most:

@@ -6,11 +6,13 @@ import random
 
 import msgspec
 import numpy as np
+import torch
 
 from online_learning.counts import ItemCounts
 from online_learning.fit import count, join
 from online_learning.offline import Step, fold
 from online_learning.online import Online
+from online_learning.parallel import Parallel
 from online_learning.recipe import Recipe
 from online_learning.trainer import Trainer
 from online_learning.versions import Origin
@@ -81,7 +83,22 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
     )
 
 
-def trainer(schema: FeatureSchema = SCHEMA, **online: object) -> Trainer:
-    """A trainer that starts from `origin`; `online` overrides what differs from its defaults."""
-    settings = msgspec.convert({"batch": 32, "window": 100, "replay": 200, **online}, Online)
-    return Trainer(origin(schema), Catalog(), settings, RECIPE)
+def online(**changes: object) -> Online:
+    """Settings of a small trainer."""
+    return msgspec.convert({"batch": 32, "window": 100, "replay": 200, **changes}, Online)
+
+
+def trainer(schema: FeatureSchema = SCHEMA, parallel: Parallel | None = None, **changes: object) -> Trainer:
+    """A trainer that starts from `origin`; `changes` override what differs from the defaults of `online`."""
+    return Trainer(origin(schema), Catalog(), online(**changes), RECIPE, parallel=parallel)
+
+
+def feed(trainer: Trainer) -> None:
+    """A stream with everything in it that may happen to rows."""
+    torch.manual_seed(5)
+    made = examples(50)
+    for number, start in enumerate(range(0, len(made), 9)):
+        trainer.learn(made[start : start + 9], min(start, 30) + number)
+    trainer.touched_at[1:6] = 1
+    trainer.expire()
+    trainer.learn(examples(12, seed=1, items=60), 40)

@@ -1,0 +1,77 @@
+"""A checkpoint is whole or it is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from online_learning import checkpoint
+from online_learning.checkpoint import CheckpointError, State
+
+
+def state(number: int) -> State:
+    """A state that can be told from others."""
+    arrays = {"a": np.arange(number, dtype=np.float32), "step": np.array(number), "none": np.zeros((0, 3), np.int64)}
+    return State(arrays=arrays, facts={"number": number, "rng": {"state": 2**127 + number}})
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    """Values, shapes and types, a number without dimensions and an empty table among them."""
+    checkpoint.save(tmp_path, 7, state(5))
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.facts == state(5).facts
+    for name, array in state(5).arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+        assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
+
+
+def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+    """And their numbers go on rising."""
+    assert checkpoint.newest(tmp_path / "nothing") is None
+    for number in range(1, 6):
+        assert checkpoint.next_number(tmp_path) == number
+        checkpoint.save(tmp_path, number, state(number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-000000000004", "checkpoint-000000000005"]
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_torn_one_is_passed_over(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Any file of the newest cut at any byte, changed in any byte, or gone: the one before it is used."""
+    folder = tmp_path_factory.mktemp("torn")
+    checkpoint.save(folder, 1, state(1))
+    newest = checkpoint.save(folder, 2, state(2))
+    path = newest / data.draw(st.sampled_from(["state.safetensors", "state.json"]))
+    content = path.read_bytes()
+    at = data.draw(st.integers(0, len(content) - 1))
+    match data.draw(st.sampled_from(["cut", "flip", "gone"])):
+        case "cut":
+            path.write_bytes(content[:at])
+        case "flip" if path.suffix == ".safetensors":
+            path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        case _:
+            path.unlink()
+    with pytest.raises(CheckpointError):
+        checkpoint.load(newest)
+    found = checkpoint.newest(folder)
+    assert found is not None
+    assert found.facts["number"] == 1
+
+
+def test_what_was_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
+    """A process killed while it wrote leaves a hidden folder, which nobody reads and the next one replaces."""
+    checkpoint.save(tmp_path, 1, state(1))
+    half = tmp_path / ".checkpoint-000000000002.tmp"
+    half.mkdir()
+    (half / "state.safetensors").write_bytes(b"half")
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.facts["number"] == 1
+    checkpoint.save(tmp_path, 2, state(2))
+    assert not half.exists()
