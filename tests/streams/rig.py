@@ -65,6 +65,11 @@ class Worker:
         path = self.folder / "log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self.process is not None and self.process.poll() is not None
+
     def start(self) -> Worker:
         """Start it; `ready` waits until it serves."""
         self.folder.mkdir(parents=True, exist_ok=True)
