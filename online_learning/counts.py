@@ -82,14 +82,14 @@ class ItemCounts:
             array[index] = 0
 
     def transitions(self) -> dict[str, np.ndarray]:
-        """Who followed whom how often, by hashes of item ids: `before` and `after` int64, `count` float32."""
+        """Who followed whom how often, by hashes of item ids: `before` and `after` int64, `count` float64."""
         hashes = self.tables.catalog.hashes
         found = [(before, after, count) for before, row in self._next.items() for after, count in row.items()]
         before, after, count = zip(*found, strict=True) if found else ((), (), ())
         return {
             "before": hashes[np.array(before, np.int64)],
             "after": hashes[np.array(after, np.int64)],
-            "count": np.array(count, np.float32),
+            "count": np.array(count, np.float64),
         }
 
     def restore(self, transitions: Mapping[str, np.ndarray]) -> None:

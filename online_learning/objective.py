@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ranker.model import History, Linear, ModelConfig
 
 MASKED = -1e9
+NEWEST = 8
 
 
 class Choice(Protocol):
@@ -80,8 +81,9 @@ class NextItem(nn.Module):
     """Self-supervised: each event's encoding has to find the next event's item among the items of the batch.
 
     A sampled softmax (Y. Bengio and J.-S. Senecal, 2008) with the batch as the sample, as in two-tower retrieval
-    (X. Yi et al., RecSys 2019); an item counts once however often the batch holds it. The head itself stays with the
-    trainer: what it teaches is the encoder and the item rows.
+    (X. Yi et al., RecSys 2019); an item counts once however often the batch holds it. Of each history the newest
+    `NEWEST` steps are asked: a user's earlier ones were, when they were new. The head itself stays with the trainer:
+    what it teaches is the encoder and the item rows.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -91,7 +93,8 @@ class NextItem(nn.Module):
     def forward(self, history: History, encodings: Tensor) -> Tensor:
         """Histories and their encodings [B, L, d] -> cross entropies [steps], of every event that has a next one."""
         step = torch.arange(history.item.shape[1], device=history.item.device)
-        follows = (step < history.length[:, None])[:, 1:]  # [B, L-1]: event l+1 is real
+        length = history.length[:, None]
+        follows = ((step < length) & (step >= length - NEWEST))[:, 1:]  # [B, L-1]: event l+1 is real, and new enough
         asked = self.query(encodings[:, :-1][follows])  # [steps, d]
         items, vectors = history.item[:, 1:][follows], history.item_vec[:, 1:][follows]
         distinct, place = torch.unique(items, return_inverse=True)

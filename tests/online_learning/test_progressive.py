@@ -8,7 +8,8 @@ import types
 import numpy as np
 import pytest
 
-from online_learning.progressive import Progressive, tested
+from online_learning import progressive as measuring
+from online_learning.progressive import Progressive
 from online_learning.tracking import Silent, TrackingError, numbers_of, open_tracker
 from tests import stream
 
@@ -18,7 +19,7 @@ WEIGHTS = np.array([1.0, 2.0])
 def test_one_test_by_hand() -> None:
     """Rank by the weighted probabilities, ties against; losses and sums for each action."""
     logits = np.array([[0.0, 0.0], [0.0, 0.0], [4.0, -4.0]], np.float32)
-    found = tested(logits, 1, 0, WEIGHTS)
+    found = measuring.tested(logits, 1, 0, WEIGHTS)
     half, high = 0.5, 1 / (1 + np.exp(-4.0))
     assert found.rank == 2  # the first scores the same; the third scores 0.98 + 2 * 0.02, less than 1.5
     np.testing.assert_allclose(found.expected, [2 * half + high, 2 * half + 1 - high])
@@ -26,7 +27,7 @@ def test_one_test_by_hand() -> None:
     np.testing.assert_allclose(
         found.losses, [(2 * np.log(2) - np.log(1 - high)) / 3, (2 * np.log(2) - np.log(high)) / 3]
     )
-    nothing = tested(logits, None, 0, WEIGHTS)
+    nothing = measuring.tested(logits, None, 0, WEIGHTS)
     assert nothing.rank is None
     assert nothing.happened.tolist() == [0, 0]
 
@@ -35,9 +36,9 @@ def test_a_window_by_hand() -> None:
     """Means over its own examples alone; an action that never happened has no calibration."""
     progressive = Progressive(stream.SCHEMA, 3)
     logits = np.array([[2.0, -9.0], [0.0, -9.0]], np.float32)
-    assert progressive.add(5, {"trainer": tested(logits, 0, 0, WEIGHTS)}) is None
-    assert progressive.add(9, {"trainer": tested(logits, 1, 0, WEIGHTS)}) is None
-    window = progressive.add(7, {"trainer": tested(logits, None, 0, WEIGHTS)})
+    assert progressive.add(5, {"trainer": measuring.tested(logits, 0, 0, WEIGHTS)}) is None
+    assert progressive.add(9, {"trainer": measuring.tested(logits, 1, 0, WEIGHTS)}) is None
+    window = progressive.add(7, {"trainer": measuring.tested(logits, None, 0, WEIGHTS)})
     assert window is not None
     figures = window.rankers["trainer"]
     assert (window.examples, window.chosen, window.since, window.until) == (3, 2, 5, 9)
@@ -57,7 +58,7 @@ def test_reports_go_to_the_library_that_is_named(monkeypatch: pytest.MonkeyPatch
     fake.log_metrics = lambda metrics, step: logged.update(metrics)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     progressive = Progressive(stream.SCHEMA, 1)
-    window = progressive.add(1, {"trainer": tested(np.zeros((2, 2), np.float32), 0, 1, WEIGHTS)})
+    window = progressive.add(1, {"trainer": measuring.tested(np.zeros((2, 2), np.float32), 0, 1, WEIGHTS)})
     assert window is not None
     tracker = open_tracker("mlflow:http://127.0.0.1:1")
     tracker.log(numbers_of(window), 1)
