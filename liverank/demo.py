@@ -1,0 +1,208 @@
+"""`liverank demo`: the whole loop on this machine, with nothing set up before and nothing left behind.
+
+A broker, MovieLens-100K, a first model trained on it, a real worker process, and simulated users who click by a taste
+that the model does not see (`liverank.demo_users`). For each click the figures compare where the chosen film stood in
+the order of the recall stage and in liverank's newest ranking, which covers what the user did before
+(`liverank.demo_traffic.Tally`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.live import Live
+
+from liverank.brokers import BrokerError, _cache_dir, start_broker
+from liverank.demo_data import movielens_100k
+from liverank.demo_processes import Process, environment_of
+from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, set_within
+from liverank.demo_training import films_and_popularity, first_model
+from liverank.demo_users import Recall, SimulatedUser
+from liverank.demo_view import screen
+from ranker.errors import LiverankError
+from ranker.records import Item
+from ranker.settings import Settings
+from streams import connection, topics
+
+_READY_S, _REFRESH_S, _WATCH_S = 120.0, 0.25, 0.2
+#: Settings that the demo makes; all others may come from the environment.
+_OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "ready_file")
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the user chose."""
+
+    broker: str = "auto"  # an address, kafka, embedded or auto
+    live: bool = False  # whether there is a terminal to draw on
+    seconds: float = 0.0  # how long the users click; 0: until Ctrl-C
+    users: int = 40
+    rate: float = 40.0  # events a second, of all users together
+    data: Path | None = None  # MovieLens-100K; fetched where None
+
+
+@dataclass
+class Stage:
+    """What runs, by the time the users come: further processes, such as a trainer, join `processes`."""
+
+    settings: Settings
+    items: list[Item]
+    recall: Recall
+    report: dict[str, Any]
+    processes: list[Process] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Nothing, while every process runs.
+
+        Raises:
+            ProcessError: one ended.
+        """
+        for process in self.processes:
+            process.check()
+
+
+def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
+    """Run the demo until its seconds are over, or Ctrl-C; what it started is gone when this returns or raises.
+
+    Args:
+        options: what the user chose.
+        console: where it tells what it does.
+
+    Returns:
+        The figures, with how the broker, the data and the first model came about.
+
+    Raises:
+        LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
+    """
+    if options.users < 1 or options.rate <= 0 or options.seconds < 0:
+        raise LiverankError("users must be at least 1, rate above 0, and seconds 0 or more")
+    stack = ExitStack()
+    try:
+        with _handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
+            stage = _set_up(options, console, stack)
+            return uvloop.run(_perform(stage, options, console))
+    except BrokerError as error:
+        raise LiverankError(str(error)) from error
+    finally:
+        # Ctrl-C reaches this process twice where uv or make runs it: the second must not interrupt the end.
+        with _handled(signal.SIG_IGN):
+            stack.close()
+
+
+def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
+    """Broker, data, model, topics and worker, in this order; each is on the stack as soon as it runs."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-demo-")))
+    broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
+    console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
+    path = options.data or movielens_100k(_cache_dir(), lambda line: console.print(line, highlight=False))
+    settings = Settings(
+        brokers=broker.address,
+        registry=str(folder / "registry"),
+        data=folder / "worker" / "data",
+        app="liverank-demo",
+        model=f"demo-{folder.name[-8:]}",  # of its own: a broker that was there before may know another demo's model
+        metrics_port=-1,
+        ready_file=folder / "worker" / "ready",
+    )
+    model = first_model(path, settings.registry, settings.model, console)
+    console.print(
+        f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s", highlight=False
+    )
+    topics.create(settings)
+    items, films, popularity = films_and_popularity(path)
+    stage = Stage(settings, items, Recall(films, popularity), {
+        "broker": {"kind": broker.kind, "address": broker.address},
+        "data": str(path),
+        "training": msgspec.to_builtins(model),
+    })  # fmt: skip
+    worker = Process(["worker"], environment_of(settings, *_OWN), folder / "worker")
+    stack.callback(worker.stop)
+    stage.processes.append(worker)
+    assert settings.ready_file is not None
+    with console.status("the worker starts"):
+        worker.await_file(settings.ready_file, _READY_S)
+    # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
+    gc.collect()
+    gc.freeze()
+    return stage
+
+
+async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict[str, Any]:
+    """Fill the catalogue, warm up, and let the users click until the time is over."""
+    tally, name = Tally(), stage.settings.model
+    users = [SimulatedUser(f"{name}-{number:02}", stage.recall, seed=number) for number in range(options.users)]
+    async with connected(connection.aiokafka(stage.settings), tally) as traffic:
+        with console.status("the worker encodes the films' titles"):
+            await traffic.send_items(stage.items)
+            await traffic.vectors_of(stage.items, stage.check)
+        await traffic.warm_up(SimulatedUser(f"{name}-warm-up", stage.recall, seed=-1))
+        until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
+        console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
+        stop, began = _stop_event(options.seconds), time.monotonic()
+        await all_or_first_error(
+            [
+                traffic.run(users, options.rate, Random(0), stop),
+                _watch(stage, traffic, stop),
+                _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
+            ]
+        )
+        seconds = round(time.monotonic() - began, 1)
+    return {**stage.report, "users": len(users), "seconds": seconds, **tally.report()}
+
+
+def _stop_event(seconds: float) -> asyncio.Event:
+    """Set when the time is over, or by Ctrl-C or SIGTERM: from here on these end the demo with its figures.
+
+    The loop forgets the handlers when it closes, not before: what is open then is still to be closed in order.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            loop.add_signal_handler(number, stop.set)
+    if seconds:
+        loop.call_later(seconds, stop.set)
+    return stop
+
+
+async def _watch(stage: Stage, traffic: Traffic, stop: asyncio.Event) -> None:
+    """An error as soon as a process ended or nothing is received any more, rather than when a ranking is overdue."""
+    while not await set_within(stop, _WATCH_S):
+        stage.check()
+        traffic.check()
+
+
+async def _draw(
+    stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
+) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+        while not await set_within(stop, _REFRESH_S):
+            live.update(screen(traffic.tally, users, traffic.arrivals.newest, stage.recall.films), refresh=True)
+
+
+@contextmanager
+def _handled(handler: Any, numbers: Iterable[int] = _ENDING) -> Iterator[None]:
+    """Signals go to a handler meanwhile; only the main thread may say so, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

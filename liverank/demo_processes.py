@@ -1,0 +1,102 @@
+"""Processes of the demo: each with its own log, ended with the demo however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ranker.errors import LiverankError
+from ranker.settings import PREFIX, Settings
+
+_STOP_S = 10.0
+_LINES_SHOWN = 15
+
+# Where the parent is gone the kernel sends SIGTERM (Linux: prctl 1 is PR_SET_PDEATHSIG), so that not even kill -9 of
+# the demo leaves a process behind; the comparison covers a parent that was gone before.
+_CHILD = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv.pop(1)):
+    from liverank.cli import main
+    main()
+"""
+
+
+class ProcessError(LiverankError):
+    """A process that ended, or did not become ready; the message has the end of its log."""
+
+
+class Process:
+    """One `liverank` command running on the side."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str], folder: Path) -> None:
+        """
+        Args:
+            arguments: of `liverank`, such as `["worker"]`.
+            environment: on top of this process's.
+            folder: where it runs, and where its log is.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name = f"liverank {' '.join(arguments)}"
+        self.log = folder / "log"
+        with self.log.open("ab") as log:
+            # A session of its own keeps Ctrl-C from it: who uses it stops first.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, str(os.getpid()), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Nothing, while it runs.
+
+        Raises:
+            ProcessError: it ended.
+        """
+        status = self._process.poll()
+        if status is not None:
+            raise ProcessError(f"{self.name} ended with status {status}; the end of its log:\n{self.tail()}")
+
+    def await_file(self, path: Path, deadline_s: float) -> None:
+        """Wait until the process has written a file.
+
+        Raises:
+            ProcessError: it ended before, or the deadline passed.
+        """
+        deadline = time.monotonic() + deadline_s
+        while not path.exists():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ProcessError(
+                    f"{self.name} was not ready within {deadline_s:.0f} s; the end of its log:\n{self.tail()}"
+                )
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it in order (SIGTERM), or without (SIGKILL) where that takes too long."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return "\n".join(lines[-_LINES_SHOWN:]) or "(nothing was logged)"
+
+
+def environment_of(settings: Settings, *names: str) -> dict[str, str]:
+    """Settings, those named, as the variables that `liverank` reads."""
+    return {PREFIX + name.upper(): str(getattr(settings, name)) for name in names}

@@ -1,0 +1,201 @@
+"""The demo's measurements: what a click counts, and which ranking it is held against."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from liverank.demo_traffic import Tally, Traffic, all_or_first_error, set_within
+from liverank.demo_users import Film, Recall, SimulatedUser
+from liverank.demo_view import arrow, screen
+from ranker.errors import LiverankError
+from ranker.records import Cause, Interaction, RankedItem, Ranking
+
+FILMS = [Film(f"film-{number}", f"Film {number}", ("Drama",), 1990) for number in range(60)]
+
+
+def a_ranking(user_id: str, request_id: str, items: list[str], applied: dict[str, int], revision: int = 1) -> Ranking:
+    cause = Cause(kind="clicks", topic="clicks", partition=0, offset=0, ts=0)
+    lines = [
+        RankedItem(item_id=item, rank=rank, previous_rank=None, score=1 / rank, probabilities={})
+        for rank, item in enumerate(items, 1)
+    ]
+    return Ranking(
+        ranking_id=f"{user_id}:{revision}", user_id=user_id, revision=revision, applied=applied,
+        request_id=request_id, ts=0, model="m1", cause=cause, items=lines,
+    )  # fmt: skip
+
+
+class Silence:
+    """A consumer to which nothing comes."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        await asyncio.Event().wait()
+
+
+class Loopback:
+    """Broker and worker in one: gives offsets, and after a moment a ranking that turns the list round."""
+
+    def __init__(self) -> None:
+        self.traffic: Traffic | None = None
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.lists: dict[str, dict[str, Any]] = {}
+        self.applied: dict[str, dict[str, int]] = {}
+
+    async def send_and_wait(self, topic: str, value: bytes, key: bytes) -> SimpleNamespace:
+        record = msgspec.json.decode(value)
+        user, offset = key.decode(), len(self.sent)
+        self.sent.append((topic, record))
+        if topic == "candidates":
+            self.lists[user] = record
+        asyncio.get_running_loop().call_later(0.005, self.rank, user, topic, offset)
+        return SimpleNamespace(topic=topic, offset=offset)
+
+    def rank(self, user: str, topic: str, offset: int) -> None:
+        asked = self.lists[user]
+        items = [candidate["item_id"] for candidate in asked["items"]][::-1]
+        self.applied.setdefault(user, {})[topic] = offset
+        ranking = a_ranking(user, asked["request_id"], items, self.applied[user], revision=offset)
+        assert self.traffic is not None
+        self.traffic.took(SimpleNamespace(topic="rankings", value=msgspec.json.encode(ranking)))
+
+
+@pytest.fixture
+async def loopback() -> AsyncIterator[Loopback]:
+    producer = Loopback()
+    producer.traffic = Traffic(producer, Silence(), Tally())
+    yield producer
+    await producer.traffic.close()
+
+
+@pytest.fixture
+def users() -> list[SimulatedUser]:
+    recall = Recall(FILMS, Counter())
+    return [SimulatedUser(f"u{number}", recall, seed=number) for number in range(3)]
+
+
+async def run_for(seconds: float, loopback: Loopback, users: list[SimulatedUser], rate: float = 300) -> Tally:
+    assert loopback.traffic is not None
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    await loopback.traffic.run(users, rate, Random(0), stop)
+    return loopback.traffic.tally
+
+
+async def test_every_event_is_counted_with_its_latency(loopback: Loopback, users: list[SimulatedUser]) -> None:
+    """Lists, clicks and rankings add up; a latency is the time from the hand-over to the covering ranking's arrival."""
+    tally = await run_for(0.5, loopback, users)
+    kinds = Counter(topic for topic, _ in loopback.sent)
+    assert (tally.lists, tally.clicks) == (kinds["candidates"], kinds["clicks"])
+    assert tally.events == tally.rankings == len(tally.latencies_ms) > 10
+    assert min(tally.latencies_ms) >= 5
+    report = tally.report()
+    assert report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
+    assert report["model_version"] == "m1"
+
+
+async def test_a_click_is_held_against_both_orders(loopback: Loopback, users: list[SimulatedUser]) -> None:
+    """For each click: its place in the order shown and in the newest ranking, both without what was clicked before."""
+    tally = await run_for(0.5, loopback, users[:1], rate=100)
+    shown: list[str] = []
+    expected = []
+    for topic, record in loopback.sent:
+        if topic == "candidates":
+            shown = [candidate["item_id"] for candidate in record["items"]]
+            continue
+        place = shown.index(record["item_id"])
+        expected.append((1 / (place + 1), 1 / (len(shown) - place)))
+        shown.remove(record["item_id"])
+    assert tally.shown == pytest.approx([by_popularity for by_popularity, _ in expected])
+    assert tally.liverank == pytest.approx([by_liverank for _, by_liverank in expected])
+
+
+async def test_the_next_click_waits_for_the_ranking(loopback: Loopback, users: list[SimulatedUser]) -> None:
+    """A user who is faster than the worker clicks when the ranking is there: each has one event under way."""
+    tally = await run_for(0.3, loopback, users[:1], rate=10_000)
+    assert 10 < tally.events <= 0.3 / 0.005 + 1
+
+
+async def test_only_the_measured_users_count(loopback: Loopback, users: list[SimulatedUser]) -> None:
+    """The warm-up and whoever else uses the broker leave the figures as they are; dead letters all count."""
+    assert loopback.traffic is not None
+    await loopback.traffic.warm_up(users[2])
+    stranger = a_ranking("stranger", "r", ["a"], {"candidates": 0})
+    loopback.traffic.took(SimpleNamespace(topic="rankings", value=msgspec.json.encode(stranger)))
+    loopback.traffic.took(SimpleNamespace(topic="dead-letters", value=b"{}"))
+    tally = loopback.traffic.tally
+    assert (tally.events, tally.rankings, tally.dead_letters, tally.shown) == (0, 0, 1, [])
+    assert tally.report()["mrr"] == {"shown": None, "liverank": None}
+
+
+async def test_the_first_error_ends_all() -> None:
+    """An error of one is raised as it is, and the others do not go on."""
+    ended = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def failing() -> None:
+        raise LiverankError("the worker ended")
+
+    with pytest.raises(LiverankError, match="the worker ended"):
+        await all_or_first_error([endless(), failing()])
+    assert ended.is_set()
+
+
+async def test_waiting_for_an_event_or_the_time() -> None:
+    """True where the event was set in time, also where no time is left; False otherwise."""
+    event = asyncio.Event()
+    assert not await set_within(event, -1)
+    assert not await set_within(event, 0.01)
+    event.set()
+    assert await set_within(event, 5)
+    assert await set_within(event, -1)
+
+
+@pytest.mark.parametrize(("rank", "previous", "shown"), [(1, 4, "↑3"), (4, 1, "↓3"), (2, 2, ""), (2, None, "")])
+def test_arrows_tell_how_far_a_film_moved(rank: int, previous: int | None, shown: str) -> None:
+    """Up for a better rank than before, nothing in the first ranking of a list."""
+    line = RankedItem(item_id="a", rank=rank, previous_rank=previous, score=0.0, probabilities={})
+    assert arrow(line).plain == shown
+
+
+def test_the_screen_shows_lists_and_figures(users: list[SimulatedUser]) -> None:
+    """Titles in liverank's order with a tick where clicked, the hidden taste, and the figures, before any and after."""
+    user, films = users[0], {film.item_id: film for film in FILMS}
+    user.next_record(0)
+    click = user.next_record(0)
+    assert isinstance(click, Interaction)
+    ranking = a_ranking("u0", user.request_id, [click.item_id, *user.shown], {})
+    tally = Tally()
+    text = drawn(lambda console: console.print(screen(tally, users, {}, films)))
+    assert "MRR shown -, liverank -" in text
+    tally.click(click.item_id, user.shown, ranking, [])
+    tally.event(click, 3.14, ranking)
+    text = drawn(lambda console: console.print(screen(tally, users, {"u0": ranking}, films)))
+    assert f"✓ {films[click.item_id].title}" in text
+    assert "Drama" in text
+    assert "p50 3.1 ms" in text
+    assert "liverank 1.000" in text
+    assert "m1" in text
+
+
+def drawn(draw: Callable[[Console], None]) -> str:
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as captured:
+        draw(console)
+    return captured.get()
