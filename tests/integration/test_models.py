@@ -1,0 +1,233 @@
+"""What serves and what never does: swaps under load, bad bundles, canaries, deltas, no registry; on Apache Kafka."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from bundles import BAD, announce, flip, publish
+from load import Load
+from rig import Installation, Worker, eventually, read_topic
+
+from ranker import bundle
+from ranker.catalog import Catalog
+from ranker.history import hash_id
+from ranker.records import ModelDelta, ModelUpdate, Ranking
+from ranker.serving import load
+from ranker.settings import Settings
+from ranker.tables import pack_row
+from streams import topics
+
+pytestmark = pytest.mark.kafka
+
+LIST = [f"item-{number}" for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A worker that serves the first of the versions to come."""
+    folder = tmp_path_factory.mktemp("installation")
+    settings = Settings(
+        brokers=kafka, registry=str(folder / "registry"), app="models", metrics_port=0, session_timeout_s=6.0
+    )
+    made = Installation(settings, folder)
+    made.create_topics()
+    publish(made)
+    made.worker("worker").start().ready()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def worker(installation: Installation) -> Worker:
+    """The worker."""
+    return installation.workers[0]
+
+
+def metric(worker: Worker, name: str) -> float:
+    """A number of the worker's page; 0 where it is not there."""
+    page = re.findall(r"metrics at (\S+)", worker.log)[-1]
+    text = urllib.request.urlopen(page, timeout=10).read().decode()  # noqa: S310 (a page of our own)
+    found = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(name)]
+    return sum(float(value) for value in found)
+
+
+def serving(worker: Worker) -> str:
+    """The version that serves those who are no canary's."""
+    page = re.findall(r"metrics at (\S+)", worker.log)[-1]
+    text = urllib.request.urlopen(page, timeout=10).read().decode()  # noqa: S310
+    (version,) = re.findall(r'liverank_model_info\{version="([^"]+)"\}', text)
+    return str(version)
+
+
+def serve(installation: Installation, version: str) -> None:
+    """Promote a version and wait until it serves."""
+    announce(installation, version)
+    eventually(f"{version} serves", lambda: serving(installation.workers[0]) == version, 30)
+
+
+def show_lists(installation: Installation, users: list[str]) -> dict[str, Ranking]:
+    """Show the same list to users who have done nothing yet; what they get to see."""
+    producer = installation.producer()
+    for user in users:
+        listed = {"request_id": user, "user_id": user, "items": [{"item_id": item} for item in LIST]}
+        producer.produce("candidates", msgspec.json.encode(listed), user)
+    producer.flush(30)
+
+    def seen() -> dict[str, Ranking] | None:
+        found = {ranking.user_id: ranking for ranking in installation.rankings() if ranking.user_id in set(users)}
+        return found if len(found) == len(users) else None
+
+    shown: dict[str, Ranking] = eventually("everyone has a ranking", seen)
+    return shown
+
+
+def click(installation: Installation, users: list[str], item: str) -> None:
+    """Each of them clicks one item."""
+    producer = installation.producer()
+    for user in users:
+        producer.produce("clicks", msgspec.json.encode({"user_id": user, "item_id": item}), user)
+    producer.flush(30)
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_a_bad_bundle_never_serves(installation: Installation, worker: Worker, spoil) -> None:
+    """The old model goes on, the log says why, the metric counts the reason."""
+    before = serving(worker)
+    version, reason = spoil(installation)
+    if spoil.__name__ != "tampered":
+        announce(installation, version)
+    eventually("it is refused", lambda: f"{version} does not serve ({reason})" in worker.log, 30)
+    assert metric(worker, f'liverank_model_rejected_total{{reason="{reason}"}}') >= 1
+    assert serving(worker) == before
+    (ranking,) = show_lists(installation, [f"after-{version}"]).values()
+    assert ranking.model == before
+    serve(installation, before)  # the topic now names what serves
+
+
+def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, worker: Worker) -> None:
+    """Every user's last ranking covers all their inputs, no ranking comes twice, and all versions have ranked."""
+    versions = [publish(installation, seed=seed) for seed in (1, 2, 3)]
+    running = Load(installation, 100.0, users=60, name="swaps")
+    running.start()
+    for version in versions:
+        serve(installation, version)
+        time.sleep(0.5)  # for it to rank something
+    running.finish()
+    installation.all_handled()
+    rankings = [ranking for ranking in installation.rankings() if ranking.user_id.startswith("swaps")]
+    named = Counter((ranking.user_id, ranking.revision) for ranking in rankings)
+    assert [name for name, count in named.items() if count > 1] == []
+    assert set(versions) <= {ranking.model for ranking in rankings}
+    last = {ranking.user_id: ranking for ranking in rankings}  # a user's rankings come in order
+    rows = installation.folded_rows(installation.model())
+    listed = {key[1].decode(): row for key, row in rows.items() if row.candidates and key[1].startswith(b"swaps")}
+    wrong = [user for user, row in listed.items() if last[user].applied != row.applied]
+    assert wrong == []
+
+
+def decided(installation: Installation, version: str) -> ModelUpdate:
+    """What was decided about a canary."""
+
+    def found() -> ModelUpdate | None:
+        control = read_topic(installation.settings.brokers, "model-updates", 1)
+        updates = [msgspec.json.decode(m.value(), type=ModelUpdate) for m in control]
+        return next((update for update in updates if update.version == version and update.measured), None)
+
+    update: ModelUpdate = eventually("the canary is decided about", found, 30)
+    return update
+
+
+def test_canaries_are_judged_by_clicks(installation: Installation, worker: Worker) -> None:
+    """One that ranks the wrong way round is rolled back by itself, and one that sets that right is promoted."""
+    good, bad = publish(installation, seed=5), publish(installation, seed=5, change=flip)
+    better = publish(installation, seed=5)
+    serve(installation, good)
+    for canary, share, promoted in ((bad, 0.5, False), (better, 0.5, True)):
+        if promoted:
+            serve(installation, bad)
+        announce(installation, canary, "canary", share=share)
+        eventually("the canary serves its share", lambda name=canary: f"{name} serves 50%" in worker.log, 30)
+        users = [f"{canary}-{number}" for number in range(240)]
+        shown = show_lists(installation, users)
+        arms = Counter(ranking.model for ranking in shown.values())
+        assert set(arms) == {canary, serving(worker)}
+        assert min(arms.values()) > 60
+        wanted = next(r.items[0].item_id for r in shown.values() if (r.model == canary) == promoted)
+        click(installation, users, wanted)
+        update = decided(installation, canary)
+        assert (update.stage, update.previous) == (("promoted", bad) if promoted else ("rolled-back", good))
+        expected = canary if promoted else good
+        eventually("all workers went along", lambda version=expected: serving(worker) == version, 30)
+        after = show_lists(installation, [f"after-{canary}-{number}" for number in range(20)])
+        assert {ranking.model for ranking in after.values()} == {expected}
+
+
+def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: Installation, worker: Worker) -> None:
+    """Rankings show the new row; an older delta, or one for another version, changes nothing and is counted."""
+    version = serving(worker)
+    model = load(
+        bundle.fetch(installation.settings.registry, "default", version, installation.folder / "checked"),
+        Catalog(),
+        installation.settings,
+    )
+    width, neighbours = model.tables.ids.shape[1], model.tables.neighbours.shape[1]
+    numbers = itertools.count(time.time_ns() // 10**6)
+
+    def send(value: float, base: str, sequence: int) -> None:
+        row = pack_row(np.full(width, value), np.zeros(3), np.zeros(neighbours, np.int64), np.zeros(neighbours))
+        delta = ModelDelta(
+            model="default", base=base, sequence=sequence, learned_until=sequence, rows={str(hash_id(LIST[3])): row}
+        )
+        installation.send("model-deltas", "default", msgspec.json.encode(delta))
+
+    def score(name: str) -> float:
+        (ranking,) = show_lists(installation, [name]).values()
+        assert ranking.model == version
+        return next(item.score for item in ranking.items if item.item_id == LIST[3])
+
+    before, first = score("delta-0"), next(numbers)
+    send(2.0, version, first)
+    eventually("the delta is applied", lambda: metric(worker, 'liverank_model_deltas_total{outcome="applied"}') == 1)
+    changed = score("delta-1")
+    assert changed != pytest.approx(before, abs=1e-4)
+    send(-2.0, version, first - 1)
+    send(-2.0, "20000101T000000000-000000", next(numbers))
+    for outcome in ("out-of-order", "other-version"):
+        name = f'liverank_model_deltas_total{{outcome="{outcome}"}}'
+        eventually(outcome, lambda name=name: metric(worker, name) >= 1)
+    assert score("delta-2") == pytest.approx(changed, abs=1e-6)
+
+
+def test_a_worker_starts_from_its_copy_while_the_registry_is_gone(installation: Installation, worker: Worker) -> None:
+    """With a line on the log; what the control topic names is what serves, with its deltas."""
+    version = serving(worker)
+    worker.stop()
+    registry = Path(installation.settings.registry)
+    shutil.move(registry, registry.with_name("gone"))
+    try:
+        worker.start().ready()
+        assert serving(worker) == version
+        assert "gives no bundle; there are copies here" in worker.log
+        (ranking,) = show_lists(installation, ["without-registry"]).values()
+        assert ranking.model == version
+    finally:
+        shutil.move(registry.with_name("gone"), registry)
+
+
+def test_nothing_went_wrong_besides(installation: Installation, worker: Worker) -> None:
+    """No dead letter, and no traceback on the log."""
+    assert topics.check(installation.settings) == []
+    assert installation.dead_letters() == []
+    assert "Traceback" not in worker.log
