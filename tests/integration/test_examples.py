@@ -1,0 +1,126 @@
+"""The examples on the topic are those of the offline join over the same log; on Apache Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from rig import Installation, eventually
+from tiny import ENCODER, tiny_bundle, tiny_model, tiny_tables
+
+from online_learning.fit import join
+from online_learning.offline import Step, fold
+from ranker.catalog import Catalog
+from ranker.history import Record, decode
+from ranker.records import Candidate, CandidateList, Erasure, Example, Interaction
+from ranker.schema import FeatureSchema
+from ranker.settings import Settings
+from ranker.tables import ItemTables
+
+pytestmark = pytest.mark.kafka
+
+START = 1_700_000_000_000
+USERS, ROUNDS = 12, 6
+
+
+@pytest.fixture(scope="module")
+def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A worker on topics of its own broker's, with one bundle."""
+    folder = tmp_path_factory.mktemp("installation")
+    tiny_bundle(folder / "registry")
+    settings = Settings(
+        brokers=kafka, registry=str(folder / "registry"), app="examples", metrics_port=-1, session_timeout_s=6.0
+    )
+    made = Installation(settings, folder)
+    made.create_topics()
+    made.worker("worker").start().ready()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def turns(name: str) -> Iterator[tuple[list[CandidateList], list[Interaction]]]:
+    """Lists of all users, then what they do, in time order: clicks in time, late, on and off the list, and silences."""
+    rng = np.random.default_rng(3)
+    for turn in range(ROUNDS):
+        lists: list[CandidateList] = []
+        events: list[Interaction] = []
+        for number in range(USERS):
+            user, ts = f"{name}-{number}", START + turn * 120_000 + number
+            items = [f"item-{item}" for item in rng.choice(50, 8, replace=False)]
+            candidates = [Candidate(item_id=item) for item in items]
+            lists.append(CandidateList(user_id=user, request_id=f"{user}:{turn}", ts=ts, items=candidates))
+            for step in range(int(rng.integers(0, 4))):
+                late = 45_000 if rng.random() < 0.3 else 0
+                item = items[int(rng.integers(8))] if rng.random() < 0.7 else "item-elsewhere"
+                events.append(
+                    Interaction(
+                        user_id=user, item_id=item, action=("view", "click")[int(rng.random() < 0.6)],
+                        ts=ts + late + 1000 * (step + 1), event_id=f"{user}-{turn}-{step}",
+                    )
+                )  # fmt: skip
+        yield lists, sorted(events, key=lambda event: event.ts or 0)
+
+
+def send(installation: Installation, topic: str, records: Sequence[Record]) -> None:
+    """Send records in their order, and wait until all are handled: topics have no common order."""
+    producer = installation.producer()
+    for record in records:
+        producer.produce(topic, msgspec.json.encode(record), record.user_id)
+    producer.flush(30)
+    installation.all_handled()
+
+
+def comparable(example: Example) -> Example:
+    """What both joins must agree on: not the version and its ranks, nor the offsets in the row."""
+    row = decode(example.state)
+    items = [msgspec.structs.replace(item, rank=None) for item in example.items]
+    return msgspec.structs.replace(
+        example, model="", items=items, state=msgspec.json.encode((row.revision, row.count, row.candidates, row.now))
+    )
+
+
+def test_the_worker_and_the_replay_make_the_same_examples(installation: Installation) -> None:
+    """By id, with outcomes, rows and statistics; clicks know the rank that the ranking gave."""
+    schema = FeatureSchema()
+    tables = ItemTables(tiny_tables(tiny_model(schema).config, [f"item-{at}" for at in range(50)]), Catalog(), ENCODER)
+    log: list[Record] = []
+    for lists, events in turns("joined"):
+        send(installation, "candidates", lists)
+        send(installation, "interactions", events)
+        log += [*lists, *events]
+    forget = Erasure(user_id="joined-0", ts=START + 10**9)
+    send(installation, "erasures", [forget])
+    expected = {
+        example.example_id: comparable(example)
+        for step in fold([*log, forget], schema)
+        if isinstance(step, Step)
+        for example in join(step, tables, schema, installation.settings.attribution_ms)
+    }
+    made = [msgspec.json.decode(message.value(), type=Example) for message in installation.read("examples")]
+    found = {example.example_id: comparable(example) for example in made}
+    assert set(expected) <= set(found)
+    silent = set(found) - set(expected)
+    assert all(found[name].outcome is None for name in silent), "only the clock closed more lists than inputs did"
+    assert {name: found[name] for name in expected} == expected
+    assert [example for example in made if example.outcome is not None and example.items[0].rank is not None]
+
+
+def test_an_idle_users_list_closes_with_the_partitions_time(installation: Installation) -> None:
+    """Nothing more comes of that user; the example comes once their partition's events are later than the window."""
+    ts = START + 2 * 10**9
+    idle = CandidateList(user_id="idle", request_id="idle:1", ts=ts, items=[Candidate(item_id="item-1")])
+    send(installation, "candidates", [idle])
+    later = [  # of so many that some share the partition
+        Interaction(user_id=f"other-{number}", item_id="item-2", action="view", ts=ts + 31_000) for number in range(40)
+    ]
+    send(installation, "interactions", later)
+
+    def closed() -> bool:
+        names = [msgspec.json.decode(message.value())["example_id"] for message in installation.read("examples")]
+        return "idle:idle:1:" in names
+
+    eventually("the idle user's list is closed", closed, 20)
