@@ -13,18 +13,18 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from liverank.model_commands import model_app
+from liverank.terminal import Config, Json, Registry, console, errors
+from liverank.terminal import report as _report
+from liverank.terminal import settings_from as _settings
 from ranker.errors import LiverankError
-from ranker.settings import Settings, load_settings
 
 # Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
 # ruff: noqa: PLC0415
 
-console = Console()
-errors = Console(stderr=True)
 app = typer.Typer(
     help="Re-ranks each person's list after every event, with a Transformer that keeps learning from the same stream.",
     no_args_is_help=True,
@@ -32,20 +32,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
-model_app = typer.Typer(help="The bundles of the registry.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(model_app, name="model")
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="A liverank.toml; else ./liverank.toml.", show_default=False),
-]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.", show_default=False)]
 Data = Annotated[Path, typer.Option("--data", help="The data set's file or folder.")]
-Registry = Annotated[
-    str | None,
-    typer.Option("--registry", help="A folder or fsspec address; else LIVERANK_REGISTRY.", show_default=False),
-]
 DataName = Annotated[
     str, typer.Argument(help="trivago, yoochoose, movielens-100k, movielens-1m, or (replay) a JSONL file.")
 ]
@@ -212,36 +202,6 @@ def rank(
     _report(msgspec.to_builtins(ranking), json, table)
 
 
-@model_app.command("show", epilog="Example:  liverank model show --registry registry")
-def model_show(
-    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
-    registry: Registry = None,
-    config: Config = None,
-    json: Json = None,
-) -> None:
-    """What a bundle is: its manifest."""
-    from liverank.offline import open_bundle
-    from ranker.bundle import read_manifest
-
-    _report(msgspec.to_builtins(read_manifest(open_bundle(_settings(config, registry=registry), version))), json)
-
-
-@model_app.command("verify", epilog="Example:  liverank model verify --registry registry")
-def model_verify(
-    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
-    registry: Registry = None,
-    config: Config = None,
-) -> None:
-    """Check a bundle as a worker does before it serves: hashes, schema, golden outputs."""
-    from liverank.offline import open_bundle
-    from ranker.catalog import Catalog
-    from ranker.serving import load
-
-    settings = _settings(config, registry=registry)
-    model = load(open_bundle(settings, version), Catalog(), settings)
-    console.print(f"{model.version}: hashes, schema and golden outputs are fine")
-
-
 @app.command(epilog="Example:  liverank schema --out schemas")
 def schema(
     out: Annotated[Path | None, typer.Option(help="Write a file a record, and asyncapi.json, here.")] = None,
@@ -286,12 +246,6 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-def _settings(config: Path | None, registry: str | None = None) -> Settings:
-    default = Path("liverank.toml")
-    settings = load_settings(config if config is not None else default if default.exists() else None)
-    return settings if registry is None else msgspec.structs.replace(settings, registry=registry)
-
-
 def _data_set(name: str) -> Any:
     from online_learning.datasets import DATASETS
 
@@ -318,15 +272,6 @@ def _duration(text: str) -> int:
     if unit not in factors or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
         raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m or 24h")
     return round(float(number) * factors[unit])
-
-
-def _report(result: dict[str, Any], path: Path | None, shown: Table | None = None) -> None:
-    if shown is not None:
-        console.print(shown)
-    else:
-        console.print_json(data=result)
-    if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 @contextmanager

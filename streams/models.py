@@ -276,7 +276,9 @@ class Models:
             )
         if found is not None and stages.serving is None:
             choices.append(found)
-        return list(dict.fromkeys([*choices, *copies]))
+        # Nothing that was announced can be had: better the newest one than none, unless that one failed before.
+        last = [found] if found is not None and found not in (stages.canary, stages.rolled_back) else []
+        return list(dict.fromkeys([*choices, *copies, *last]))
 
     async def _on_loader(self, work: Callable[..., Any], *given: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._loader, partial(work, *given))

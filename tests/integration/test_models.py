@@ -37,7 +37,12 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A worker that serves the first of the versions to come."""
     folder = tmp_path_factory.mktemp("installation")
     settings = Settings(
-        brokers=kafka, registry=str(folder / "registry"), app="models", metrics_port=0, session_timeout_s=6.0
+        brokers=kafka,
+        registry=str(folder / "registry"),
+        app="models",
+        model="swapped",
+        metrics_port=0,
+        session_timeout_s=6.0,
     )
     made = Installation(settings, folder)
     made.create_topics()
@@ -178,7 +183,7 @@ def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: I
     """Rankings show the new row; an older delta, or one for another version, changes nothing and is counted."""
     version = serving(worker)
     model = load(
-        bundle.fetch(installation.settings.registry, "default", version, installation.folder / "checked"),
+        bundle.fetch(installation.settings.registry, "swapped", version, installation.folder / "checked"),
         Catalog(),
         installation.settings,
     )
@@ -188,9 +193,9 @@ def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: I
     def send(value: float, base: str, sequence: int) -> None:
         row = pack_row(np.full(width, value), np.zeros(3), np.zeros(neighbours, np.int64), np.zeros(neighbours))
         delta = ModelDelta(
-            model="default", base=base, sequence=sequence, learned_until=sequence, rows={str(hash_id(LIST[3])): row}
+            model="swapped", base=base, sequence=sequence, learned_until=sequence, rows={str(hash_id(LIST[3])): row}
         )
-        installation.send("model-deltas", "default", msgspec.json.encode(delta))
+        installation.send("model-deltas", "swapped", msgspec.json.encode(delta))
 
     def score(name: str) -> float:
         (ranking,) = show_lists(installation, [name]).values()

@@ -38,7 +38,7 @@ def publish(
     tables = change_tables(tiny_tables(network.config, [f"item-{at}" for at in range(ITEMS)]))
     version = new_version()
     about = Provenance(
-        model="default", schema=schema or FeatureSchema(), encoder=ENCODER, created=time.time_ns() // 10**6,
+        model=installation.settings.model, schema=schema or FeatureSchema(), encoder=ENCODER, created=time.time_ns() // 10**6,
         version=version,
     )  # fmt: skip
     graphs = installation.folder / "graphs" if schema is None else None
@@ -48,7 +48,7 @@ def publish(
 
 def folder_of(installation: Installation, version: str) -> Path:
     """A bundle's folder in the registry."""
-    return Path(installation.settings.registry) / "default" / version
+    return Path(installation.settings.registry) / installation.settings.model / version
 
 
 def announce(installation: Installation, version: str, stage: str = "promoted", **more: object) -> None:
@@ -56,7 +56,10 @@ def announce(installation: Installation, version: str, stage: str = "promoted", 
     manifest = folder_of(installation, version) / "manifest.json"
     digest = sha256(manifest) if manifest.exists() else "0" * 64
     update = msgspec.structs.replace(
-        ModelUpdate(model="default", version=version, sha256=digest, stage=stage, ts=time.time_ns() // 10**6), **more
+        ModelUpdate(
+            model=installation.settings.model, version=version, sha256=digest, stage=stage, ts=time.time_ns() // 10**6
+        ),
+        **more,
     )
     installation.send("model-updates", key_of(update), msgspec.json.encode(update))
 

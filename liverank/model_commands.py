@@ -1,0 +1,111 @@
+"""`liverank model`: the bundles of the registry, and which one is to serve."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from liverank.terminal import Config, Json, Registry, console, report, settings_from
+
+# Kafka and ONNX Runtime are imported inside the commands that need them.
+# ruff: noqa: PLC0415
+
+model_app = typer.Typer(help="The bundles of the registry, and which one serves.", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(help="The version; `liverank model list` shows them.")]
+OptionalVersion = Annotated[str | None, typer.Argument(help="A version.", show_default=False)]
+Reason = Annotated[str | None, typer.Option("--reason", help="For whoever reads it later.", show_default=False)]
+
+
+@model_app.command("list", epilog="Example:  liverank model list --registry registry")
+def model_list(registry: Registry = None, config: Config = None, json: Json = None) -> None:
+    """Every version, its stage, and what its trainer measured."""
+    from liverank.model_stages import list_models
+
+    lines = list_models(settings_from(config, registry=registry))
+    table = Table("version", "stage", "made", "learned until", "metrics", "why")
+    for line in lines:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in line.metrics.items())
+        made, learned = _shown_time(line.created), _shown_time(line.learned_until)
+        table.add_row(line.version, line.stage or "", made, learned, numbers, line.reason or "")
+    report({"versions": msgspec.to_builtins(lines)}, json, table)
+
+
+@model_app.command("promote", epilog="Example:  liverank model promote 20261123T084316639-5f3641")
+def model_promote(version: Version, reason: Reason = None, registry: Registry = None, config: Config = None) -> None:
+    """Have every worker serve this version. Ends a pin."""
+    from liverank.model_stages import promote
+
+    report(msgspec.to_builtins(promote(settings_from(config, registry=registry), version, reason)), None)
+
+
+@model_app.command("canary", epilog="Example:  liverank model canary 20261123T084316639-5f3641 --share 0.1")
+def model_canary(
+    version: Version,
+    share: Annotated[float, typer.Option(help="Share of the users.")] = 0.1,
+    reason: Reason = None,
+    registry: Registry = None,
+    config: Config = None,
+) -> None:
+    """Serve this version to a share of the users; their clicks decide what becomes of it."""
+    from liverank.model_stages import canary
+
+    report(msgspec.to_builtins(canary(settings_from(config, registry=registry), version, share, reason)), None)
+
+
+@model_app.command("rollback", epilog="Example:  liverank model rollback --reason 'nobody clicks'")
+def model_rollback(
+    version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
+) -> None:
+    """Go back to the version that served before, or to this one, and pin it. A canary's version ends the canary."""
+    from liverank.model_stages import rollback
+
+    report(msgspec.to_builtins(rollback(settings_from(config, registry=registry), version, reason)), None)
+
+
+@model_app.command("pin", epilog="Example:  liverank model pin")
+def model_pin(
+    version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
+) -> None:
+    """Serve this version, or go on with the one that serves, and nothing else until one is promoted."""
+    from liverank.model_stages import pin
+
+    report(msgspec.to_builtins(pin(settings_from(config, registry=registry), version, reason)), None)
+
+
+@model_app.command("show", epilog="Example:  liverank model show --registry registry")
+def model_show(
+    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """What a bundle is: its manifest."""
+    from liverank.offline import open_bundle
+    from ranker.bundle import read_manifest
+
+    report(msgspec.to_builtins(read_manifest(open_bundle(settings_from(config, registry=registry), version))), json)
+
+
+@model_app.command("verify", epilog="Example:  liverank model verify --registry registry")
+def model_verify(
+    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+) -> None:
+    """Check a bundle as a worker does before it serves: hashes, schema, golden outputs."""
+    from liverank.offline import open_bundle
+    from ranker.catalog import Catalog
+    from ranker.serving import load
+
+    settings = settings_from(config, registry=registry)
+    model = load(open_bundle(settings, version), Catalog(), settings)
+    console.print(f"{model.version}: hashes, schema and golden outputs are fine")
+
+
+def _shown_time(ms: int | None) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if ms else ""

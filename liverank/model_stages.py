@@ -1,0 +1,206 @@
+"""What operators ask of the models: which versions there are, and which one is to serve.
+
+A command writes one record to `model-updates`; every worker, and the trainer, goes along with it. `rollback` pins what
+it goes back to, so that nothing newer replaces it before somebody promotes a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import fsspec
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from msgspec import Struct
+
+from ranker import bundle
+from ranker.bundle import MANIFEST, Manifest
+from ranker.errors import LiverankError
+from ranker.records import ModelUpdate
+from ranker.settings import Settings
+from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
+from streams import connection
+from streams.topics import MODEL_UPDATES
+
+_ANSWER_S = 10.0
+
+
+class Known(Struct, frozen=True):
+    """What the control topic says: the stages, and each announced version's manifest hash and newest reason."""
+
+    stages: Stages
+    manifests: dict[str, str]
+    reasons: dict[str, str]
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """A version, for a list."""
+
+    version: str
+    stage: str | None
+    created: int | None = None
+    learned_until: int | None = None
+    parent: str | None = None
+    metrics: dict[str, float] = {}
+    reason: str | None = None
+
+
+def list_models(settings: Settings) -> list[Line]:
+    """Every version of the registry, and those that the control topic names, oldest first."""
+    known = read_control(settings)
+    names = {*bundle.versions(settings.registry, settings.model)}
+    named = {known.stages.serving, known.stages.previous, known.stages.canary}
+    lines = []
+    for version in sorted(names | {name for name in named if name}):
+        manifest = _manifest(settings, version)[0] if version in names else None
+        lines.append(
+            Line(
+                version=version,
+                stage=stage_of(version, known.stages),
+                created=manifest.created if manifest else None,
+                learned_until=manifest.learned_until if manifest else None,
+                parent=manifest.parent if manifest else None,
+                metrics=manifest.metrics if manifest else {},
+                reason=known.reasons.get(version) if manifest else "not in the registry",
+            )
+        )
+    return lines
+
+
+def promote(settings: Settings, version: str, reason: str | None) -> ModelUpdate:
+    """Have every worker serve a version; what was pinned is so no more."""
+    return _announce(settings, read_control(settings), version, PROMOTED, reason)
+
+
+def pin(settings: Settings, version: str | None, reason: str | None) -> ModelUpdate:
+    """Have every worker serve a version, by default the one that serves, and nothing else until one is promoted.
+
+    Raises:
+        LiverankError: no version is given and none was announced.
+    """
+    known = read_control(settings)
+    version = version or known.stages.serving
+    if version is None:
+        raise LiverankError("no version was announced yet; name the one to pin, `liverank model list` shows them")
+    return _announce(settings, known, version, PINNED, reason)
+
+
+def canary(settings: Settings, version: str, share: float, reason: str | None) -> ModelUpdate:
+    """Have a share of the users served by a version.
+
+    Raises:
+        LiverankError: the share is none.
+    """
+    if not 0 < share < 1:
+        raise LiverankError(f"the share of users is {share}; it must lie between 0 and 1")
+    return _announce(settings, read_control(settings), version, CANARY, reason, share)
+
+
+def rollback(settings: Settings, version: str | None, reason: str | None) -> ModelUpdate:
+    """Go back to a version, by default the one that served before, and pin it. A canary's version ends the canary.
+
+    Raises:
+        LiverankError: no version is given and none is known to have served before.
+    """
+    known = read_control(settings)
+    stages = known.stages
+    if version is not None and version == stages.canary:
+        return _announce(settings, known, version, ROLLED_BACK, reason)
+    if version is None:
+        version = stages.previous
+    if version is None and stages.serving is not None:
+        version = _manifest(settings, stages.serving)[0].parent
+    if version is None:
+        raise LiverankError("no version is known to have served before; name one, `liverank model list` shows them")
+    return _announce(settings, known, version, PINNED, reason)
+
+
+def read_control(settings: Settings) -> Known:
+    """Everything that the control topic says of this model.
+
+    Raises:
+        LiverankError: there is no such topic, or the broker does not answer.
+    """
+    known = Known(Stages(), {}, {})
+    stages = known.stages
+    for value in _values(settings):
+        try:
+            update = msgspec.json.decode(value, type=ModelUpdate)
+        except msgspec.DecodeError:
+            continue  # workers tell of it
+        if update.model == settings.model:
+            stages = follow(stages, update)
+            known.manifests[update.version] = update.sha256
+            if update.reason:
+                known.reasons[update.version] = update.reason
+    return msgspec.structs.replace(known, stages=stages)
+
+
+def _values(settings: Settings) -> list[bytes]:
+    config = {"group.id": f"{settings.app}-operator", "enable.partition.eof": True, "enable.auto.commit": False}
+    consumer = Consumer(connection.librdkafka(settings) | config)
+    found: list[bytes] = []
+    try:
+        consumer.assign([TopicPartition(MODEL_UPDATES, 0, 0)])
+        while True:
+            message = consumer.poll(_ANSWER_S)
+            if message is None:
+                raise LiverankError(f"no Kafka broker answers at {settings.brokers}")
+            error = message.error()
+            if error is None:
+                found.append(message.value() or b"")
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return found
+            else:
+                raise LiverankError(f"{MODEL_UPDATES} cannot be read: {error.str()}; see `liverank topics check`")
+    finally:
+        consumer.close()
+
+
+def _announce(
+    settings: Settings, known: Known, version: str, stage: str, reason: str | None, share: float | None = None
+) -> ModelUpdate:
+    digest = known.manifests.get(version) or _manifest(settings, version)[1]
+    update = ModelUpdate(
+        model=settings.model,
+        version=version,
+        sha256=digest,
+        stage=stage,
+        share=share,
+        reason=reason,
+        ts=time.time_ns() // 10**6,
+        previous=known.stages.serving,
+    )
+    failed: list[Any] = []
+    producer = Producer(connection.librdkafka(settings) | {"acks": "all", "partitioner": connection.PARTITIONER})
+    try:
+        producer.produce(
+            MODEL_UPDATES, msgspec.json.encode(update), key_of(update),
+            on_delivery=lambda error, message: failed.append(error) if error else None,
+        )  # fmt: skip
+    except KafkaException as error:
+        raise LiverankError(f"{MODEL_UPDATES} does not take the record: {error.args[0].str()}") from error
+    if producer.flush(_ANSWER_S) or failed:
+        why = failed[0].str() if failed else "no answer"
+        raise LiverankError(f"{MODEL_UPDATES} did not take the record: {why}; nothing has changed")
+    return update
+
+
+def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
+    """A bundle's manifest in the registry, and its hash.
+
+    Raises:
+        LiverankError: the registry has no such bundle.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(settings.registry)
+        encoded: bytes = fs.cat_file(f"{root}/{settings.model}/{version}/{MANIFEST}")
+        return msgspec.json.decode(encoded, type=Manifest), hashlib.sha256(encoded).hexdigest()
+    except (OSError, ValueError, ImportError, msgspec.DecodeError) as error:
+        found = ", ".join(bundle.versions(settings.registry, settings.model)[-5:]) or "none"
+        raise LiverankError(
+            f"{settings.registry} has no bundle {version!r} of model {settings.model!r} ({error}); its newest are: "
+            f"{found}"
+        ) from error

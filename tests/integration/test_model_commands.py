@@ -1,0 +1,74 @@
+"""`liverank model list|promote|pin|rollback|canary` on Apache Kafka."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bundles import publish
+from rig import Installation, read_topic
+from typer.testing import CliRunner
+
+from liverank.cli import app
+from liverank.model_stages import list_models, read_control
+from ranker import bundle
+from ranker.settings import Settings
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def installation(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """Topics, and an empty registry; the model's name is this test's own, since the topics are shared."""
+    settings = Settings(brokers=kafka, registry=str(tmp_path / "registry"), model="commands", app="commands")
+    made = Installation(settings, tmp_path)
+    made.create_topics()
+    for name, value in (
+        ("BROKERS", kafka),
+        ("REGISTRY", settings.registry),
+        ("DATA", str(tmp_path / "data")),
+        ("MODEL", "commands"),
+    ):
+        monkeypatch.setenv(f"LIVERANK_{name}", value)
+    return made
+
+
+def liverank(*arguments: str) -> str:
+    """The output of a command that goes well."""
+    ran = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
+def test_operators_move_versions(installation: Installation) -> None:
+    """Promote twice, roll back without a name, try a canary and end it: the list says where each version stands."""
+    first, second, third = (publish(installation, seed=seed) for seed in (1, 2, 3))
+    liverank("model", "promote", first)
+    liverank("model", "promote", second, "--reason", "better")
+    assert json.loads(liverank("model", "rollback"))["version"] == first
+    stages = {line.version: line.stage for line in list_models(installation.settings)}
+    assert (stages[first], stages[second]) == ("pinned", None)
+    liverank("model", "promote", second)
+    liverank("model", "canary", third, "--share", "0.2")
+    stages = {line.version: line.stage for line in list_models(installation.settings)}
+    assert (stages[first], stages[second], stages[third]) == (None, "promoted", "canary")
+    liverank("model", "rollback", third)
+    known = read_control(installation.settings).stages
+    assert (known.serving, known.canary, known.rolled_back) == (second, None, third)
+    assert json.loads(liverank("model", "pin"))["version"] == second
+    table = liverank("model", "list")
+    assert second[:8] in table
+    last = [json.loads(message.value()) for message in read_topic(installation.settings.brokers, "model-updates", 1)][
+        -1
+    ]
+    folder = Path(installation.settings.registry) / "commands" / second
+    assert last["sha256"] == bundle.sha256(folder / "manifest.json")
+
+
+def test_what_is_not_there_is_not_announced(installation: Installation) -> None:
+    """With what is."""
+    version = publish(installation)
+    ran = CliRunner().invoke(app, ["model", "promote", "nothing"])
+    assert ran.exit_code != 0
+    assert version in str(ran.exception)
