@@ -168,13 +168,8 @@ class UserInputs:
         record = self._decode(at, key, value, int(time() * 1000))
         assert key is not None
         assert isinstance(record, Record)
-        right = _partition_of(key, self._partitions)
-        if at.partition != right:
-            raise InvalidRecord(
-                "wrong-partition",
-                f"the message is in partition {at.partition}; Kafka's default partitioner (murmur2) puts this key into "
-                f"{right}. With librdkafka set partitioner=murmur2_random",
-            )
+        if at.partition != _partition_of(key, self._partitions):
+            self._metrics.foreign(at.topic)
         return record
 
     def _applied(self, at: Position, key: bytes, record: Record) -> tuple[UserHistory, UserHistory]:

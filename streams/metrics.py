@@ -50,6 +50,10 @@ class Metrics:
         )
         self._model = Gauge("liverank_model_info", "1 for the serving model", ["version"], registry=registry)
         self.models = ModelMetrics(registry)
+        self._foreign = Counter(
+            "liverank_foreign_partitions", "Inputs that murmur2 would put elsewhere", ["topic"], registry=registry
+        )
+        self._warned: set[str] = set()
         self._by_topic: dict[str, Counter] = {}
 
     def events(self, topic: str, count: int) -> None:
@@ -81,6 +85,17 @@ class Metrics:
     def hole(self, topic: str) -> None:
         """Records fetched before others never arrived; they are read again."""
         self._holes.labels(topic).inc()
+
+    def foreign(self, topic: str) -> None:
+        """A producer spreads keys in its own way. That is fine as long as all of them do: it is said once a topic."""
+        self._foreign.labels(topic).inc()
+        if topic not in self._warned:
+            self._warned.add(topic)
+            log.warning(
+                "%s is not partitioned by murmur2, Kafka's default: all producers of user-keyed topics must spread "
+                "keys alike, or a user's inputs do not meet (with librdkafka: partitioner=murmur2_random)",
+                topic,
+            )
 
     def gap(self, topic: str) -> None:
         """The topic itself has no record at an offset in line."""
