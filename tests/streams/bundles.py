@@ -38,8 +38,8 @@ def publish(
     tables = change_tables(tiny_tables(network.config, [f"item-{at}" for at in range(ITEMS)]))
     version = new_version()
     about = Provenance(
-        model=installation.settings.model, schema=schema or FeatureSchema(), encoder=ENCODER, created=time.time_ns() // 10**6,
-        version=version,
+        model=installation.settings.model, schema=schema or FeatureSchema(), encoder=ENCODER, version=version,
+        created=time.time_ns() // 10**6,
     )  # fmt: skip
     graphs = installation.folder / "graphs" if schema is None else None
     publish_model(network, tables, about, installation.settings.registry, graphs)
