@@ -187,11 +187,16 @@ class UserInputs:
 
     def _rank(self, at: Position, key: bytes, value: bytes | None, record: Record, row: UserHistory) -> None:
         event_id = record.event_id if isinstance(record, Interaction) else None
-        self._batcher.add(key, Job(key, row, at, _kind(record), event_id, value))
+        self._batcher.add(_line(at, key), Job(key, row, at, _kind(record), event_id, value))
 
     def _forget(self, at: Position, key: bytes) -> None:
-        self._batcher.discard(key)
+        self._batcher.discard(_line(at, key))
         self._batcher.add(b"forget " + key, Job(key, None, at, "erasures"))
+
+
+def _line(at: Position, key: bytes) -> bytes:
+    """A user's place in the line. Where producers spread keys differently, a key has a row in each partition."""
+    return b"%d %b" % (at.partition, key)
 
 
 def _kind(record: Record) -> str:

@@ -97,8 +97,9 @@ class Rankings:
             if job.row is None:
                 self._forget(job.user.decode())
         ranked = [job for job in jobs if job.row is not None]
-        for model, some in _by_model(serving, ranked):
-            self._rank_and_send(serving, model, some)
+        for wave in _waves(ranked):
+            for model, some in _by_model(serving, wave):
+                self._rank_and_send(serving, model, some)
         if ranked:
             self._metrics.batch(len(ranked), monotonic() - started)
         self._examples.drain()
@@ -186,6 +187,19 @@ class Rankings:
         self._recent.forget(user_id)
         for model in self._slot.serving.models:
             model.forget(user_id)
+
+
+def _waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs in groups in which no user comes twice, as the model asks: a key may have rows in two partitions."""
+    waves: list[dict[bytes, Job]] = []
+    for job in jobs:
+        for wave in waves:
+            if job.user not in wave:
+                wave[job.user] = job
+                break
+        else:
+            waves.append({job.user: job})
+    return [list(wave.values()) for wave in waves]
 
 
 def _by_model(serving: Serving, jobs: Sequence[Job]) -> list[tuple[ServingModel, list[Job]]]:

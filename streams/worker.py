@@ -82,6 +82,8 @@ class Worker:
                 await asyncio.wait_for(self._close(serving), STOP_WITHIN_S)
             except TimeoutError:
                 self._fatal = LiverankError(f"not stopped within {STOP_WITHIN_S} s; what was in flight comes again")
+            except Exception as error:
+                self._fatal = error
         return self._fatal
 
     def failed(self, error: BaseException) -> None:

@@ -35,7 +35,6 @@ from ranker.records import DeadLetter, Item, Ranking
 from ranker.serving import ServingModel, load
 from ranker.settings import Settings
 from streams import topics
-from streams.connection import partition_of
 
 REPOSITORY = Path(__file__).parents[2]
 Key = tuple[int, bytes]
@@ -250,8 +249,6 @@ class Installation:
             except InvalidRecord:
                 continue
             key = message.partition(), message.key()
-            if key[0] != partition_of(key[1], self.settings.partitions):
-                continue
             rows[key] = history.apply(rows.get(key, EMPTY), record, at, model.schema)
         return rows
 
