@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from liverank.brokers import BrokerError, start_broker
+from liverank.brokers import KAFKA_VERSION, BrokerError, start_broker
 
 NewTopicFactory = Callable[..., str]
 
@@ -21,6 +21,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many of the tests ran on Apache Kafka, since a skipped broker must not look like a pass."""
+    ran = {
+        outcome: sum("kafka" in report.keywords for report in terminalreporter.stats.get(outcome, ()))
+        for outcome in ("passed", "failed", "skipped")
+    }
+    terminalreporter.write_line(
+        f"on Apache Kafka {KAFKA_VERSION}: " + ", ".join(f"{n} {what}" for what, n in ran.items())
+    )
 
 
 def _address(choice: str, data_dir: Path) -> Iterator[str]:
