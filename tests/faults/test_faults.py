@@ -11,10 +11,15 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from load import Load
-from rig import Installation, assert_state_and_rankings
+from rig import Installation, Worker, assert_state_and_rankings, eventually
+from tiny import tiny_bundle
+
+from liverank.brokers import start_broker
+from ranker.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
 
@@ -81,6 +86,37 @@ def test_a_worker_that_stood_still_overwrites_nothing(installation: Installation
     report("stood still", installation, max(1, ROUNDS // 5))
     for worker in (still, other):
         worker.stop()
+
+
+def test_a_broker_killed_under_load_loses_nothing(tmp_path: Path) -> None:
+    """It comes back on the same port; the worker goes on, or ends with one line and is started again."""
+    tiny_bundle(tmp_path / "registry")
+    with start_broker("kafka", tmp_path / "broker") as broker:
+        settings = Settings(brokers=broker.address, registry=str(tmp_path / "registry"), app="broker", metrics_port=-1)
+        alone = Installation(settings, tmp_path)
+        alone.create_topics()
+        worker = alone.worker("worker").start().ready()
+        load = Load(alone, RATE, users=100, name="broker")
+        load.start()
+        try:
+            for _ in range(max(1, ROUNDS // 5)):
+                time.sleep(2)
+                broker.kill()
+                broker.start()
+                time.sleep(2)
+                if worker.ended:
+                    worker.start().ready()
+            load.finish()
+            eventually("every input is acknowledged", lambda: alone.unhandled() == 0 or _restarted(worker), 120)
+            report("broker killed", alone, max(1, ROUNDS // 5))
+        finally:
+            alone.close()
+
+
+def _restarted(worker: Worker) -> None:
+    """What an orchestrator does."""
+    if worker.ended:
+        worker.start().ready()
 
 
 def test_a_loaded_worker_ends_within_five_seconds(installation: Installation) -> None:

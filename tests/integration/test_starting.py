@@ -64,6 +64,15 @@ def test_it_ends_in_order_while_it_waits(bare: Installation) -> None:
     assert worker.stop() <= 5.0
 
 
+def test_it_ends_in_order_while_it_starts(bare: Installation, registry: Path) -> None:
+    """Also before it has joined the group."""
+    bare.create_topics()
+    shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+    worker = bare.worker("starts").start()
+    eventually("it has begun to start", lambda: "the catalogue holds" in worker.log)
+    assert worker.stop() <= 5.0
+
+
 def test_topics_that_are_missing_are_named(bare: Installation) -> None:
     """With the command that makes them."""
     worker = bare.worker("no-topics").start()
