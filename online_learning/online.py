@@ -19,8 +19,10 @@ class Online(Struct, frozen=True, kw_only=True):
     """Beside the `Recipe`. Times are milliseconds."""
 
     mode: Mode = Mode.FULL
-    learning_rate: float = 1e-3  # of dense weights
-    row_rate: float = 2e-3  # of item rows
+    learning_rate: float = 5e-4  # of dense weights
+    row_rate: float = 1e-3  # of item rows
+    averaging: float = 0.995  # of the moving average of dense weights, a step; the average is what is published
+    id_dropout: float = 0.2  # share of items whose id row is hidden, as in `Recipe`
     batch: int = 64  # new examples of one step at most
     replayed: float = 1.0  # remembered examples beside each new one
     replay: int = 4096  # examples remembered

@@ -7,7 +7,8 @@ costs. Dense weights, or low-rank adapters of them (E. Hu et al., "LoRA", 2021, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,13 +48,20 @@ class Optimisation:
         self.next_item = NextItem(learner.config).to(learner.device)
         learner.items.ids.sparse = True
         self._adapters: LoraModel | None = None
+        self._average: dict[str, Tensor] = {}
         self._told = False  # whether the other processes know of every change that was no step
         self._rows: torch.optim.Optimizer = torch.optim.SparseAdam([learner.items.ids.weight])
         self.use(online.mode)
 
     def use(self, mode: Mode) -> None:
-        """Go on in another mode: adapters are merged or made, and the dense optimiser starts anew."""
+        """Go on in another mode: adapters are merged or made, and the dense optimiser starts anew.
+
+        It goes on from the averaged weights.
+        """
         self.mode = mode
+        for name, weight in self.named_dense().items():
+            if name in self._average:
+                weight.data.copy_(self._average[name])
         if self._adapters is not None:
             self.learner.model = _merged(self._adapters, copied=False)
             self._adapters = None
@@ -72,10 +80,14 @@ class Optimisation:
         ]
         self._dense: torch.optim.Optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
         self.learner.optimizers = [self._dense, self._rows]
+        self._average = {
+            name: weight.detach().clone() for name, weight in self.named_dense().items() if weight.requires_grad
+        }
         self._told = False
 
     def load(self, weights: Mapping[str, Tensor], tables: TableArrays, indexes: Sequence[int]) -> None:
         """Start from other weights, with no memory of earlier steps; the tables' rows stand at these indexes."""
+        self._average = {}
         self.use(Mode.FULL)
         learner = self.learner
         learner.make_room(learner.catalog.count)
@@ -86,6 +98,7 @@ class Optimisation:
             learner.items.categories.weight.copy_(torch.from_numpy(tables.categories))
             learner.items.text.copy_(torch.from_numpy(tables.text))
         self._rows.state.clear()
+        self._average = {}
         self.use(self.online.mode)
 
     def named_dense(self) -> dict[str, nn.Parameter]:
@@ -96,10 +109,32 @@ class Optimisation:
             **{f"next_item.{name}": weight for name, weight in self.next_item.named_parameters()},
         }
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the dense weights are their moving averages: what is tested, and published.
+
+        Steps of one batch each are noisy; their average is not (B. Polyak and A. Juditsky, 1992).
+        """
+        weights = self.named_dense()
+        steps = {name: weights[name].data for name in self._average}
+        for name, average in self._average.items():
+            weights[name].data = average
+        try:
+            yield
+        finally:
+            for name, value in steps.items():
+                weights[name].data = value
+
+    @property
+    def average(self) -> Mapping[str, Tensor]:
+        """The moving averages of what learns, by the names of `named_dense`."""
+        return self._average
+
     def merged_weights(self) -> dict[str, Tensor]:
-        """A copy of the dense weights as `Ranker.state_dict()` has them, adapters added in; on the CPU."""
-        model = self.learner.model if self._adapters is None else _merged(self._adapters, copied=True)
-        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        """A copy of the averaged weights as `Ranker.state_dict()` has them, adapters added in; on the CPU."""
+        with self.averaged():
+            model = self.learner.model if self._adapters is None else _merged(self._adapters, copied=True)
+            return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
     def moments(self, weight: Tensor) -> dict[str, np.ndarray]:
         """The optimiser's state of a parameter, by its own names; nothing before the first step."""
@@ -118,6 +153,11 @@ class Optimisation:
                 name: int(value) if is_rows and not value.ndim else torch.from_numpy(np.array(value)).to(weight.device)
                 for name, value in moments.items()
             }
+
+    def set_average(self, average: Mapping[str, Tensor]) -> None:
+        """Go on from these averages."""
+        self._average = {name: value.clone().to(self.learner.device) for name, value in average.items()}
+        self._told = False
 
     def clear_rows(self, indexes: np.ndarray) -> None:
         """These rows start from nothing, in the optimiser too: int64 catalogue indexes."""
@@ -172,6 +212,7 @@ class Optimisation:
             "mode": self.mode,
             "weights": {name: weight.detach().cpu() for name, weight in weights.items()},
             "moments": {name: self.moments(weight) for name, weight in weights.items()},
+            "average": {name: value.cpu() for name, value in self._average.items()},
         }
 
     def _take_over(self, state: dict[str, Any]) -> None:
@@ -185,6 +226,7 @@ class Optimisation:
             with torch.no_grad():
                 weight.copy_(state["weights"][name])
             self.set_moments(weight, state["moments"][name])
+        self.set_average(state["average"])
 
     def _take_part(self, order: dict[str, Any]) -> Stepped:
         """This process's share of a step; every process ends with the same weights."""
@@ -221,6 +263,12 @@ class Optimisation:
         listwise, binary = ranking_terms(logits, candidates_of(slate), targets, arrays.get("considered"))
         return [listwise, binary, self.next_item(history, encodings)]
 
+    @torch.no_grad()
+    def _follow_average(self) -> None:
+        weights = self.named_dense()
+        for name, average in self._average.items():
+            average.lerp_(weights[name].detach(), 1 - self.online.averaging)
+
     def _apply(self, loss: float) -> Stepped:
         """Clip and step; a gradient or a loss that is not finite changes nothing."""
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
@@ -240,12 +288,12 @@ class Optimisation:
         factor = self.learner.recipe.clip / max(float(norm), self.learner.recipe.clip)
         for gradient in gradients:
             gradient.mul_(factor)
+        self._dense.step()
+        self._follow_average()
         if rows.grad is None:
-            self._dense.step()
             return Stepped(loss, True, *nothing)
         touched = rows.grad.indices()[0]
         before = rows.detach()[touched].clone()
-        self._dense.step()
         self._rows.step()
         moved = torch.linalg.vector_norm(rows.detach()[touched] - before, dim=1)
         return Stepped(loss, True, touched.cpu().numpy(), moved.cpu().numpy())

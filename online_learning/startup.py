@@ -42,6 +42,8 @@ def online_of(settings: Settings) -> Online:
         mode=Mode(settings.trainer_mode),
         learning_rate=settings.dense_rate,
         row_rate=settings.row_rate,
+        averaging=settings.averaging,
+        id_dropout=settings.id_dropout,
         batch=settings.train_batch,
         replayed=settings.replayed,
         replay=settings.replay,

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 
@@ -95,6 +96,7 @@ class Trainer:
             parallel: the other processes of a step, if there are any.
             first: the model that all learning began with, to compare with; `origin` where None.
         """
+        recipe = msgspec.structs.replace(recipe, id_dropout=online.id_dropout)
         self.origin, self.catalog, self.online, self.recipe = origin, catalog, online, recipe
         self.schema = origin.schema
         self.versions = Versions(origin, catalog, online.gate_examples, device, first)
@@ -289,8 +291,10 @@ class Trainer:
 
     def _test(self, batch: Sequence[Prepared]) -> list[Window]:
         """Score the batch by the weights before it, by what serves and by the first model."""
+        with self.optimisation.averaged():
+            ours = self.learner.scores([one.training.inputs for one in batch])
         scores = {
-            "trainer": self.learner.scores([one.training.inputs for one in batch]),
+            "trainer": ours,
             "serving": self.versions.serving.scores([one.serving for one in batch]),
             "first": self.versions.first.scores([one.first for one in batch]),
         }

@@ -132,7 +132,7 @@ def _dense(optimisation: Optimisation) -> dict[str, np.ndarray]:
         arrays[f"dense.{name}"] = _array(weight).copy()
         for kind, value in optimisation.moments(weight).items():
             arrays[f"dense.{name}/{kind}"] = value
-    return arrays
+    return arrays | {f"dense.{name}/average": _array(value).copy() for name, value in optimisation.average.items()}
 
 
 def _restore_dense(optimisation: Optimisation, arrays: Mapping[str, np.ndarray]) -> None:
@@ -141,6 +141,8 @@ def _restore_dense(optimisation: Optimisation, arrays: Mapping[str, np.ndarray])
             weight.copy_(torch.from_numpy(arrays[f"dense.{name}"].copy()))
         kinds = [kind for kind in (*_MOMENTS, "step") if f"dense.{name}/{kind}" in arrays]
         optimisation.set_moments(weight, {kind: arrays[f"dense.{name}/{kind}"] for kind in kinds})
+    kept = {name: arrays[f"dense.{name}/average"] for name in optimisation.average}
+    optimisation.set_average({name: torch.from_numpy(value.copy()) for name, value in kept.items()})
 
 
 def _memory(trainer: Trainer) -> dict[str, np.ndarray]:

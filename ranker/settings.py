@@ -50,8 +50,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trainer_mode: str = "full"  # what the stream may change: rows, adapters or full
     train_batch: int = 64  # new examples of one step at most
     train_ms: int = 200  # for so long examples are gathered for a step
-    dense_rate: float = 1e-3  # learning rate of dense weights
-    row_rate: float = 2e-3  # and of item rows
+    dense_rate: float = 5e-4  # learning rate of dense weights
+    row_rate: float = 1e-3  # and of item rows
+    averaging: float = 0.995  # of the moving average of dense weights, a step; the average is what is published
+    id_dropout: float = 0.2  # share of items whose id row is hidden in a step, so that texts carry new ones
     next_item: float = 0.05  # weight of the self-supervised loss on the history
     replay: int = 4096  # examples remembered against forgetting
     replayed: float = 1.0  # of them learned again beside each new one

@@ -85,7 +85,8 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
 
 def online(**changes: object) -> Online:
     """Settings of a small trainer."""
-    return msgspec.convert({"batch": 32, "window": 100, "replay": 200, **changes}, Online)
+    small = {"batch": 32, "window": 100, "replay": 200, "averaging": 0.5, "id_dropout": 0.0}
+    return msgspec.convert({**small, **changes}, Online)
 
 
 def trainer(schema: FeatureSchema = SCHEMA, parallel: Parallel | None = None, **changes: object) -> Trainer:

@@ -232,8 +232,7 @@ def test_a_candidate_with_broken_weights_never_leaves(tmp_path: Path) -> None:
     here = Installation(tmp_path)
     trainer, releases = here.start()
     trainer.learn(stream.examples(20), 0)
-    with torch.no_grad():
-        trainer.learner.model.outcomes.bias[0] = float("nan")
+    trainer.optimisation.average["model.outcomes.bias"][0] = float("nan")
     assert here.release(trainer, releases, 10) is None
     assert bundle.versions(here.settings.registry, "default") == [here.first]
     assert trainer.versions.serving.version == here.first
