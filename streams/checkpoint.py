@@ -3,13 +3,13 @@
 A kill between two lines below loses nothing: what is not committed comes again, and neither the fold nor the reader of
 rankings minds. In order:
 
-0. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
-   and taken within a part of that time is not sent at all;
 1. every ranking, example and dead letter of the inputs so far has been sent, and the broker has confirmed all of it; an
    example is made of the row before its input, so it must be safe before that row is replaced;
-2. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
-3. the rows go to RocksDB with the offset of their changelog records;
-4. the inputs' offsets are committed.
+2. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
+   and taken within a part of that time is not sent at all;
+3. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
+4. the rows go to RocksDB with the offset of their changelog records;
+5. the inputs' offsets are committed.
 """
 
 from __future__ import annotations
@@ -105,12 +105,7 @@ class Checkpoints:
             self._changelog.poll()
             if self._progress.changed:
                 self._broken = True  # until it is through, however it is left
-                self._leased_until = monotonic() + self._lease_s
-                if await self._is_member():
-                    await self._take()
-                else:
-                    log.warning("the group went on without this worker; what it had in work comes again elsewhere")
-                    self._left()
+                await self._take()
                 self._broken = False
 
     async def _take(self) -> None:
@@ -118,13 +113,16 @@ class Checkpoints:
         offsets, changed = self._progress.take(), self._rows.take_changed()
         encoded = await self._encode(changed)
         await self._batcher.settled()
-        await self._changelog.confirmed(self._changelog.cut())
         await self._outbox.confirmed(self._outbox.cut())
+        self._leased_until = monotonic() + self._lease_s
+        if not await self._is_member():
+            log.warning("the group went on without this worker; what it had in work comes again elsewhere")
+            self._left()
+            return
         last: dict[int, int] = {}  # partition -> offset of its last record, once confirmed
         for partition, rows in encoded.items():
             await self._send(partition, rows, last)
         await self._changelog.confirmed(self._changelog.cut())
-        await self._outbox.confirmed(self._outbox.cut())
         for partition, rows in encoded.items():
             await self._store(partition, rows, last[partition])
         self._rows.written()

@@ -1,0 +1,196 @@
+"""The order of a checkpoint: nothing is acknowledged that a kill could still undo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from ranker import history
+from ranker.history import UserHistory
+from streams.checkpoint import CheckpointError, Checkpoints
+from streams.metrics import Metrics
+from streams.outbox import SendError
+from streams.progress import Progress
+from streams.tables import Rows
+
+PLACE = ("clicks", 0)
+
+
+class World:
+    """Everything around a checkpoint, noting what happens in which order."""
+
+    def __init__(self, *, lease_s: float = 60.0) -> None:
+        self.happened: list[Any] = []
+        self.member = True
+        self.error: SendError | None = None
+        self.progress = Progress()
+        self.progress.start({PLACE: 0})
+        self.rows = Rows(lambda partition, user: None)
+        self.checkpoints = Checkpoints(
+            progress=self.progress,
+            rows=self.rows,
+            table=self,  # type: ignore[arg-type]
+            batcher=self,  # type: ignore[arg-type]
+            outbox=Box("rankings", self),  # type: ignore[arg-type]
+            changelog=Box("changelog", self),  # type: ignore[arg-type]
+            lease_s=lease_s,
+            is_member=self.is_member,
+            commit=self.commit,
+            left=lambda: self.happened.append("let go"),
+            metrics=Metrics(),
+        )
+
+    changelog_topic_name = "rows-changelog"
+
+    @property
+    def store(self) -> World:
+        return self
+
+    def write(self, partition: int, rows: Mapping[bytes, bytes], offset: int | None = None) -> None:
+        self.happened.append(("stored", partition, sorted(rows), offset))
+
+    async def settled(self) -> None:
+        self.happened.append("ranked")
+
+    async def is_member(self) -> bool:
+        return self.member
+
+    async def commit(self, offsets: Mapping[Any, int]) -> None:
+        self.happened.append(("committed", dict(offsets)))
+
+    def handled(self, user: bytes, offset: int, partition: int = 0) -> None:
+        """An input came and changed its user's row."""
+        self.rows.put((partition, user), UserHistory(revision=offset + 1))
+        self.progress.done(("clicks", partition), offset)
+
+
+class Box:
+    """An outbox whose records are confirmed when asked for."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name, self.world = name, world
+        self.callbacks: list[Callable[[int], None] | None] = []
+        self.sent: list[tuple[bytes, bytes, int]] = []
+
+    def poll(self) -> None:
+        """Nothing to take in."""
+
+    def send(
+        self, topic: str, key: bytes, value: bytes, partition: int, confirmed: Callable[[int], None] | None
+    ) -> None:
+        self.sent.append((key, value, partition))
+        self.callbacks.append(confirmed)
+
+    def cut(self) -> None:
+        """All of it."""
+
+    async def confirmed(self, sent: None) -> None:
+        await asyncio.sleep(0)
+        if self.world.error is not None:
+            raise self.world.error
+        for offset, callback in enumerate(self.callbacks):
+            if callback is not None:
+                callback(offset)
+        self.callbacks.clear()
+        self.world.happened.append((self.name, "confirmed", len(self.sent)))
+
+
+async def test_inputs_are_acknowledged_after_rankings_and_rows_are_confirmed_and_stored() -> None:
+    """In this order; RocksDB learns how far the changelog is copied with the last rows of a partition."""
+    world = World()
+    world.handled(b"u", 4)
+    world.handled(b"v", 5)
+    await world.checkpoints.take()
+    assert world.happened == [
+        "ranked",
+        ("rankings", "confirmed", 0),
+        ("changelog", "confirmed", 2),
+        ("stored", 0, [b"u", b"v"], 1),
+        ("committed", {PLACE: 6}),
+    ]
+
+
+async def test_rows_go_to_the_partition_they_were_read_from_as_they_are_stored() -> None:
+    """The changelog record is what RocksDB holds."""
+    world = World()
+    world.handled(b"u", 4, partition=0)
+    world.handled(b"u", 9, partition=3)
+    await world.checkpoints.take()
+    changelog = world.checkpoints._changelog
+    assert [(key, history.decode(value).revision, at) for key, value, at in changelog.sent] == [  # type: ignore[attr-defined]
+        (b"u", 5, 0),
+        (b"u", 10, 3),
+    ]
+    assert [entry for entry in world.happened if entry[0] == "stored"] == [
+        ("stored", 0, [b"u"], 0),
+        ("stored", 3, [b"u"], 1),
+    ]
+
+
+async def test_nothing_to_do_is_nothing_done() -> None:
+    """An idle worker neither writes nor commits."""
+    world = World()
+    await world.checkpoints.take()
+    assert world.happened == []
+
+
+async def test_an_input_that_changed_no_row_is_acknowledged_all_the_same() -> None:
+    """A dead letter, or one that came before."""
+    world = World()
+    world.progress.done(PLACE, 7)
+    await world.checkpoints.take()
+    assert world.happened[-1] == ("committed", {PLACE: 8})
+
+
+async def test_what_is_not_confirmed_is_never_acknowledged_also_not_by_the_next_checkpoint() -> None:
+    """The rows of a checkpoint that failed are lost to memory: a later commit would acknowledge their inputs."""
+    world = World()
+    world.handled(b"u", 4)
+    world.error = SendError("lost")
+    with pytest.raises(SendError):
+        await world.checkpoints.take()
+    world.error = None
+    world.handled(b"v", 5)
+    with pytest.raises(CheckpointError):
+        await world.checkpoints.take()
+    assert not [entry for entry in world.happened if entry[0] in ("committed", "stored")]
+
+
+async def test_a_checkpoint_cut_short_ends_all_checkpoints() -> None:
+    """The same for one that is cancelled."""
+    world = World()
+    world.handled(b"u", 4)
+    taking = asyncio.ensure_future(world.checkpoints.take())
+    await asyncio.sleep(0)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    with pytest.raises(CheckpointError):
+        await world.checkpoints.take()
+
+
+async def test_a_worker_that_the_group_has_left_behind_writes_nothing() -> None:
+    """Others hold its partitions: it lets go, and may serve again once it has partitions anew."""
+    world = World()
+    world.handled(b"u", 4)
+    world.member = False
+    await world.checkpoints.take()
+    assert world.happened == ["ranked", ("rankings", "confirmed", 0), "let go"]
+    assert world.checkpoints._changelog.sent == []  # type: ignore[attr-defined]
+    world.member = True
+    world.progress.start({PLACE: 4})
+    world.handled(b"u", 4)
+    await world.checkpoints.take()
+    assert world.happened[-1] == ("committed", {PLACE: 5})
+
+
+async def test_rows_are_not_sent_after_the_lease() -> None:
+    """Between the group's word and the sending the process may have stood still."""
+    world = World(lease_s=-1.0)
+    world.handled(b"u", 4)
+    with pytest.raises(CheckpointError, match="another worker"):
+        await world.checkpoints.take()
+    assert world.checkpoints._changelog.sent == []  # type: ignore[attr-defined]
