@@ -52,6 +52,7 @@ def publish(
         share=settings.canary_share if stage == CANARY else None,
         reason=_reason(verdict),
         ts=time.time_ns() // 10**6,
+        previous=candidate.parent,
     )
 
 

@@ -273,9 +273,8 @@ class Worker:
         self._trainer.refuse(refused)
         await self._assign()
         self._metrics.rollbacks.inc()
-        log.error(
-            "back at the checkpoint of %d examples; %d are never learned from", self._trainer.trained, len(refused)
-        )
+        named = ", ".join(refused)
+        log.error("back at the checkpoint of %d examples; never learned from: %s", self._trainer.trained, named)
 
     async def _send_deltas(self, now: int) -> None:
         model = self._settings.model

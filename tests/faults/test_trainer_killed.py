@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,40 +21,9 @@ from ranker.settings import Settings
 from streams import topics
 from tests import stream
 from tests.tiny import tiny_bundle
+from tests.trainer_process import Process, until
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "5"))
-
-
-class Process:
-    """`liverank trainer` as an operator runs it."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self.folder = settings, folder
-        given = msgspec.to_builtins(settings, enc_hook=str)
-        del given["rules"]
-        environment = {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
-        settings.ready_file.unlink(missing_ok=True)
-        self._log = (folder / "trainer.log").open("ab")
-        command = [sys.executable, "-c", "from liverank.cli import main; main()", "trainer"]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environment, stdout=self._log, stderr=self._log
-        )
-
-    def ready(self) -> None:
-        """Wait until it has read what there was before it."""
-        _until(lambda: self.settings.ready_file.exists() or self._process.poll() is not None)
-        assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
-
-    def kill(self) -> None:
-        """End it as a fault would."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def stop(self) -> int:
-        """Ask it to end; its status."""
-        self._process.terminate()
-        return self._process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +64,7 @@ def test_each_example_is_learned_once_through_kills(settings: Settings, tmp_path
     process = Process(settings, tmp_path)
     process.ready()
     ends = _ends(settings)
-    _until(lambda: _offsets(settings) == ends)
+    until(lambda: _offsets(settings) == ends)
     assert process.stop() == 0, (tmp_path / "trainer.log").read_text()[-3000:]
     state = checkpoint.newest(settings.trainer_data)
     assert state is not None
@@ -167,12 +134,3 @@ def _read(settings: Settings, topic: str, partitions: int) -> list[bytes]:
             values.append(message.value())
     consumer.close()
     return values
-
-
-def _until(holds: object, deadline_s: float = 120.0) -> None:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if holds():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"not within {deadline_s} s")

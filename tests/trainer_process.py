@@ -1,0 +1,57 @@
+"""`liverank trainer` as a process of its own, for the tests that need a real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ranker.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+
+class Process:
+    """`liverank trainer` as an operator runs it."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        given = msgspec.to_builtins(settings, enc_hook=str)
+        del given["rules"]
+        environment = {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+        settings.ready_file.unlink(missing_ok=True)
+        self._log = (folder / "trainer.log").open("ab")
+        command = [sys.executable, "-c", "from liverank.cli import main; main()", "trainer"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stdout=self._log, stderr=self._log
+        )
+
+    def ready(self) -> None:
+        """Wait until it has read what there was before it."""
+        until(lambda: self.settings.ready_file.exists() or self._process.poll() is not None)
+        assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
+
+    def kill(self) -> None:
+        """End it as a fault would."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        """Ask it to end; its status."""
+        self._process.terminate()
+        return self._process.wait(60)
+
+
+def until(holds: Callable[[], object], deadline_s: float = 120.0) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {deadline_s} s")
