@@ -180,7 +180,7 @@ def gather(
     for number, record in enumerate(_recalled(records, rows, tables, schema, recall)):
         step = rows.apply(record)
         while uncounted and time_of(uncounted[0].record) < time_of(record) - lag_s * 1000:
-            count(uncounted.popleft(), counts)
+            count(uncounted.popleft(), counts, schema)
         made = join(step, tables, schema)
         examples += [training_example(one, tables, schema) for one in made if recall is None or one.outcome is not None]
         uncounted.append(step)
@@ -188,7 +188,7 @@ def gather(
         if number % 1000 == 0:
             report(Progress("events", number, 0, f"{len(examples)} examples"))
     for step in uncounted:
-        count(step, counts)
+        count(step, counts, schema)
     return examples, newest
 
 
@@ -222,7 +222,7 @@ def join(
     return examples_of(step.before, step.record, step.after, schema, window_ms, model, statistics)
 
 
-def count(step: Step, counts: ItemCounts) -> None:
+def count(step: Step, counts: ItemCounts, schema: FeatureSchema) -> None:
     """Count an event into the tables, once its example is made."""
     record, catalog = step.record, counts.tables.catalog
     if isinstance(record, CandidateList) and step.after.candidates is not None:
@@ -231,7 +231,7 @@ def count(step: Step, counts: ItemCounts) -> None:
     elif isinstance(record, Interaction):
         index = catalog.add(hash_id(record.item_id))
         counts.touch(index)
-        if chosen_from_list(step) is not None:
+        if chosen_from_list(step) is not None and schema.positive_numbers[schema.action_number(record.action)]:
             counts.choose(index)
         counts.follow([catalog.add(item) for item in step.before.newest_items(TRAIL)], index)
 
