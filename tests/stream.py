@@ -69,7 +69,7 @@ def examples(count_of_lists: int, *, seed: int = 0, schema: FeatureSchema = SCHE
     for step in fold(records(count_of_lists, seed=seed, **sizes), schema):
         assert isinstance(step, Step)
         made += join(step, tables, schema)
-        count(step, counts)
+        count(step, counts, schema)
     return made
 
 
