@@ -29,12 +29,12 @@ from rich.live import Live
 from liverank.brokers import BrokerError, _cache_dir, start_broker
 from liverank.demo_data import movielens_100k
 from liverank.demo_processes import Process, environment_of
+from liverank.demo_tastes import tastes
 from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, set_within
-from liverank.demo_training import films_and_popularity, first_model
+from liverank.demo_training import Cinema, first_model, read_cinema
 from liverank.demo_users import Recall, SimulatedUser
 from liverank.demo_view import screen
 from ranker.errors import LiverankError
-from ranker.records import Item
 from ranker.settings import Settings
 from streams import connection, topics
 
@@ -61,8 +61,7 @@ class Stage:
     """What runs, by the time the users come: further processes, such as a trainer, join `processes`."""
 
     settings: Settings
-    items: list[Item]
-    recall: Recall
+    cinema: Cinema
     report: dict[str, Any]
     processes: list[Process] = field(default_factory=list)
 
@@ -110,6 +109,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
     path = options.data or movielens_100k(_cache_dir(), lambda line: console.print(line, highlight=False))
+    cinema = read_cinema(path)
     settings = Settings(
         brokers=broker.address,
         registry=str(folder / "registry"),
@@ -119,17 +119,20 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
         metrics_port=-1,
         ready_file=folder / "worker" / "ready",
     )
-    model = first_model(path, settings.registry, settings.model, console)
+    model = first_model(cinema, path, settings.registry, settings.model, console)
     console.print(
         f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s", highlight=False
     )
     topics.create(settings)
-    items, films, popularity = films_and_popularity(path)
-    stage = Stage(settings, items, Recall(films, popularity), {
-        "broker": {"kind": broker.kind, "address": broker.address},
-        "data": str(path),
-        "training": msgspec.to_builtins(model),
-    })  # fmt: skip
+    stage = Stage(
+        settings,
+        cinema,
+        {
+            "broker": {"kind": broker.kind, "address": broker.address},
+            "data": str(path),
+            "training": msgspec.to_builtins(model),
+        },
+    )
     worker = Process(["worker"], environment_of(settings, *_OWN), folder / "worker")
     stack.callback(worker.stop)
     stage.processes.append(worker)
@@ -139,21 +142,22 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
     # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
     gc.collect()
     gc.freeze()
+    stack.callback(gc.unfreeze)
     return stage
 
 
 async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict[str, Any]:
     """Fill the catalogue, warm up, and let the users click until the time is over."""
     tally, name = Tally(), stage.settings.model
-    users = [SimulatedUser(f"{name}-{number:02}", stage.recall, seed=number) for number in range(options.users)]
+    *users, early = simulated_users(stage.cinema, [f"{name}-{number:02}" for number in range(options.users + 1)])
     async with connected(connection.aiokafka(stage.settings), tally) as traffic:
         with console.status("the worker encodes the films' titles"):
-            await traffic.send_items(stage.items)
-            await traffic.vectors_of(stage.items, stage.check)
-        await traffic.warm_up(SimulatedUser(f"{name}-warm-up", stage.recall, seed=-1))
+            await traffic.send_items(stage.cinema.items)
+            await traffic.vectors_of(stage.cinema.items, stage.check)
+        await traffic.warm_up(early)
+        stop, began = _stop_event(options.seconds), time.monotonic()
         until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
         console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
-        stop, began = _stop_event(options.seconds), time.monotonic()
         await all_or_first_error(
             [
                 traffic.run(users, options.rate, Random(0), stop),
@@ -163,6 +167,13 @@ async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict
         )
         seconds = round(time.monotonic() - began, 1)
     return {**stage.report, "users": len(users), "seconds": seconds, **tally.report()}
+
+
+def simulated_users(cinema: Cinema, names: Sequence[str]) -> list[SimulatedUser]:
+    """A user for each name, with the tastes of the people left out of training, in turn."""
+    recall = Recall(cinema.popularity)
+    people = tastes(cinema.records, cinema.left_out, recall.films)
+    return [SimulatedUser(name, people[seed % len(people)], recall, seed) for seed, name in enumerate(names)]
 
 
 def _stop_event(seconds: float) -> asyncio.Event:
@@ -189,9 +200,10 @@ async def _watch(stage: Stage, traffic: Traffic, stop: asyncio.Event) -> None:
 async def _draw(
     stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
 ) -> None:
+    titles = stage.cinema.titles
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
-            live.update(screen(traffic.tally, users, traffic.arrivals.newest, stage.recall.films), refresh=True)
+            live.update(screen(traffic.tally, users, traffic.arrivals.newest, titles), refresh=True)
 
 
 @contextmanager

@@ -13,31 +13,65 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from liverank.demo_users import LIST_LENGTH, Film, film_of
+from liverank.demo_tastes import left_out, likes_of
+from liverank.demo_users import LIST_LENGTH
 from online_learning.datasets import DataSet
 from online_learning.datasets.dataset import Record
 from online_learning.datasets.movielens import MOVIELENS_100K
 from online_learning.fit import FirstModel, fit
 from online_learning.fit import Progress as Done
 from online_learning.recipe import Recipe
+from ranker.errors import LiverankError
 from ranker.records import Candidate, CandidateList, Interaction, Item
 from ranker.schema import FeatureSchema
 
 LIKES_A_PERSON = 24  # about as many clicks as a user of the demo makes in half a minute
-RECIPE = Recipe(epochs=2, batch=128)
+# Every film that is ever listed is known here, so no id row is hidden.
+RECIPE = Recipe(epochs=4, batch=128, learning_rate=1e-2, id_dropout=0.0)
 _STAGES = {"items": "encode titles", "events": "replay the log", "epochs": "train", "export": "export"}
 
 
-def first_model(path: Path, registry: str, name: str, console: Console) -> FirstModel:
-    """Train a model on MovieLens-100K in front of the user, and publish it.
+class Cinema(NamedTuple):
+    """MovieLens-100K as the demo uses it."""
+
+    records: list[Record]
+    items: list[Item]
+    popularity: Counter[str]  # how often each film was rated
+    left_out: list[str]  # people whom the model does not learn from
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Film -> title."""
+        return {item.item_id: item.title or item.item_id for item in self.items}
+
+
+def read_cinema(path: Path) -> Cinema:
+    """MovieLens-100K from its file or folder.
+
+    Raises:
+        LiverankError: the path holds no such thing, or nobody in it likes anything.
+    """
+    records = list(MOVIELENS_100K.records(path))
+    items = [record for record in records if isinstance(record, Item)]
+    ratings = Counter(record.item_id for record in records if isinstance(record, Interaction))
+    people = left_out(records)
+    if not people:
+        raise LiverankError(f"nobody in {path} likes a film; give MovieLens-100K with --data")
+    return Cinema(records, items, ratings, people)
+
+
+def first_model(cinema: Cinema, path: Path, registry: str, name: str, console: Console) -> FirstModel:
+    """Train a model in front of the user, and publish it.
 
     Args:
-        path: the data set's file or folder.
+        cinema: the data set.
+        path: where it was read from, for messages.
         registry: where the bundle goes.
         name: the model's name in the registry.
         console: shows a progress bar where it is a terminal.
@@ -45,7 +79,7 @@ def first_model(path: Path, registry: str, name: str, console: Console) -> First
     data = DataSet(
         name=MOVIELENS_100K.name,
         schema=FeatureSchema(),
-        records=lambda file: clicked_lists(list(MOVIELENS_100K.records(file)), Random(0), _now_ms()),
+        records=lambda _: clicked_lists(cinema.records, frozenset(cinema.left_out), Random(0), _now_ms()),
         source=MOVIELENS_100K.source,
         lists=True,
         recipe=RECIPE,
@@ -55,24 +89,17 @@ def first_model(path: Path, registry: str, name: str, console: Console) -> First
         return fit(data, path, registry, model=name, report=_shown_on(bars))
 
 
-def films_and_popularity(path: Path) -> tuple[list[Item], list[Film], Counter[str]]:
-    """The catalogue: as records, as its viewers know it, and how often each film was rated."""
-    records = list(MOVIELENS_100K.records(path))
-    items = [record for record in records if isinstance(record, Item)]
-    ratings = Counter(record.item_id for record in records if isinstance(record, Interaction))
-    return items, [film_of(item) for item in items], ratings
-
-
-def clicked_lists(records: Sequence[Record], random: Random, now_ms: int) -> Iterator[Record]:
+def clicked_lists(records: Sequence[Record], without: frozenset[str], random: Random, now_ms: int) -> Iterator[Record]:
     """The catalogue, then up to `LIKES_A_PERSON` likes of each person as clicks, each after a list that holds it.
 
     Args:
         records: MovieLens-100K.
+        without: people to leave out.
         random: shuffles and draws.
         now_ms: the present, where the log is moved to: its own times are of the last century.
     """
     yield from (record for record in records if isinstance(record, Item))
-    likes = [record for record in records if isinstance(record, Interaction) and record.action == "like"]
+    likes = [like for like in likes_of(records) if like.user_id not in without]
     drawn_from = [like.item_id for like in likes]
     popularity = Counter(drawn_from)
     shift = now_ms - max((like.ts or 0 for like in likes), default=0)
@@ -102,12 +129,14 @@ def _others(drawn_from: Sequence[str], liked: frozenset[str], random: Random) ->
 
 
 def _shown_on(bars: Progress) -> Callable[[Done], None]:
-    tasks = {stage: bars.add_task(name, total=None, note="", start=False) for stage, name in _STAGES.items()}
+    tasks: dict[str, TaskID] = {}
 
     def report(done: Done) -> None:
-        task = tasks[done.stage]
-        bars.start_task(task)
-        bars.update(task, completed=done.done, total=done.total or None, note=done.note)
+        if done.stage not in tasks:
+            for task in tasks.values():  # of some stages nobody knew before how long they would be
+                bars.update(task, total=bars.tasks[task].completed)
+            tasks[done.stage] = bars.add_task(_STAGES.get(done.stage, done.stage), note="")
+        bars.update(tasks[done.stage], completed=done.done, total=done.total or None, note=done.note)
 
     return report
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from liverank.demo_traffic import Tally
-from liverank.demo_users import Film, SimulatedUser
+from liverank.demo_users import SimulatedUser
 from ranker.records import RankedItem, Ranking
 
 FEATURED = 3  # users whose lists are shown
@@ -20,11 +20,11 @@ _WIDTH = 46
 
 
 def screen(
-    tally: Tally, users: Sequence[SimulatedUser], rankings: Mapping[str, Ranking], films: Mapping[str, Film]
+    tally: Tally, users: Sequence[SimulatedUser], rankings: Mapping[str, Ranking], titles: Mapping[str, str]
 ) -> RenderableType:
     """The whole view at this moment."""
     panels = [
-        list_panel(user, ranking, films)
+        list_panel(user, ranking, titles)
         for user in users[:FEATURED]
         if (ranking := rankings.get(user.user_id)) is not None and ranking.request_id == user.request_id
     ]
@@ -45,22 +45,21 @@ def figures(tally: Tally) -> RenderableType:
     return line
 
 
-def list_panel(user: SimulatedUser, ranking: Ranking, films: Mapping[str, Film]) -> Panel:
+def list_panel(user: SimulatedUser, ranking: Ranking, titles: Mapping[str, str]) -> Panel:
     """The top of one user's list: an arrow where the last event moved a film, a tick where it was clicked."""
     rows = Table.grid(padding=(0, 1))
     rows.add_column(justify="right")
     rows.add_column(width=4)
     rows.add_column(width=_WIDTH - 13, no_wrap=True, overflow="ellipsis")
     for line in ranking.items[:LINES]:
-        film = films[line.item_id]
         clicked = line.item_id in user.clicked
-        title = Text(("✓ " if clicked else "") + film.title, style="dim" if clicked else "")
+        title = Text(("✓ " if clicked else "") + titles[line.item_id], style="dim" if clicked else "")
         rows.add_row(str(line.rank), arrow(line), title)
-    taste = ", ".join(user.taste.liked) + (f", {user.taste.decade}s" if user.taste.decade else "")
+    favourites = ", ".join(titles[film] for film in user.taste.favourites(2))
     return Panel(
         rows,
         title=f"{user.user_id}: {len(user.clicked)} clicks on this list",
-        subtitle=Text(f"likes, unknown to the model: {taste}", style="dim", overflow="ellipsis", no_wrap=True),
+        subtitle=Text(f"unknown to the model: {favourites}", style="dim", overflow="ellipsis", no_wrap=True),
         width=_WIDTH,
     )
 

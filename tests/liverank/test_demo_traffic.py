@@ -13,13 +13,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from liverank.demo_tastes import Taste
 from liverank.demo_traffic import Tally, Traffic, all_or_first_error, set_within
-from liverank.demo_users import Film, Recall, SimulatedUser
+from liverank.demo_users import Recall, SimulatedUser
 from liverank.demo_view import arrow, screen
 from ranker.errors import LiverankError
 from ranker.records import Cause, Interaction, RankedItem, Ranking
 
-FILMS = [Film(f"film-{number}", f"Film {number}", ("Drama",), 1990) for number in range(60)]
+TITLES = {f"film-{number}": f"Film {number}" for number in range(60)}
 
 
 def a_ranking(user_id: str, request_id: str, items: list[str], applied: dict[str, int], revision: int = 1) -> Ranking:
@@ -81,8 +82,9 @@ async def loopback() -> AsyncIterator[Loopback]:
 
 @pytest.fixture
 def users() -> list[SimulatedUser]:
-    recall = Recall(FILMS, Counter())
-    return [SimulatedUser(f"u{number}", recall, seed=number) for number in range(3)]
+    recall = Recall(Counter(TITLES.keys()))
+    taste = Taste({film: Random(film).gauss(0, 1) for film in TITLES})
+    return [SimulatedUser(f"u{number}", taste, recall, seed=number) for number in range(3)]
 
 
 async def run_for(seconds: float, loopback: Loopback, users: list[SimulatedUser], rate: float = 300) -> Tally:
@@ -176,19 +178,19 @@ def test_arrows_tell_how_far_a_film_moved(rank: int, previous: int | None, shown
 
 def test_the_screen_shows_lists_and_figures(users: list[SimulatedUser]) -> None:
     """Titles in liverank's order with a tick where clicked, the hidden taste, and the figures, before any and after."""
-    user, films = users[0], {film.item_id: film for film in FILMS}
+    user = users[0]
     user.next_record(0)
     click = user.next_record(0)
     assert isinstance(click, Interaction)
     ranking = a_ranking("u0", user.request_id, [click.item_id, *user.shown], {})
     tally = Tally()
-    text = drawn(lambda console: console.print(screen(tally, users, {}, films)))
+    text = drawn(lambda console: console.print(screen(tally, users, {}, TITLES)))
     assert "MRR shown -, liverank -" in text
     tally.click(click.item_id, user.shown, ranking, [])
     tally.event(click, 3.14, ranking)
-    text = drawn(lambda console: console.print(screen(tally, users, {"u0": ranking}, films)))
-    assert f"✓ {films[click.item_id].title}" in text
-    assert "Drama" in text
+    text = drawn(lambda console: console.print(screen(tally, users, {"u0": ranking}, TITLES)))
+    assert f"✓ {TITLES[click.item_id]}" in text
+    assert f"unknown to the model: {TITLES[user.taste.favourites(1)[0]]}" in text
     assert "p50 3.1 ms" in text
     assert "liverank 1.000" in text
     assert "m1" in text

@@ -10,6 +10,7 @@ from online_learning.datasets.dataset import Record
 from ranker.records import CandidateList, Interaction, Item
 
 NOW_MS = 1_700_000_000_000
+NOBODY: frozenset[str] = frozenset()
 
 
 def a_log(people: int = 30, likes: int = 40, films: int = 200) -> list[Record]:
@@ -33,7 +34,7 @@ def rating(person: int, film: int, action: str, ts: int) -> Interaction:
 def test_a_click_on_a_list_for_each_like() -> None:
     """Each person's first likes in time become clicks on the list just before, at times that end now."""
     log = a_log()
-    films, rest = log[:201], list(clicked_lists(log, Random(0), NOW_MS))
+    films, rest = log[:201], list(clicked_lists(log, NOBODY, Random(0), NOW_MS))
     assert rest[:201] == films
     lists, clicks = rest[201::2], rest[202::2]
     assert Counter(click.user_id for click in clicks if isinstance(click, Interaction)) == {
@@ -55,14 +56,14 @@ def test_lists_hold_one_film_that_the_person_liked() -> None:
     """The other films of a list are none of that person's likes, also not of later ones."""
     log = a_log()
     liked = {(like.user_id, like.item_id) for like in log if isinstance(like, Interaction) and like.action == "like"}
-    for record in clicked_lists(log, Random(0), NOW_MS):
+    for record in clicked_lists(log, NOBODY, Random(0), NOW_MS):
         if isinstance(record, CandidateList):
             assert sum((record.user_id, candidate.item_id) in liked for candidate in record.items) == 1
 
 
 def test_the_order_of_the_log_is_gone() -> None:
     """The log's people rate by ascending number; their clicks do not."""
-    clicks = [record for record in clicked_lists(a_log(), Random(0), NOW_MS) if isinstance(record, Interaction)]
+    clicks = [record for record in clicked_lists(a_log(), NOBODY, Random(0), NOW_MS) if isinstance(record, Interaction)]
     ascending = [
         int(later.item_id) > int(earlier.item_id)
         for earlier, later in zip(clicks, clicks[30:], strict=False)
@@ -74,5 +75,14 @@ def test_the_order_of_the_log_is_gone() -> None:
 def test_the_same_seed_gives_the_same_log() -> None:
     """Shuffles and draws come from the given random alone."""
     log = a_log()
-    assert list(clicked_lists(log, Random(1), NOW_MS)) == list(clicked_lists(log, Random(1), NOW_MS))
-    assert list(clicked_lists(log, Random(1), NOW_MS)) != list(clicked_lists(log, Random(2), NOW_MS))
+    assert list(clicked_lists(log, NOBODY, Random(1), NOW_MS)) == list(clicked_lists(log, NOBODY, Random(1), NOW_MS))
+    assert list(clicked_lists(log, NOBODY, Random(1), NOW_MS)) != list(clicked_lists(log, NOBODY, Random(2), NOW_MS))
+
+
+def test_people_left_out_leave_no_trace() -> None:
+    """Neither their clicks nor their lists come, and the lists of others do not depend on what they liked."""
+    log, without = a_log(), frozenset({"p3", "p7"})
+    made = list(clicked_lists(log, without, Random(0), NOW_MS))
+    assert not without & {record.user_id for record in made if not isinstance(record, Item)}
+    others = [record for record in log if isinstance(record, Item) or record.user_id not in without]
+    assert made == list(clicked_lists(others, NOBODY, Random(0), NOW_MS))

@@ -1,0 +1,135 @@
+"""The whole loop: `liverank demo` as a person runs it, on the embedded broker and a made-up cinema."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+KINDS = ("Western", "Musical", "Horror")
+LIVERANK = "from liverank.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def cinema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data in MovieLens-100K's form: 60 films of three kinds, and 40 people who each like one kind."""
+    folder, rng = tmp_path_factory.mktemp("cinema"), random.Random(0)
+    films = [f"{number}\tFilm {number}\t{1950 + number}\t{KINDS[number % 3]}" for number in range(60)]
+    ratings = []
+    for person in range(40):
+        liked = rng.sample([number for number in range(60) if number % 3 == person % 3], 12)
+        ratings += [f"{person}\t{film}\t5\t{880_000_000 + rng.randrange(10**6)}" for film in liked]
+        ratings.append(f"{person}\t{rng.choice([0, 1, 2])}\t1\t880000000")
+    (folder / "ml-100k.item").write_text("\n".join(["item_id:token\ttitle\tyear\tclass", *films]) + "\n")
+    (folder / "ml-100k.inter").write_text("\n".join(["user_id:token\titem\trating\tts", *ratings]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, embedded: str) -> Iterator[Path]:
+    """The folder for temporary files; whatever happens in a demo, nothing of ours is left there, and no process."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    yield folder
+    assert list(folder.glob("liverank-*")) == []  # torch leaves empty folders of its own
+    assert processes_in(folder) == []
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes whose environment names a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def start(temporary: Path, cinema: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", LIVERANK, "demo", "--broker", "embedded", "--data", str(cinema), "--users", "6"]
+    return subprocess.Popen(
+        [*argv, *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "TMPDIR": str(temporary), **environment},
+    )  # fmt: skip
+
+
+def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
+    """It ends by itself with status 0 and a report: every event has its ranking, none is refused, nothing is left."""
+    report = tmp_path / "demo.json"
+    with start(temporary, cinema, "--headless", "--seconds", "5", "--rate", "20", "--json", str(report)) as demo:
+        output, _ = demo.communicate(timeout=240)
+    assert demo.returncode == 0, output
+    found = json.loads(report.read_text())
+    assert found["broker"]["kind"] == "embedded"
+    assert found["broker"]["address"] in output
+    assert found["events"] == found["lists"] + found["clicks"] == found["rankings"] > 20
+    assert found["dead_letters"] == 0
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
+    assert all(0 < found["mrr"][order] <= 1 for order in ("shown", "liverank"))
+    assert found["model_version"] == found["training"]["version"]
+    assert len(found["training"]["sha256"]) == 64
+    assert found["training"]["examples"] > 300
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_with_its_figures(ending: signal.Signals, temporary: Path, cinema: Path, tmp_path: Path) -> None:
+    """Without --seconds it goes on until a signal; then it reports as if its time were over, without a terminal too."""
+    report = tmp_path / "demo.json"
+    with start(temporary, cinema, "--json", str(report)) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "until Ctrl-C" in line:
+                break
+        demo.send_signal(ending)
+        output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0, output
+    assert json.loads(report.read_text())["rankings"] >= 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_before_the_users_come(ending: signal.Signals, temporary: Path, cinema: Path) -> None:
+    """While it sets up, a signal ends it too, and what it had started is gone."""
+    with start(temporary, cinema, "--headless") as demo:
+        assert demo.stdout is not None
+        assert "broker: embedded" in demo.stdout.readline()
+        demo.send_signal(ending)
+        output, _ = demo.communicate(timeout=60)
+    assert demo.returncode not in (0, None)
+    assert "Traceback" not in output, output
+
+
+def test_a_worker_that_ends_is_one_readable_error(temporary: Path, cinema: Path) -> None:
+    """The error has the worker's last words; the broker and all files are gone."""
+    with start(temporary, cinema, "--headless", LIVERANK_SECURITY_PROTOCOL="CARRIER_PIGEON") as demo:
+        output, _ = demo.communicate(timeout=240)
+    assert demo.returncode == 1
+    assert "error: liverank worker ended with status" in output
+    assert "'CARRIER_PIGEON'; valid are PLAINTEXT" in output
+    assert "Traceback" not in output, output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--broker", "pigeon"), "unknown broker 'pigeon'"),
+        (("--users", "0"), "users must be at least 1"),
+        (("--data", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_wrong_arguments(arguments: tuple[str, ...], problem: str, temporary: Path, cinema: Path) -> None:
+    """What cannot work is one readable line."""
+    with start(temporary, cinema, "--headless", *arguments) as demo:
+        output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert problem in output
+    assert "Traceback" not in output, output
