@@ -31,7 +31,7 @@ def report(what: str, installation: Installation, rounds: int) -> None:
     """Compare everything, and tell how much that was."""
     installation.all_handled()
     numbers = assert_state_and_rankings(installation)
-    print(json.dumps({"test": what, "rounds": rounds, **numbers, "lost": 0}), file=sys.stderr)
+    print("\n" + json.dumps({"test": what, "rounds": rounds, **numbers, "lost": 0}), file=sys.stderr)
 
 
 def test_kills_lose_nothing(installation: Installation) -> None:
