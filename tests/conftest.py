@@ -1,4 +1,4 @@
-"""Brokers for the tests: Apache Kafka and the embedded one, each started once for the whole run."""
+"""Brokers for the tests: Apache Kafka and the embedded one, Apache Kafka anew for each file of tests."""
 
 from __future__ import annotations
 
@@ -44,9 +44,12 @@ def _address(choice: str, data_dir: Path) -> Iterator[str]:
         yield broker.address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an Apache Kafka: the environment's LIVERANK_TEST_BROKER, else one started for this run."""
+    """The address of an Apache Kafka: one started for each file of tests, which then finds no topics but its own.
+
+    The environment's LIVERANK_TEST_BROKER names one to use instead; it should be empty.
+    """
     yield from _address(os.environ.get("LIVERANK_TEST_BROKER") or "kafka", tmp_path_factory.mktemp("kafka"))
 
 
