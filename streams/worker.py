@@ -44,6 +44,7 @@ def run(settings: Settings) -> None:
     quieten()
     if settings.ready_file is not None:
         settings.ready_file.unlink(missing_ok=True)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the loop of Faust's consumer thread too
     uvloop.run(_serve(settings))
 
 
