@@ -33,7 +33,7 @@ from ranker.schema import FeatureSchema
 
 LIKES_A_PERSON = 24  # about as many clicks as a user of the demo makes in half a minute
 # Every film that is ever listed is known here, so no id row is hidden.
-RECIPE = Recipe(epochs=4, batch=128, learning_rate=1e-2, id_dropout=0.0)
+RECIPE = Recipe(epochs=6, batch=128, learning_rate=1e-2, id_dropout=0.0)
 _STAGES = {"items": "encode titles", "events": "replay the log", "epochs": "train", "export": "export"}
 
 
@@ -86,7 +86,9 @@ def first_model(cinema: Cinema, path: Path, registry: str, name: str, console: C
     )
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console) as bars:
-        return fit(data, path, registry, model=name, report=_shown_on(bars))
+        made = fit(data, path, registry, model=name, report=_shown_on(bars))
+        _complete(bars)
+    return made
 
 
 def clicked_lists(records: Sequence[Record], without: frozenset[str], random: Random, now_ms: int) -> Iterator[Record]:
@@ -133,12 +135,18 @@ def _shown_on(bars: Progress) -> Callable[[Done], None]:
 
     def report(done: Done) -> None:
         if done.stage not in tasks:
-            for task in tasks.values():  # of some stages nobody knew before how long they would be
-                bars.update(task, total=bars.tasks[task].completed)
-            tasks[done.stage] = bars.add_task(_STAGES.get(done.stage, done.stage), note="")
+            _complete(bars)
+            tasks[done.stage] = bars.add_task(_STAGES.get(done.stage, done.stage), total=None, note="")
         bars.update(tasks[done.stage], completed=done.done, total=done.total or None, note=done.note)
 
     return report
+
+
+def _complete(bars: Progress) -> None:
+    """What was begun is done; of some stages nobody knew before how long they would be."""
+    for task in bars.tasks:
+        done = max(task.completed, 1)
+        bars.update(task.id, completed=done, total=done)
 
 
 def _now_ms() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -54,11 +56,33 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def start(temporary: Path, cinema: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def read_all(terminal: int) -> str:
+    """Everything a program writes to its terminal, until it closes it."""
+    written = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65_536)
+        except OSError:  # how Linux says that nobody holds the other end any more
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(terminal)
+    return written.decode(errors="replace")
+
+
+def plain(screen: str) -> str:
+    """Without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
+
+
+def start(
+    temporary: Path, cinema: Path, *arguments: str, stdout: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     argv = [sys.executable, "-c", LIVERANK, "demo", "--broker", "embedded", "--data", str(cinema), "--users", "6"]
     return subprocess.Popen(
         [*argv, *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "TMPDIR": str(temporary), **environment},
     )  # fmt: skip
 
@@ -79,6 +103,18 @@ def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     assert found["model_version"] == found["training"]["version"]
     assert len(found["training"]["sha256"]) == 64
     assert found["training"]["examples"] > 300
+
+
+def test_live_view(temporary: Path, cinema: Path) -> None:
+    """On a terminal it draws the lists, with arrows where films move, and the figures, and asks for no key."""
+    ours, theirs = pty.openpty()
+    with start(temporary, cinema, "--seconds", "5", stdout=theirs, TERM="xterm", COLUMNS="160", LINES="50") as demo:
+        os.close(theirs)
+        screen = read_all(ours)
+        assert demo.wait(60) == 0, screen
+    assert re.search(r"[1-9]\d* events/s.*latency p50 \d+\.\d ms.*MRR shown 0\.\d+, liverank 0\.\d+", plain(screen))
+    assert "unknown to the model: Film" in screen
+    assert {"↑", "↓", "✓"} <= set(screen)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
