@@ -449,7 +449,7 @@ def fetch_kafka(cache: Path | None = None) -> Path:
     Raises:
         BrokerError: Maven is missing or failed.
     """
-    root = cache or _cache_dir()
+    root = cache or cache_dir()
     jars = root / f"kafka-{KAFKA_VERSION}"
     if jars.is_dir():
         return jars
@@ -479,7 +479,7 @@ def _fetch_with_maven(root: Path, jars: Path) -> None:
         fetched.rename(jars)  # complete or absent, whatever ends this process
 
 
-def _cache_dir() -> Path:
+def cache_dir() -> Path:
     configured = os.environ.get("LIVERANK_CACHE")
     return Path(configured).expanduser().resolve() if configured else Path.home() / ".cache" / "liverank"
 
@@ -495,7 +495,7 @@ def _resources() -> Path:
 
 def _require_kafka_tools() -> None:
     _find_java()
-    if not (_cache_dir() / f"kafka-{KAFKA_VERSION}").is_dir():
+    if not (cache_dir() / f"kafka-{KAFKA_VERSION}").is_dir():
         _find_maven()
 
 

@@ -26,7 +26,7 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from liverank.brokers import BrokerError, _cache_dir, start_broker
+from liverank.brokers import BrokerError, cache_dir, start_broker
 from liverank.demo_data import movielens_100k
 from liverank.demo_processes import Process, environment_of
 from liverank.demo_tastes import tastes
@@ -108,7 +108,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-demo-")))
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
-    path = options.data or movielens_100k(_cache_dir(), lambda line: console.print(line, highlight=False))
+    path = options.data or movielens_100k(cache_dir(), lambda line: console.print(line, highlight=False))
     cinema = read_cinema(path)
     settings = Settings(
         brokers=broker.address,
