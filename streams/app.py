@@ -30,7 +30,7 @@ from streams.outbox import Outbox
 from streams.progress import Place, Progress
 from streams.rankings import Job, Rankings
 from streams.tables import Rows, RowTable, row_table
-from streams.topics import ITEMS
+from streams.topics import DELIVERY, ITEMS
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,8 @@ Failed = Callable[[BaseException], None]
 #: Chunks that an agent's queue holds before its partitions are no longer fetched.
 _CHUNKS_QUEUED = 32
 _WATCH_EVERY_S = 2.0
-#: Parts of the session timeout: until then after the group's word rows are sent, and then delivered or given up. A
-#: worker that stood still for so long that another has its partitions writes no row over that one's.
-_LEASE, _DELIVERY = 0.2, 0.7
+#: Part of the session timeout in which rows are sent after the group's word. With `topics.DELIVERY` it stays below 1.
+_LEASE = 0.2
 
 
 class InputsApp(faust.App):  # type: ignore[misc]
@@ -102,7 +101,7 @@ class Parts:
         self._progress = app.progress = Progress()
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
         self.outbox = outbox = Outbox(settings)
-        self._changelog = Outbox(settings, _DELIVERY * settings.session_timeout_s)
+        self._changelog = Outbox(settings, DELIVERY * settings.session_timeout_s)
         dead_letters = DeadLetters(outbox, metrics)
         self._watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
         self._examples = Examples(settings, slot, outbox, self._watch)
@@ -224,8 +223,8 @@ class Parts:
     async def _is_member(self) -> bool:
         return bool(await self.app.consumer.is_member())
 
-    async def _commit(self, offsets: Mapping[Place, int]) -> None:
-        await self.app.consumer.commit_offsets(offsets)
+    async def _commit(self, offsets: Mapping[Place, int]) -> bool:
+        return bool(await self.app.consumer.commit_offsets(offsets))
 
     def _let_go(self) -> None:
         """Partitions may leave. Whoever gets them writes their rows, so nothing read from them may be kept."""

@@ -6,7 +6,7 @@ rankings minds. In order:
 1. every ranking, example and dead letter of the inputs so far has been sent, and the broker has confirmed all of it; an
    example is made of the row before its input, so it must be safe before that row is replaced;
 2. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
-   and taken within a part of that time is not sent at all;
+   and taken within a part of that time is not sent at all, or refused by the broker for its age (`topics`);
 3. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
 4. the rows go to RocksDB with the offset of their changelog records;
 5. the inputs' offsets are committed.
@@ -34,7 +34,7 @@ from streams.tables import Key, Rows, RowTable
 log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
-Commit = Callable[[Mapping[Place, int]], Awaitable[None]]
+Commit = Callable[[Mapping[Place, int]], Awaitable[bool]]
 
 #: Rows encoded or stored in one turn of the event loop, a few hundred microseconds.
 _SLICE = 20
@@ -72,7 +72,7 @@ class Checkpoints:
             changelog: takes rows. Its limit on delivery and `lease_s` together are less than the session timeout.
             lease_s: how long after the group's word rows may be sent.
             is_member: whether the group still counts on this worker.
-            commit: acknowledges offsets.
+            commit: acknowledges offsets; whether the group took them.
             left: lets go of everything read from partitions.
             metrics: counts.
         """
@@ -116,8 +116,7 @@ class Checkpoints:
         await self._outbox.confirmed(self._outbox.cut())
         self._leased_until = monotonic() + self._lease_s
         if not await self._is_member():
-            log.warning("the group went on without this worker; what it had in work comes again elsewhere")
-            self._left()
+            self._let_go()
             return
         last: dict[int, int] = {}  # partition -> offset of its last record, once confirmed
         for partition, rows in encoded.items():
@@ -126,8 +125,13 @@ class Checkpoints:
         for partition, rows in encoded.items():
             await self._store(partition, rows, last[partition])
         self._rows.written()
-        await self._commit(offsets)
+        if not await self._commit(offsets):
+            self._let_go()
         self._metrics.checkpoint(len(changed), monotonic() - started)
+
+    def _let_go(self) -> None:
+        log.warning("the group went on without this worker; what it had in work comes again elsewhere")
+        self._left()
 
     async def _encode(self, changed: Mapping[Key, UserHistory]) -> dict[int, dict[bytes, bytes]]:
         """The rows as stored, by partition and user."""

@@ -74,12 +74,13 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     self.rewind(tp.topic, tp.partition, expected)
         self._waiting = waiting
 
-    async def commit_offsets(self, offsets: Mapping[Place, int]) -> None:
-        """Commit where reading goes on. Partitions that have left are left out: their records come again elsewhere."""
+    async def commit_offsets(self, offsets: Mapping[Place, int]) -> bool:
+        """Commit where reading goes on; whether the group took it.
+
+        Partitions that have left are left out: their records come again elsewhere.
+        """
         assigned = self.assignment()
-        ours = {TP(*place): offset for place, offset in offsets.items() if TP(*place) in assigned}
-        if ours and await self._thread.commit(ours):
-            self._committed_offset.update(ours)
+        return await self._commit_now({TP(*place): at for place, at in offsets.items() if TP(*place) in assigned})
 
     async def is_member(self) -> bool:
         """Whether the group still counts on this worker: the broker's word, got by committing an offset once more.
@@ -90,11 +91,18 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         place = next((tp for tp in self.assignment() if self._committed_offset.get(tp) is not None), None)
         if place is None:
             return True  # nothing was committed yet: no other worker can be ahead
-        again = {driver.ensure_aiokafka_TP(place): self._committed_offset[place]}
+        return await self._commit_now({place: self._committed_offset[place]})
+
+    async def _commit_now(self, offsets: Mapping[TP, int]) -> bool:
+        if not offsets:
+            return True
+        consumer = self._thread._ensure_consumer()
         try:
-            await self._thread.call_thread(self._thread._ensure_consumer().commit, again)
-        except CommitFailedError:
+            given = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items()}
+            await self._thread.call_thread(consumer.commit, given)
+        except (CommitFailedError, IllegalStateError):
             return False
+        self._committed_offset.update(offsets)
         return True
 
     def forget_partitions(self) -> None:

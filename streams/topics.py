@@ -23,6 +23,9 @@ USER_INPUTS = ("clicks", "views", "interactions", "candidates", "users", "erasur
 ITEMS, ITEM_VECTORS = "items", "item-vectors"
 RANKINGS, EXAMPLES, DEAD_LETTERS = "rankings", "examples", "dead-letters"
 MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"
+#: Part of the session timeout within which the changelog takes a row, counted from when the row was sent.
+DELIVERY = 0.7
+_ROW_AGE = "message.timestamp.before.max.ms"
 #: The table of user rows. Faust calls its changelog `APP-TABLE-changelog`.
 TABLE = "rows"
 
@@ -58,6 +61,17 @@ def changelog_name(settings: Settings) -> str:
     return f"{settings.app}-{TABLE}-changelog"
 
 
+def oldest_row_ms(settings: Settings) -> int:
+    """The age at which the broker refuses a row of the changelog.
+
+    A worker that stood still for longer than the session timeout may send rows that it had ready before; by then
+    another worker holds their partitions and has written newer ones. No check of the sender's own can be the last act
+    before the sending, so the broker refuses what is older than any row that a worker with partitions can send. The
+    clocks of workers and brokers must agree to within a second or so.
+    """
+    return round(DELIVERY * settings.session_timeout_s * 1000)
+
+
 def topics(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of an installation."""
     large = {"max.message.bytes": str(connection.MAX_MESSAGE_BYTES)}
@@ -68,7 +82,7 @@ def topics(settings: Settings) -> tuple[Topic, ...]:
     return (
         *(Topic(name, keyed, "delete", large) for name in deleted),
         Topic("users", keyed, "compact", personal),
-        Topic(changelog_name(settings), keyed, "compact", personal),
+        Topic(changelog_name(settings), keyed, "compact", {**personal, _ROW_AGE: str(oldest_row_ms(settings))}),
         Topic(ITEMS, keyed, "compact", large),
         Topic(ITEM_VECTORS, keyed, "compact", large),
         Topic(MODEL_UPDATES, 1, "compact", {}),
@@ -116,7 +130,7 @@ def check(settings: Settings) -> list[str]:
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
     existing = _partitions(client, settings)
-    policies = _policies(client, [topic.name for topic in topics(settings) if topic.name in existing])
+    described = _described(client, [topic.name for topic in topics(settings) if topic.name in existing])
     problems = []
     for topic in topics(settings):
         found = existing.get(topic.name)
@@ -128,9 +142,16 @@ def check(settings: Settings) -> list[str]:
                 f"the topic {topic.name} has {found} partitions and must have {topic.partitions}, as the setting "
                 "`partitions` says: a user's inputs would reach workers that do not hold the user's row"
             )
-        policy = policies.get(topic.name)
+        config = described.get(topic.name, {})
+        policy = config.get("cleanup.policy")
         if policy and set(policy.split(",")) != {topic.policy}:
             problems.append(f"the topic {topic.name} has cleanup.policy={policy}; it must be {topic.policy}")
+        most, age = topic.config.get(_ROW_AGE), config.get(_ROW_AGE)
+        if most and age and int(age) > int(most):
+            problems.append(
+                f"the topic {topic.name} has {_ROW_AGE}={age}; with this session timeout it must be at most {most}, "
+                "or a worker that stood still may write old rows over new ones"
+            )
     return problems
 
 
@@ -143,17 +164,16 @@ def _partitions(client: AdminClient, settings: Settings) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in listed.items() if topic.error is None}
 
 
-def _policies(client: AdminClient, names: list[str]) -> dict[str, str]:
-    """Clean-up policies by topic; a broker that does not say leaves the topic out."""
+def _described(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The topics' settings; a broker that does not say leaves the topic or the setting out."""
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for resource, described in client.describe_configs(resources).items():
         try:
-            entry = described.result(_TIMEOUT_S).get("cleanup.policy")
+            entries = described.result(_TIMEOUT_S)
         except KafkaException:
             continue
-        if entry is not None and entry.value:
-            found[resource.name] = str(entry.value)
+        found[resource.name] = {name: str(entry.value) for name, entry in entries.items() if entry.value}
     return found

@@ -58,8 +58,9 @@ class World:
     async def is_member(self) -> bool:
         return self.member
 
-    async def commit(self, offsets: Mapping[Any, int]) -> None:
+    async def commit(self, offsets: Mapping[Any, int]) -> bool:
         self.happened.append(("committed", dict(offsets)))
+        return True
 
     def handled(self, user: bytes, offset: int, partition: int = 0) -> None:
         """An input came and changed its user's row."""

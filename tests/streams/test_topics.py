@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 from rig import eventually
 
@@ -56,6 +59,32 @@ def test_what_is_wrong_is_said_in_words(kafka_alone: str) -> None:
     assert "the topic clicks has 5 partitions and must have 2" in problem
     (missing,) = [p for p in topics.check(Settings(brokers=kafka_alone, app="other", partitions=2)) if "exist" in p]
     assert "other-rows-changelog does not exist" in missing
+
+
+@pytest.mark.kafka
+def test_the_broker_refuses_a_row_that_is_older_than_a_worker_with_partitions_can_send(kafka_alone: str) -> None:
+    """It was sent by one that stood still: another worker has its partitions by now."""
+    settings = Settings(brokers=kafka_alone, app="fenced", session_timeout_s=6.0)
+    topics.create(settings)
+    outcomes = []
+    producer = Producer({"bootstrap.servers": kafka_alone, "enable.idempotence": True})
+    for age_s in (0, 3, 6, 0):
+        stamp = int((time.time() - age_s) * 1000)
+        report = lambda error, message, age_s=age_s: outcomes.append((age_s, error and error.name()))  # noqa: E731
+        producer.produce(topics.changelog_name(settings), b"row", b"user", timestamp=stamp, on_delivery=report)
+        producer.flush(30)
+    assert outcomes == [(0, None), (3, None), (6, "INVALID_TIMESTAMP"), (0, None)]
+
+
+@pytest.mark.kafka
+def test_an_age_limit_beyond_the_session_timeout_is_told(kafka_alone: str) -> None:
+    """As where the timeout was lowered after the topic was made."""
+    settings = Settings(brokers=kafka_alone, app="lowered", session_timeout_s=30.0)
+    topics.create(settings)
+    lower = msgspec.structs.replace(settings, session_timeout_s=6.0)
+    (problem,) = [found for found in topics.check(lower) if "timestamp" in found]
+    assert "lowered-rows-changelog has message.timestamp.before.max.ms=21000" in problem
+    assert "at most 4200" in problem
 
 
 def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
