@@ -174,7 +174,14 @@ class Trainer:
             if not rows:
                 continue
             made.append(
-                ModelDelta(model=model, base=version, sequence=now, learned_until=self.learned_until, rows=rows)
+                ModelDelta(
+                    model=model,
+                    base=version,
+                    sequence=now,
+                    learned_until=self.learned_until,
+                    rows=rows,
+                    offsets=dict(self.offsets),
+                )
             )
             if version == self.versions.serving.version:
                 self.versions.serving.put_rows(rows)

@@ -36,6 +36,7 @@ def answer(
     cause: Cause,
     model_version: str,
     previous: Mapping[str, int] | None = None,
+    delta: int = 0,
 ) -> Ranking:
     """The ranking record of one user.
 
@@ -46,6 +47,7 @@ def answer(
         cause: the newest input that the row knows of.
         model_version: the version that ranked.
         previous: item id -> rank in the ranking before, of the same request; None where it is not known.
+        delta: sequence of the last delta that the version has taken.
     """
     assert row.candidates is not None
     ranks = previous or {}
@@ -71,6 +73,7 @@ def answer(
             )
             for rank, (item_id, score, chances, propensity) in enumerate(lines, 1)
         ],
+        delta=delta,
     )
 
 

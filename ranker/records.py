@@ -110,7 +110,8 @@ class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Ranking(Struct, frozen=True, kw_only=True):
     """A user's current list, re-ranked. Of several, the one with the highest `revision` holds.
 
-    `applied` names the last offset of each topic that the ranking knows of.
+    `applied` names the last offset of each topic that the ranking knows of. `model` and `delta` name the weights: the
+    version, and the sequence of the last delta applied to it, 0 where none was.
     """
 
     ranking_id: str
@@ -122,6 +123,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     model: str
     cause: Cause
     items: list[RankedItem]
+    delta: int = 0
 
 
 class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -179,13 +181,17 @@ class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Changed item rows between bundles: applied in order of `sequence`, only onto the version `base`."""
+    """Changed item rows between bundles: applied in order of `sequence`, only onto the version `base`.
+
+    `offsets` says what the rows were learned from: `topic-partition` -> the offset after the last example.
+    """
 
     model: str
     base: str
     sequence: int
     learned_until: Timestamp
     rows: dict[str, bytes]
+    offsets: dict[str, int] = {}
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):

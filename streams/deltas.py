@@ -110,5 +110,6 @@ def _part(delta: ModelDelta, names: list[str], sequence: int) -> ModelDelta:
         base=delta.base,
         sequence=sequence,
         learned_until=delta.learned_until,
+        offsets=delta.offsets,
         rows={name: delta.rows[name] for name in names},
     )

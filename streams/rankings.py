@@ -164,7 +164,7 @@ class Rankings:
             result = explore(result, self._explore, self._explore_after, name)
         last = self._previous.get(user_id)
         previous = last.ranks if last is not None and last.request_id == row.candidates.request_id else None
-        ranking = answer(user_id, row, result, cause, model.version, previous)
+        ranking = answer(user_id, row, result, cause, model.version, previous, model.sequence)
         self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
         self._metrics.ranked(time() - at.ts / 1000)
         self._remember(user_id, row.candidates.request_id, model.version, result)
