@@ -6,7 +6,9 @@ same examples in a worker, after a restart, and offline over a replayed log.
 * A positive action on an item of the current list gives an example at once; a further one gives a further example.
 * A list that drew none gives one without an outcome when its attribution window closes: at the first input that is
   later than the list by more than the window, or that replaces the list.
-* A positive action after the window has closed still gives its example, marked `late`.
+* A positive action after the window has closed still gives its example, marked `late`, beside the one without outcome.
+* A positive action that names another list, or that names none and is older than the list, gives none: the list that it
+  belongs to is not the current one, and `astray` says so.
 * An erasure gives none: what it forgets is not to be learned from.
 """
 
@@ -52,13 +54,15 @@ def examples_of(
     if current is None or after.revision == before.revision or isinstance(record, Erasure):
         return []
     outcome = _outcome(current, record, schema)
-    closed = before.now > current.ts + window_ms
     replaced = after.candidates is None or after.candidates.request_id != current.request_id
-    ignored = outcome is None and not closed and (replaced or after.now > current.ts + window_ms)
-    if outcome is None and (not ignored or drew(before, schema)):
-        return []
+    closes = before.now <= current.ts + window_ms and (replaced or after.now > current.ts + window_ms)
+    given: list[Outcome | None] = [None] if closes and not drew(before, schema) else []
+    given += [outcome] if outcome is not None else []
     user = record.user_id
-    return [_example(user, before, outcome, schema, window_ms, model, statistics_of, ranks or {}, propensities or {})]
+    return [
+        _example(user, before, one, schema, window_ms, model, statistics_of, ranks or {}, propensities or {})
+        for one in given
+    ]
 
 
 def example_of_silence(
@@ -85,6 +89,15 @@ def first_click_in_time(before: UserHistory, example: Example, schema: FeatureSc
     compared by.
     """
     return example.outcome is not None and not example.late and not drew(before, schema)
+
+
+def astray(before: UserHistory, record: Record, schema: FeatureSchema) -> bool:
+    """Whether the input is a positive action on another list than the current one, so that no example knows of it."""
+    if not isinstance(record, Interaction) or not schema.actions[schema.action_number(record.action)].positive:
+        return False
+    if before.candidates is None:
+        return record.request_id is not None
+    return not _belongs(before.candidates, record)
 
 
 def _example(
@@ -128,10 +141,10 @@ def drew(row: UserHistory, schema: FeatureSchema) -> bool:
 
 
 def _outcome(current: CurrentList, record: Record, schema: FeatureSchema) -> Outcome | None:
-    """The positive action on an item of the list; an event that names another list is none."""
+    """The positive action on an item of the list; an event of another list is none."""
     if not isinstance(record, Interaction) or record.item_id not in current.item_ids:
         return None
-    if record.request_id not in (None, current.request_id):
+    if not _belongs(current, record):
         return None
     if not schema.actions[schema.action_number(record.action)].positive:
         return None
@@ -141,3 +154,9 @@ def _outcome(current: CurrentList, record: Record, schema: FeatureSchema) -> Out
         item_id=record.item_id, action=schema.actions[schema.action_number(record.action)].name,
         ts=record.ts, event_id=record.event_id, value=record.value,
     )  # fmt: skip
+
+
+def _belongs(current: CurrentList, event: Interaction) -> bool:
+    """Whether an event is of the current list: it names it, or names none and is not older."""
+    assert event.ts is not None
+    return event.ts >= current.ts if event.request_id is None else event.request_id == current.request_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from ranker.history import UserHistory
@@ -14,7 +15,8 @@ from ranker.records import Cause, RankedItem, Ranking
 class Ranked(Struct, frozen=True):
     """A list in its new order, best first: ids, scores, and one probability an action for each.
 
-    `propensities` holds the chance of each item's place, where the ranking explores.
+    `propensities` holds the chance of each item's place, where the ranking explores. `statistics` are those that the list
+    was ranked with, float32 [candidates, len(STATISTICS)] in the order in which the list came.
     """
 
     item_ids: list[str]
@@ -22,6 +24,7 @@ class Ranked(Struct, frozen=True):
     probabilities: list[list[float]]
     actions: tuple[str, ...]
     propensities: list[float] | None = None
+    statistics: np.ndarray | None = None
 
 
 def ranking_id(user_id: str, row: UserHistory, model_version: str) -> str:

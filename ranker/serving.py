@@ -153,4 +153,5 @@ class ServingModel:
             scores[best].tolist(),
             chances[best].tolist(),
             self._actions,
+            statistics=self.tables.statistics[listed],
         )

@@ -104,7 +104,7 @@ class Parts:
         self._changelog = Outbox(settings, DELIVERY * settings.session_timeout_s)
         dead_letters = DeadLetters(outbox, metrics)
         self._watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
-        self._examples = Examples(settings, slot, outbox, self._watch)
+        self._examples = Examples(settings, slot, outbox, self._watch, metrics)
         rankings = Rankings(
             settings=settings,
             slot=slot,

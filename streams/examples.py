@@ -22,13 +22,14 @@ from msgspec import Struct
 
 from ranker.catalog import UNKNOWN
 from ranker.history import Record, UserHistory, hash_id
-from ranker.join import example_of_silence, examples_of, first_click_in_time
+from ranker.join import astray, example_of_silence, examples_of, first_click_in_time
 from ranker.records import Example
 from ranker.schema import FeatureSchema
 from ranker.serving import ServingModel
 from ranker.settings import Settings
 from ranker.slot import ModelSlot
 from streams.canary import CanaryWatch
+from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.tables import Key
 from streams.topics import EXAMPLES
@@ -43,9 +44,11 @@ class LastRanking(Struct, frozen=True):
     """What a user looks at."""
 
     request_id: str
+    listed: tuple[str, ...]  # the list as it came
     model: str
     ranks: dict[str, int]
     propensities: dict[str, float] | None = None
+    statistics: np.ndarray | None = None  # float32 [listed, len(STATISTICS)] that it was ranked with
 
 
 class _Work(Struct, frozen=True):
@@ -99,11 +102,14 @@ class Windows:
 class Examples:
     """Joins inputs on the scorer thread and sends what comes of it."""
 
-    def __init__(self, settings: Settings, slot: ModelSlot, outbox: Outbox, watch: CanaryWatch) -> None:
+    def __init__(
+        self, settings: Settings, slot: ModelSlot, outbox: Outbox, watch: CanaryWatch, metrics: Metrics
+    ) -> None:
         assert slot.current is not None
         self._window_ms = settings.attribution_ms
         self._schema: FeatureSchema = slot.current.schema
         self._slot, self._outbox, self._watch = slot, outbox, watch
+        self._metrics = metrics
         self._waiting: deque[_Work] = deque()
         self.windows = Windows(settings.attribution_ms)
 
@@ -113,6 +119,8 @@ class Examples:
         """Queue an input that was applied; `drain` joins it. Belongs to the event loop."""
         if after.revision == before.revision:
             return
+        if astray(before, record, self._schema):
+            self._metrics.examples.labels("astray").inc()
         if before.candidates is not None:
             self._waiting.append(_Work(key[1], before, record, after, _of(before, last)))
         current = after.candidates
@@ -153,7 +161,9 @@ class Examples:
         version = work.last.model if work.last else model.version
 
         def statistics(items: tuple[str, ...]) -> np.ndarray:
-            return statistics_of(model, items)
+            # Deltas may have come since the ranking: what it saw counts, not what is known now.
+            seen = work.last.statistics if work.last else None
+            return statistics_of(model, items) if seen is None else seen
 
         if work.record is None:
             silence = example_of_silence(
@@ -182,12 +192,16 @@ class Examples:
         return ranks_now
 
     def _send(self, user: bytes, example: Example) -> None:
+        self._metrics.examples.labels(
+            "none" if example.outcome is None else "late" if example.late else "in-time"
+        ).inc()
         self._outbox.send(EXAMPLES, user, _encode(example))
 
 
 def _of(row: UserHistory, last: LastRanking | None) -> LastRanking | None:
     """The last ranking, if it is of the row's list."""
-    if last is None or row.candidates is None or last.request_id != row.candidates.request_id:
+    current = row.candidates
+    if last is None or current is None or (last.request_id, last.listed) != (current.request_id, current.item_ids):
         return None
     return last
 

@@ -53,6 +53,12 @@ class Metrics:
         self._foreign = Counter(
             "liverank_foreign_partitions", "Inputs that murmur2 would put elsewhere", ["topic"], registry=registry
         )
+        self.examples = Counter(
+            "liverank_examples",
+            "Examples sent by what the list drew; astray: positive actions on another list than the current one",
+            ["outcome"],
+            registry=registry,
+        )
         self._warned: set[str] = set()
         self._by_topic: dict[str, Counter] = {}
 

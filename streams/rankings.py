@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ranker.errors import InvalidRecord
 from ranker.exploration import explore
-from ranker.history import Position, UserHistory
+from ranker.history import CurrentList, Position, UserHistory
 from ranker.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.records import Cause
 from ranker.serving import ServingModel
@@ -167,16 +167,18 @@ class Rankings:
         ranking = answer(user_id, row, result, cause, model.version, previous, model.sequence)
         self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
         self._metrics.ranked(time() - at.ts / 1000)
-        self._remember(user_id, row.candidates.request_id, model.version, result)
+        self._remember(user_id, row.candidates, model.version, result)
         self._recent.put(user_id, row)
 
-    def _remember(self, user_id: str, request_id: str, version: str, result: Ranked) -> None:
+    def _remember(self, user_id: str, current: CurrentList, version: str, result: Ranked) -> None:
         items, chances = result.item_ids, result.propensities
         self._previous[user_id] = LastRanking(
-            request_id,
+            current.request_id,
+            current.item_ids,
             version,
             dict(zip(items, range(1, len(items) + 1), strict=True)),
             None if chances is None else dict(zip(items, chances, strict=True)),
+            result.statistics,
         )
         self._previous.move_to_end(user_id)
         if len(self._previous) > _PREVIOUS_KEPT:
