@@ -15,8 +15,8 @@ from ranker.records import Cause, RankedItem, Ranking
 class Ranked(Struct, frozen=True):
     """A list in its new order, best first: ids, scores, and one probability an action for each.
 
-    `propensities` holds the chance of each item's place, where the ranking explores. `statistics` are those that the list
-    was ranked with, float32 [candidates, len(STATISTICS)] in the order in which the list came.
+    `propensities` holds the chance of each item's place, where the ranking explores. `statistics` are those that it was
+    made with, float32 [candidates, len(STATISTICS)] in the order in which the list came.
     """
 
     item_ids: list[str]

@@ -51,7 +51,9 @@ def follow(stages: Stages, update: ModelUpdate) -> Stages:
             rolled_back=None if stages.rolled_back == update.version else stages.rolled_back,
         )
     if update.stage == CANARY:
-        return change(stages, canary=update.version, share=update.share or 0.0)
+        # One that failed before is tried anew: what was decided then does not count against it now.
+        failed = None if stages.rolled_back == update.version else stages.rolled_back
+        return change(stages, canary=update.version, share=update.share or 0.0, rolled_back=failed)
     if update.stage == ROLLED_BACK:
         if update.measured and stages.serving == update.version:
             return stages

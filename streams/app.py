@@ -103,15 +103,15 @@ class Parts:
         self.outbox = outbox = Outbox(settings)
         self._changelog = Outbox(settings, DELIVERY * settings.session_timeout_s)
         dead_letters = DeadLetters(outbox, metrics)
-        self._watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
-        self._examples = Examples(settings, slot, outbox, self._watch, metrics)
+        self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
+        self._examples = Examples(settings, slot, outbox, self.watch, metrics)
         rankings = Rankings(
             settings=settings,
             slot=slot,
             deltas=models.deltas,
             recent=models.recent,
             examples=self._examples,
-            watch=self._watch,
+            watch=self.watch,
             outbox=outbox,
             dead_letters=dead_letters,
             metrics=metrics,
@@ -172,7 +172,7 @@ class Parts:
                     await asyncio.wait_for(stop.wait(), self._interval_s)
                     return
                 await self.app.checkpoints.take()
-            self._watch.look()
+            self.watch.look()
             self.app.consumer.rewind_lost(self._idle)
             self._metrics.lag(self._lags())
 

@@ -8,6 +8,7 @@ own decision: all of them, this one too, follow the topic, where the first decis
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from time import monotonic, time
 
@@ -15,6 +16,7 @@ import msgspec
 
 from ranker.canary import Comparison, Criteria, Decision, decide
 from ranker.records import ModelUpdate
+from ranker.serving import ServingModel
 from ranker.settings import Settings
 from ranker.slot import ModelSlot
 from ranker.stages import PROMOTED, ROLLED_BACK, key_of
@@ -25,8 +27,19 @@ from streams.topics import MODEL_UPDATES
 log = logging.getLogger(__name__)
 
 
+class _Trial:
+    """One canary from when it began to serve; the same version announced again later is another trial."""
+
+    def __init__(self, canary: ServingModel) -> None:
+        self.canary = canary
+        self.began = monotonic()
+        self.compared = Comparison()
+        self.failure: str | None = None
+        self.decided = False
+
+
 class CanaryWatch:
-    """Compares a canary with what serves. `clicked` and `failed` belong to the scorer thread, `look` to the loop."""
+    """Compares a canary with what serves. `clicked` and `failed` belong to the scorer thread, the rest to the loop."""
 
     def __init__(
         self, settings: Settings, slot: ModelSlot, manifests: Mapping[str, str], outbox: Outbox, metrics: ModelMetrics
@@ -44,11 +57,8 @@ class CanaryWatch:
         self._criteria = Criteria(
             alpha=settings.canary_alpha, margin=settings.canary_margin, least=settings.canary_least
         )
-        self._watched = ""  # the canary that the rest is about
-        self._began = 0.0
-        self._compared = Comparison()
-        self._failure: str | None = None
-        self._decided = False
+        self._lock = threading.Lock()
+        self._trial: _Trial | None = None
 
     def clicked(self, version: str, rank: int | None) -> None:
         """The first click on a list came on an item that this version had at `rank`; None where it did not show it."""
@@ -57,36 +67,43 @@ class CanaryWatch:
         serving = self._slot.serving
         if serving.canary is None or serving.current is None:
             return
-        self._watch(serving.canary.version)
+        trial = self._trial_of(serving.canary)
         if version in (serving.canary.version, serving.current.version):
-            self._compared = self._compared.plus(value, version == serving.canary.version)
+            trial.compared = trial.compared.plus(value, version == serving.canary.version)
 
-    def failed(self, version: str, error: Exception) -> None:
+    def failed(self, canary: ServingModel, error: Exception) -> None:
         """The canary failed on somebody; they got the other model's ranking."""
-        self._watch(version)
-        if self._failure is None:
-            log.error("the canary %s fails: %r", version, error)
-        self._failure = f"it fails: {error!r:.500}"
+        trial = self._trial_of(canary)
+        if trial.failure is None:
+            log.error("the canary %s fails: %r", canary.version, error)
+        trial.failure = f"it fails: {error!r:.500}"
+
+    def refused(self, version: str, reason: str) -> None:
+        """The canary does not load here. Without a word from anybody it would be one for ever, and no other begin."""
+        current = self._slot.current
+        if current is not None:
+            self._announce(version, current.version, Decision(False, f"it does not serve: {reason:.500}"))
 
     def look(self) -> None:
         """Decide, where enough is known."""
         serving = self._slot.serving
         if serving.canary is None or serving.current is None:
+            self._trial = None
             return
-        self._watch(serving.canary.version)
-        if self._decided:
+        trial = self._trial_of(serving.canary)
+        if trial.decided:
             return
-        decision = self._decision()
-        self._metrics.canary_difference.set(self._compared.canary.mean - self._compared.current.mean)
+        decision = self._decision(trial)
+        self._metrics.canary_difference.set(trial.compared.canary.mean - trial.compared.current.mean)
         if decision.promote is not None:
-            self._decided = True
+            trial.decided = True
             self._announce(serving.canary.version, serving.current.version, decision)
 
-    def _decision(self) -> Decision:
-        if self._failure is not None:
-            return Decision(False, self._failure)
-        decision = decide(self._compared, self._criteria)
-        if decision.promote is None and monotonic() - self._began > self._settings.canary_s:
+    def _decision(self, trial: _Trial) -> Decision:
+        if trial.failure is not None:
+            return Decision(False, trial.failure)
+        decision = decide(trial.compared, self._criteria)
+        if decision.promote is None and monotonic() - trial.began > self._settings.canary_s:
             return Decision(False, f"undecided after {self._settings.canary_s:.0f} s: {decision.reason}")
         return decision
 
@@ -104,8 +121,9 @@ class CanaryWatch:
         log.warning("the canary %s is %s: %s", canary, update.stage, decision.reason)
         self._outbox.send(MODEL_UPDATES, key_of(update), msgspec.json.encode(update))
 
-    def _watch(self, version: str) -> None:
-        """Start over where this is another canary than before."""
-        if version != self._watched:
-            self._watched, self._began, self._compared = version, monotonic(), Comparison()
-            self._failure, self._decided = None, False
+    def _trial_of(self, canary: ServingModel) -> _Trial:
+        """The trial of a loaded canary. What one thread still adds to an old trial does not reach the new one."""
+        with self._lock:
+            if self._trial is None or self._trial.canary is not canary:
+                self._trial = _Trial(canary)
+            return self._trial

@@ -73,6 +73,7 @@ class Models:
         self._followers = [Follower(settings, {MODEL_UPDATES: self._announced}, failed)]
         self._task: asyncio.Task[None] | None = None
         self._wake: Callable[[], None] = lambda: None
+        self._unfit: Callable[[str, str], None] = lambda version, reason: None
 
     async def start(self) -> None:
         """Read the control topic and load what is to serve: `slot` and `catalog` are there from then on.
@@ -87,14 +88,15 @@ class Models:
         self.slot = ModelSlot(model)
         self._show()
 
-    async def follow(self, wake: Callable[[], None]) -> None:
+    async def follow(self, wake: Callable[[], None], unfit: Callable[[str, str], None]) -> None:
         """Go along with the control topic from now on.
 
         Args:
             wake: has the scorer thread look into `deltas`, also where there is nothing to rank.
+            unfit: takes a canary that must not serve, and why.
         """
         assert self.slot.current is not None
-        self._wake = wake
+        self._wake, self._unfit = wake, unfit
         deltas = Follower(
             self._settings, {MODEL_DELTAS: self._received}, self._failed, self.slot.current.manifest.created
         )
@@ -213,6 +215,8 @@ class Models:
         log.error("%s does not serve (%s): %s; %s goes on", version, error.reason, error, serving and serving.version)
         if error.reason == "missing" and tried <= _RETRIES:
             asyncio.get_running_loop().call_later(2 ** (tried - 1), self._again, version)
+        elif version == self._stages.canary:
+            self._unfit(version, f"{error.reason}: {error}")
 
     def _again(self, version: str) -> None:
         self._refused.discard(version)

@@ -115,7 +115,7 @@ class Rankings:
             try:
                 results = model.rank([(job.user.decode(), job.row) for job in jobs if job.row is not None])
             except Exception as error:
-                self._watch.failed(model.version, error)
+                self._watch.failed(model, error)
                 model = serving.current
                 results = self._rank(model, jobs)
         else:

@@ -119,7 +119,7 @@ class Worker:
             metrics=self._metrics,
             failed=self.failed,
         )
-        await models.follow(parts.wake)
+        await models.follow(parts.wake, parts.watch.refused)
         self._metrics.serve(settings)
         bind_to_running_loop(parts.app)
         watching = asyncio.create_task(self._watch(parts))

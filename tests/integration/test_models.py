@@ -15,17 +15,19 @@ import msgspec
 import numpy as np
 import pytest
 from bundles import BAD, announce, flip, publish
+from confluent_kafka.admin import AdminClient
 from load import Load
 from rig import Installation, Worker, eventually, read_topic
 
 from ranker import bundle
 from ranker.catalog import Catalog
 from ranker.history import hash_id
-from ranker.records import ModelDelta, ModelUpdate, Ranking
+from ranker.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.serving import load
 from ranker.settings import Settings
 from ranker.tables import pack_row
 from streams import topics
+from streams.connection import partition_of
 
 pytestmark = pytest.mark.kafka
 
@@ -121,6 +123,17 @@ def test_a_bad_bundle_never_serves(installation: Installation, worker: Worker, s
     serve(installation, before)  # the topic now names what serves
 
 
+def test_a_canary_that_does_not_load_ends_itself(installation: Installation, worker: Worker) -> None:
+    """It is rolled back by the worker that refused it: nobody waits for it, and the next one may begin."""
+    before = serving(worker)
+    version, reason = BAD[0](installation)
+    announce(installation, version, "canary", share=0.5)
+    update = decided(installation, version)
+    assert (update.stage, update.previous) == ("rolled-back", before)
+    assert f"it does not serve: {reason}" in (update.reason or "")
+    assert serving(worker) == before
+
+
 def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, worker: Worker) -> None:
     """Every user's last ranking covers all their inputs, no ranking comes twice, and all versions have ranked."""
     versions = [publish(installation, seed=seed) for seed in (1, 2, 3)]
@@ -132,7 +145,7 @@ def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, wo
     running.finish()
     installation.all_handled()
     rankings = [ranking for ranking in installation.rankings() if ranking.user_id.startswith("swaps")]
-    named = Counter((ranking.user_id, ranking.revision) for ranking in rankings)
+    named = Counter((ranking.user_id, tuple(sorted(ranking.applied.items()))) for ranking in rankings)
     assert [name for name, count in named.items() if count > 1] == []
     assert set(versions) <= {ranking.model for ranking in rankings}
     last = {ranking.user_id: ranking for ranking in rankings}  # a user's rankings come in order
@@ -140,6 +153,17 @@ def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, wo
     listed = {key[1].decode(): row for key, row in rows.items() if row.candidates and key[1].startswith(b"swaps")}
     wrong = [user for user, row in listed.items() if last[user].applied != row.applied]
     assert wrong == []
+
+
+def example_of(installation: Installation, user: str) -> Example:
+    """The first example of a user."""
+
+    def found() -> Example | None:
+        made = (msgspec.json.decode(message.value(), type=Example) for message in installation.read("examples"))
+        return next((example for example in made if example.user_id == user), None)
+
+    example: Example = eventually("there is an example", found)
+    return example
 
 
 def decided(installation: Installation, version: str) -> ModelUpdate:
@@ -179,6 +203,45 @@ def test_canaries_are_judged_by_clicks(installation: Installation, worker: Worke
         assert {ranking.model for ranking in after.values()} == {expected}
 
 
+def parts_of(installation: Installation) -> list[set[int]]:
+    """The partitions of `clicks` that each worker has; nothing before all of them are given out."""
+    admin = AdminClient({"bootstrap.servers": installation.settings.brokers})
+    app = installation.settings.app
+    members = admin.describe_consumer_groups([app])[app].result(30).members
+    parts = [{tp.partition for tp in m.assignment.topic_partitions if tp.topic == "clicks"} for m in members]
+    return parts if sum(len(part) for part in parts) == installation.settings.partitions else []
+
+
+def test_of_several_workers_decisions_the_first_counts(installation: Installation, worker: Worker) -> None:
+    """One of two workers sees the canary win where the other sees it lose: both go along with what is first on the
+    topic, also when the opposite follows."""
+    good, canary = publish(installation, seed=5), publish(installation, seed=5, change=flip)
+    serve(installation, good)
+    second = installation.worker("second").start().ready()
+    eventually("both have partitions", lambda: len([part for part in parts_of(installation) if part]) == 2, 30)
+    announce(installation, canary, "canary", share=0.5)
+    for one in (worker, second):
+        eventually("the canary serves its share", lambda one=one: f"{canary} serves 50%" in one.log, 30)
+    ours = next(part for part in parts_of(installation) if part)
+    wanted: dict[str, list[str]] = {}
+    for user, ranking in show_lists(installation, [f"both-{number}" for number in range(500)]).items():
+        wins = partition_of(user.encode(), installation.settings.partitions) in ours
+        liked = ranking.items[0 if (ranking.model == canary) == wins else -1].item_id
+        wanted.setdefault(liked, []).append(user)
+    for item, users in wanted.items():
+        click(installation, users, item)
+    first = decided(installation, canary)
+    opposite = "promoted" if first.stage == "rolled-back" else "rolled-back"
+    announce(installation, canary, opposite, measured=True, previous=good)
+    expected = canary if first.stage == "promoted" else good
+    for one in (worker, second):
+        eventually("it goes along", lambda one=one: serving(one) == expected, 30)
+        eventually("and is through", lambda one=one: f"{canary} is no canary any more" in one.log or expected == canary)
+    after = show_lists(installation, [f"agreed-{number}" for number in range(40)])
+    assert {ranking.model for ranking in after.values()} == {expected}
+    second.stop()
+
+
 def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: Installation, worker: Worker) -> None:
     """Rankings show the new row; an older delta, or one for another version, changes nothing and is counted."""
     version = serving(worker)
@@ -203,8 +266,12 @@ def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: I
         return next(item.score for item in ranking.items if item.item_id == LIST[3])
 
     before, first = score("delta-0"), next(numbers)
+    known = model.tables.statistics[model.catalog.index_of[hash_id(LIST[3])]].tolist()
     send(2.0, version, first)
     eventually("the delta is applied", lambda: metric(worker, 'liverank_model_deltas_total{outcome="applied"}') == 1)
+    click(installation, ["delta-0"], LIST[3])
+    shown = next(item for item in example_of(installation, "delta-0").items if item.item_id == LIST[3])
+    assert shown.statistics == known != [0.0] * 3, "what the ranking saw, not what the delta brought since"
     changed = score("delta-1")
     assert changed != pytest.approx(before, abs=1e-4)
     send(-2.0, version, first - 1)

@@ -1,4 +1,4 @@
-"""The join: each list and what it drew, whatever comes when; and nothing of what came after a ranking in its example."""
+"""The join: each list and what it drew, whatever comes when; and nothing from after a ranking in its example."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def event(event_id: str, ts: int, item: str = "a", action: str = "click", reques
 
 
 def join(log: list[Record], row: UserHistory = EMPTY, first: int = 0) -> list[list[Example]]:
-    """The examples of each input of a log that goes on from a row. Statistics name the input at which they were asked."""
+    """The examples of each input of a log that goes on from a row; statistics name the input that asks for them."""
     made = []
     for offset, record in enumerate(log, first):
         known = np.full(len(STATISTICS), offset, np.float32)

@@ -49,6 +49,17 @@ def test_an_operator_may_promote_what_was_rolled_back() -> None:
     assert (stages.serving, stages.rolled_back) == ("c", None)
 
 
+def test_a_canary_that_is_tried_again_is_judged_anew() -> None:
+    """It failed once; announced again, its clicks may promote it, for all records and for those that are left."""
+    up = update("c", PROMOTED, measured=True, previous="a")
+    down = update("c", ROLLED_BACK, measured=True, previous="a")
+    again = [update("a", PROMOTED), update("c", CANARY), down, update("c", CANARY, share=0.2), up]
+    assert folded(*again).serving == "c"
+    assert folded(*again, down).serving == "c"
+    compacted = list({key_of(record): record for record in again}.values())
+    assert folded(*compacted).serving == "c"
+
+
 STAGES = st.sampled_from([PROMOTED, PINNED, CANARY, ROLLED_BACK])
 
 

@@ -1,0 +1,118 @@
+"""What becomes of a canary's clicks: each trial is decided once, by its own evidence alone."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from ranker.records import ModelUpdate
+from ranker.serving import ServingModel
+from ranker.settings import Settings
+from ranker.slot import ModelSlot
+from streams.canary import CanaryWatch
+from streams.model_metrics import ModelMetrics
+from streams.outbox import Outbox
+
+
+class Model:
+    """Has a version, and can be let go of."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    def close(self) -> None:
+        """As `ServingModel.close`."""
+
+
+class Sent:
+    """Keeps what is announced."""
+
+    def __init__(self) -> None:
+        self.updates: list[ModelUpdate] = []
+
+    def send(self, topic: str, key: bytes, value: bytes) -> None:
+        """As `Outbox.send`."""
+        assert (topic, key) in (("model-updates", b"m"), ("model-updates", b"m/canary"))
+        self.updates.append(msgspec.json.decode(value, type=ModelUpdate))
+
+
+def model(version: str) -> ServingModel:
+    """A loaded model, as far as the watch looks at it."""
+    return cast(ServingModel, Model(version))
+
+
+def watched(**settings: object) -> tuple[CanaryWatch, ModelSlot, list[ModelUpdate]]:
+    """A watch over a slot in which `old` serves, and what it announces."""
+    slot, sent = ModelSlot(model("old")), Sent()
+    metrics = ModelMetrics(CollectorRegistry())
+    given = Settings(model="m", **settings)  # type: ignore[arg-type]
+    return CanaryWatch(given, slot, {"new": "5ha"}, cast(Outbox, sent), metrics), slot, sent.updates
+
+
+def click(watch: CanaryWatch, count: int, canary: int, current: int) -> None:
+    """So many clicks on each side, at these ranks."""
+    for _ in range(count):
+        watch.clicked("new", canary)
+        watch.clicked("old", current)
+
+
+def test_a_trial_is_decided_once() -> None:
+    """By clear clicks, with the numbers as the reason, and what serves named for those who read only the newest."""
+    watch, slot, updates = watched()
+    slot.stage(model("new"), 0.5)
+    click(watch, 49, canary=5, current=1)
+    watch.look()
+    assert updates == []
+    click(watch, 100, canary=5, current=1)
+    watch.look()
+    watch.look()
+    (update,) = updates
+    assert (update.version, update.stage, update.previous, update.measured) == ("new", "rolled-back", "old", True)
+    assert update.sha256 == "5ha"
+    assert "0.2000 on 149 against 1.0000 on 149" in (update.reason or "")
+
+
+def test_a_canary_that_is_tried_again_is_another_trial() -> None:
+    """Its first trial's clicks do not count, and it is decided about again, whether or not anyone looked in between."""
+    for looks in (True, False):
+        watch, slot, updates = watched()
+        slot.stage(model("new"), 0.5)
+        click(watch, 150, canary=5, current=1)
+        watch.look()
+        slot.stage(None)
+        if looks:
+            watch.look()
+        slot.stage(model("new"), 0.5)
+        click(watch, 149, canary=1, current=5)
+        watch.look()
+        assert [update.stage for update in updates] == ["rolled-back", "promoted"]
+
+
+def test_one_that_fails_is_ended_whatever_its_clicks_say() -> None:
+    """With what failed."""
+    watch, slot, updates = watched()
+    canary = model("new")
+    slot.stage(canary, 0.5)
+    click(watch, 150, canary=1, current=5)
+    watch.failed(canary, ValueError("bad shape"))
+    watch.look()
+    assert [(update.stage, "bad shape" in (update.reason or "")) for update in updates] == [("rolled-back", True)]
+
+
+def test_one_that_nobody_decides_about_ends() -> None:
+    """So that the next one can begin."""
+    watch, slot, updates = watched(canary_s=0.0)
+    slot.stage(model("new"), 0.5)
+    watch.look()
+    assert [update.stage for update in updates] == ["rolled-back"]
+    assert "undecided" in (updates[0].reason or "")
+
+
+def test_one_that_does_not_load_is_ended() -> None:
+    """Otherwise it would be announced for ever, and the trainer would start no other."""
+    watch, _, updates = watched()
+    watch.refused("new", "changed: score.onnx was changed")
+    assert [(update.version, update.stage, update.measured) for update in updates] == [("new", "rolled-back", True)]
+    assert "score.onnx was changed" in (updates[0].reason or "")
