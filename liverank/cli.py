@@ -71,8 +71,10 @@ def trainer(config: Config = None) -> None:
     """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
     from online_learning.worker import run
     from streams.connection import aiokafka
+    from streams.logs import quieten
 
     _log_to_stderr()
+    quieten()
     settings = _settings(config)
     run(settings, aiokafka(settings))
 

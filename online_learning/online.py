@@ -31,6 +31,7 @@ class Online(Struct, frozen=True, kw_only=True):
     delta_ms: int = 1000  # between two deltas
     delta_rows: int = 2000  # rows of a delta at most: those that moved most; the others wait
     bundle_ms: int = 5000  # between two bundles
+    bundle_examples: int = 0  # after so many new examples a bundle is made before that time is over; 0: never
     window: int = 1000  # examples of one progressive report
     remembered_ids: int = 1 << 16  # example ids, lists and users that are known again
     expire_ms: int = 30 * 86_400_000  # a row that no example has named for so long is taken out; 0: never

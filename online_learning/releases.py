@@ -125,11 +125,12 @@ class Releases:
                 versions.serve(known)
             else:
                 self._start_over(serving)
-        if canary != versions.canary:
+        if canary != (versions.canary and versions.canary.version):
             if versions.canary is not None:
-                log.warning("the canary %s was rolled back", versions.canary)
-            versions.stage(canary if canary in self._staged else None)
-        for version in [name for name in self._staged if name not in (self._waiting, canary)]:
+                log.warning("the canary %s is none any more", versions.canary.version)
+            versions.stage(self._staged.get(canary or ""))
+        # A copy made in one step: `write` adds to it on another thread.
+        for version in [name for name in tuple(self._staged) if name not in (self._waiting, canary)]:
             self._staged.pop(version).close()
 
     def roll_back(self) -> None:
@@ -137,6 +138,9 @@ class Releases:
         state = checkpoint.newest(self._settings.trainer_data)
         assert state is not None, "one is written before the first batch"
         restore(self._trainer, state)
+        serving = self._trainer.versions.serving.version
+        if serving not in self._trainer.versions.bases.versions:  # somebody has made it serve since that checkpoint
+            self._start_over(serving)
 
     def close(self) -> None:
         """Remove what only this process needed."""
@@ -164,4 +168,4 @@ class Releases:
             log.warning("the canary %s takes no deltas: %s", canary, error)
             return
         self._staged[canary] = self._trainer.versions.snapshot(canary, origin.weights, origin.tables)
-        self._trainer.versions.canary = canary
+        self._trainer.versions.canary = self._staged[canary]

@@ -50,6 +50,7 @@ def online_of(settings: Settings) -> Online:
         next_item=settings.next_item,
         delta_ms=settings.delta_ms,
         bundle_ms=round(settings.bundle_s * _SECOND),
+        bundle_examples=settings.bundle_examples,
         expire_ms=round(settings.expire_days * _DAY),
         finetune_ms=round(settings.finetune_s * _SECOND),
     )

@@ -117,6 +117,8 @@ class Trainer:
         self.learned_until = origin.learned_until
         self.bundled = 0  # `trained` when the last bundle was taken
         self.finetuned: int | None = None  # steps done of the fine-tuning that is on
+        self._asked = 0  # `trained` when a bundle was last due and could not be published
+        self._sequence = 0  # of the last delta
         self._last: dict[str, int] = {}  # when a delta, a bundle, a fine-tuning was last made
         self._weights = np.array([action.weight for action in self.schema.positives])
 
@@ -154,37 +156,39 @@ class Trainer:
 
     def due(self, now: int) -> frozenset[Publish]:
         """What is to be published now. The clocks run from the first call on."""
-        waiting = any(self.versions.bases.waiting(version) for version in self.versions.live)
+        waiting = any(self.versions.bases.waiting(snapshot.version) for snapshot in self.versions.live)
         due = set()
         if self._passed("delta", now, self.online.delta_ms) and waiting:
             due.add(Publish.DELTA)
-        if self._passed("bundle", now, self.online.bundle_ms) and self.trained > self.bundled:
+        enough = 0 < self.online.bundle_examples <= self.trained - max(self.bundled, self._asked)
+        if (self._passed("bundle", now, self.online.bundle_ms) or enough) and self.trained > self.bundled:
             due.add(Publish.BUNDLE)
         return frozenset(due)
 
     def deltas(self, now: int, model: str = "default") -> list[ModelDelta]:
         """The rows that have changed, for every version that takes deltas. They count as sent.
 
-        `sequence` is a time in milliseconds, so that it goes on rising over restarts.
+        `sequence` is a time in milliseconds, so that it goes on rising over restarts; it rises also where the clock
+        stands still or is set back, since workers take nothing that is not newer.
         """
         self._last["delta"] = now
+        self._sequence = max(now, self._sequence + 1)
         made = []
-        for version in self.versions.live:
-            rows = self._packed(self.versions.bases.take(version, self.online.delta_rows))
+        for snapshot in self.versions.live:
+            rows = self._packed(self.versions.bases.take(snapshot.version, self.online.delta_rows))
             if not rows:
                 continue
             made.append(
                 ModelDelta(
                     model=model,
-                    base=version,
-                    sequence=now,
+                    base=snapshot.version,
+                    sequence=self._sequence,
                     learned_until=self.learned_until,
                     rows=rows,
                     offsets=dict(self.offsets),
                 )
             )
-            if version == self.versions.serving.version:
-                self.versions.serving.put_rows(rows)
+            snapshot.put_rows(rows)
         return made
 
     def candidate(self, version: str, now: int) -> Candidate:
@@ -206,7 +210,7 @@ class Trainer:
 
     def postpone(self, now: int) -> None:
         """No bundle can be published now: ask again after the usual time."""
-        self._last["bundle"] = now
+        self._last["bundle"], self._asked = now, self.trained
 
     def snapshot(self, candidate: Candidate) -> Snapshot:
         """The candidate as workers will serve it. Takes a while; any thread may do it."""

@@ -25,6 +25,9 @@ class TrainerMetrics:
         self.refused = Counter(
             "liverank_trainer_refused", "Examples that cannot be learned from", ["reason"], registry=registry
         )
+        self.missed = Counter(
+            "liverank_trainer_missed", "Records that the broker deleted before they were read", registry=registry
+        )
         self.rollbacks = Counter(
             "liverank_trainer_rollbacks", "Returns to a checkpoint after a loss that was not finite", registry=registry
         )

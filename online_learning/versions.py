@@ -65,7 +65,7 @@ class Versions:
         first = first or origin
         self.first = self.snapshot(first.version, first.weights, first.tables)
         self.serving = self.snapshot(origin.version, origin.weights, origin.tables)
-        self.canary: str | None = None
+        self.canary: Snapshot | None = None
         self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
         self.bases = Bases()
         self.bases.add(origin.version)
@@ -73,10 +73,10 @@ class Versions:
         self._pairs: deque[tuple[int, int, int]] = deque(maxlen=newest)
 
     @property
-    def live(self) -> list[str]:
+    def live(self) -> list[Snapshot]:
         """The versions that take deltas now, and whose rows are known well enough to make them."""
-        wanted = [self.serving.version, *([self.canary] if self.canary else [])]
-        return [version for version in wanted if version in self.bases.versions]
+        wanted = [self.serving, *([self.canary] if self.canary else [])]
+        return [snapshot for snapshot in wanted if snapshot.version in self.bases.versions]
 
     def snapshot(self, version: str, weights: Weights, tables: TableArrays) -> Snapshot:
         """A version as workers serve it. Takes a while; any thread may do it."""
@@ -99,15 +99,15 @@ class Versions:
         self._pairs.clear()
         self.drift.restart()
 
-    def stage(self, version: str | None) -> None:
+    def stage(self, snapshot: Snapshot | None) -> None:
         """A canary beside what serves, or none any more."""
-        self.canary = version
-        self.bases.keep({self.serving.version, version or ""})
+        self.canary = snapshot
+        self.bases.keep({one.version for one in (self.serving, snapshot) if one is not None})
 
     def drop(self, version: str) -> None:
         """The version was refused: it never takes deltas."""
         self.bases.keep(set(self.bases.versions) - {version})
-        if self.canary == version:
+        if self.canary is not None and self.canary.version == version:
             self.canary = None
 
     def compare(self, user: int, ours: Tested, theirs: Tested) -> None:

@@ -16,7 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -230,6 +231,7 @@ class Worker:
 
     async def _learn(self, records: list[Any]) -> bool:
         """Learn from records in their order; False where the trainer went back to its checkpoint instead."""
+        self._tell_of_missing(records)
         examples = []
         for record in records:
             if record.topic == ERASURES:
@@ -247,6 +249,11 @@ class Worker:
         if done.diverged:
             await self._roll_back(done.refused)
         return not done.diverged
+
+    def _tell_of_missing(self, records: list[Any]) -> None:
+        for place, count in missing(self._trainer.offsets, records).items():
+            self._metrics.missed.inc(count)
+            log.error("%d records of %s were deleted before they were read: keep the topic for longer", count, place)
 
     def _decoded(self, record: Any) -> Example | None:
         try:
@@ -344,6 +351,21 @@ class Worker:
     async def _in_turn(self, work: Callable[[], Given]) -> Given:
         """Run what touches the trainer, on its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._learning, work)
+
+
+def missing(offsets: Mapping[str, int], records: Iterable[Any]) -> dict[str, int]:
+    """Records that a topic no longer has: by `topic-partition`, how many offsets lie between those read and these.
+
+    Args:
+        offsets: `topic-partition` -> the offset after the last one read.
+        records: read since, in the order of each partition.
+    """
+    expected, gone = dict(offsets), Counter[str]()
+    for record in records:
+        place = f"{record.topic}-{record.partition}"
+        gone[place] += max(0, record.offset - expected.get(place, record.offset))
+        expected[place] = record.offset + 1
+    return {place: count for place, count in gone.items() if count}
 
 
 def _now() -> int:

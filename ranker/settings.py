@@ -59,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     replayed: float = 1.0  # of them learned again beside each new one
     delta_ms: int = 1000  # between two deltas of changed item rows
     bundle_s: float = 5.0  # between two bundles, and two checkpoints
+    bundle_examples: int = 0  # after so many new examples a bundle is made before that time is over; 0: never
     keep_bundles: int = 10  # of those that serve no more
     canary_share: float = 0.0  # share of users that a new version starts with; 0: all of them
     canary_least: int = 50  # clicks of the canary's users, and of the others, before anything is decided

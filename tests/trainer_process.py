@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,14 +22,11 @@ class Process:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder = settings, folder
-        given = msgspec.to_builtins(settings, enc_hook=str)
-        del given["rules"]
-        environment = {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
         settings.ready_file.unlink(missing_ok=True)
         self._log = (folder / "trainer.log").open("ab")
         command = [sys.executable, "-c", "from liverank.cli import main; main()", "trainer"]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environment, stdout=self._log, stderr=self._log
+            command, cwd=ROOT, env=environment_of(settings), stdout=self._log, stderr=self._log
         )
 
     def ready(self) -> None:
@@ -45,6 +43,42 @@ class Process:
         """Ask it to end; its status."""
         self._process.terminate()
         return self._process.wait(60)
+
+
+class Lives:
+    """`tests.crashing`: a trainer that dies at each of some steps in turn."""
+
+    def __init__(self, settings: Settings, folder: Path, steps: list[str]) -> None:
+        self._log = (folder / "lives.log").open("ab")
+        command = [sys.executable, "-m", "tests.crashing", *steps]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment_of(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._log, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Let the next one live."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+
+    def live(self) -> tuple[str, ...]:
+        """Let the next one live, and die; the step and how it ended."""
+        self.begin()
+        assert self._process.stdout is not None
+        return tuple(self._process.stdout.readline().rstrip("\n").split("\t"))
+
+    def close(self) -> None:
+        """End whichever lives, and their parent: they are a session of their own."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+        self._log.close()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of a process with these settings."""
+    given = msgspec.to_builtins(settings, enc_hook=str)
+    del given["rules"]
+    return os.environ | {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
 
 
 def until(holds: Callable[[], object], deadline_s: float = 120.0) -> None:

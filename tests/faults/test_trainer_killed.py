@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from rig import read_topic
 
 from online_learning import checkpoint
 from ranker import bundle
@@ -20,10 +21,11 @@ from ranker.records import Example, ModelDelta, ModelUpdate
 from ranker.settings import Settings
 from streams import topics
 from tests import stream
+from tests.crashing import STEPS
 from tests.tiny import tiny_bundle
-from tests.trainer_process import Process, until
+from tests.trainer_process import Lives, Process, until
 
-ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "4"))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,55 @@ def test_deltas_name_versions_that_were_announced(settings: Settings) -> None:
     assert sequences == sorted(sequences)
 
 
+def test_each_example_is_learned_once_whichever_step_dies(settings: Settings, tmp_path: Path) -> None:
+    """Killed right before or after each of its steps in turn, with examples coming all the while: after each death the
+    checkpoint has learned from exactly the examples before its offsets, and what is announced is whole."""
+    stepped = msgspec.structs.replace(
+        settings, model="stepped", registry=str(tmp_path / "registry"), trainer_data=tmp_path / "trainer", delta_ms=20,
+        keep_bundles=1,
+    )  # fmt: skip
+    tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="stepped")
+    examples = stream.examples(30 * len(STEPS), seed=9)[: 30 * len(STEPS)]
+    process = Lives(stepped, tmp_path, [*STEPS, "none"])
+    try:
+        for number, step in enumerate(STEPS):
+            _send(settings, [*examples[30 * number :][:30], *examples[: 5 * number : 9]])
+            assert process.live() == (step, "killed"), (tmp_path / "lives.log").read_text()[-3000:]
+            _check_checkpoint(stepped, step)
+            _check_announced(stepped, step)
+        process.begin()
+        ends = _ends(settings)
+        until(lambda: _offsets(stepped) == ends)
+    finally:
+        process.close()
+    assert _check_checkpoint(stepped, "the end") >= len(examples)
+
+
+def _check_checkpoint(settings: Settings, step: str) -> int:
+    """The newest checkpoint has learned from the distinct examples before its offsets, each once; how many."""
+    state = checkpoint.newest(settings.trainer_data)
+    if state is None:
+        return 0
+    offsets = state.facts["offsets"]
+    before = {
+        hash_id(msgspec.json.decode(message.value(), type=Example).example_id)
+        for message in read_topic(settings.brokers, "examples", settings.partitions)
+        if message.offset() < offsets.get(f"examples-{message.partition()}", 0)
+    }
+    assert set(state.arrays["known"].tolist()) == before, step
+    assert state.facts["trained"] == len(before), step
+    return len(before)
+
+
+def _check_announced(settings: Settings, step: str) -> None:
+    """What was announced last can be fetched and is what was announced."""
+    updates = [msgspec.json.decode(value, type=ModelUpdate) for value in _read(settings, "model-updates", 1)]
+    ours = [update for update in updates if update.model == settings.model]
+    if ours:
+        into = settings.trainer_data / "seen"
+        bundle.fetch(settings.registry, settings.model, ours[-1].version, into, ours[-1].sha256)
+
+
 def _send(settings: Settings, examples: list[Example]) -> None:
     producer = Producer({"bootstrap.servers": settings.brokers, "linger.ms": 5})
     for example in examples:
@@ -121,16 +172,4 @@ def _offsets(settings: Settings) -> dict[str, int] | None:
 
 
 def _read(settings: Settings, topic: str, partitions: int) -> list[bytes]:
-    consumer = Consumer({"bootstrap.servers": settings.brokers, "group.id": "look", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    values: list[bytes] = []
-    ended = 0
-    while ended < partitions:
-        message = consumer.poll(30)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            values.append(message.value())
-    consumer.close()
-    return values
+    return [message.value() for message in read_topic(settings.brokers, topic, partitions)]

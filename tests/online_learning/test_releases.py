@@ -154,7 +154,7 @@ def test_a_restart_knows_which_rows_workers_lack(tmp_path: Path) -> None:
     update = here.release(trainer, releases, 10)
     assert update is not None
     trainer, releases = here.start()
-    assert trainer.versions.live == [update.version]
+    assert [live.version for live in trainer.versions.live] == [update.version]
     assert trainer.deltas(20) == []
     trainer.learn(examples[30:35], 21, {"examples-0": 35})
     assert [delta.base for delta in trainer.deltas(30)] == [update.version]
@@ -170,6 +170,22 @@ def test_learning_goes_on_from_what_an_operator_made_serve(tmp_path: Path) -> No
     releases.comply()
     first = registry.fetch_origin(here.settings, here.first)
     assert trainer.versions.serving.version == here.first
+    for name, value in trainer.optimisation.merged_weights().items():
+        np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
+    trainer.learn(stream.examples(20, seed=1), 20)
+    assert [delta.base for delta in trainer.deltas(30)] == [here.first]
+
+
+def test_a_return_to_the_checkpoint_keeps_what_an_operator_made_serve(tmp_path: Path) -> None:
+    """The newest checkpoint may be of before: learning goes on from the operator's version, and sends it deltas."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(60), 0)
+    here.release(trainer, releases, 10)
+    releases.announced(here.model_update(here.first, "promoted"))
+    releases.comply()
+    releases.roll_back()
+    first = registry.fetch_origin(here.settings, here.first)
     for name, value in trainer.optimisation.merged_weights().items():
         np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
     trainer.learn(stream.examples(20, seed=1), 20)
@@ -208,7 +224,7 @@ def test_one_canary_at_a_time(tmp_path: Path) -> None:
     here.updates.append(here.model_update(canary.version, "rolled-back"))
     releases.announced(here.updates[-1])
     releases.comply()
-    assert trainer.versions.live == [here.first]
+    assert [live.version for live in trainer.versions.live] == [here.first]
     assert here.release(trainer, releases, 50) is not None
 
 

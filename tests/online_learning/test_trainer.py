@@ -156,15 +156,19 @@ def test_a_delta_is_bounded_and_the_rest_follows() -> None:
 
 
 def test_a_canary_takes_deltas_beside_what_serves() -> None:
-    """Both are live; once the canary serves, it is alone."""
+    """Both are live; once the canary serves, it is alone, and known to the trainer with the rows that it was sent."""
     trainer = stream.trainer()
     examples = stream.examples(90)
     trainer.learn(examples[:30], 0)
-    candidate = trainer.candidate("v1", 1)
-    trainer.versions.stage("v1")
+    canary = trainer.snapshot(trainer.candidate("v1", 1))
+    trainer.versions.stage(canary)
     trainer.learn(examples[30:60], 2)
     assert sorted(delta.base for delta in trainer.deltas(3)) == ["v0", "v1"]
-    trainer.versions.serve(trainer.snapshot(candidate))
+    trainer.versions.serve(canary)
+    arrays, served = trainer.table_arrays(), trainer.versions.serving.tables
+    indexes = [served.catalog.index_of[item] for item in arrays.items.tolist()]
+    np.testing.assert_array_equal(served.ids[indexes], arrays.ids)
+    np.testing.assert_array_equal(served.statistics[indexes], arrays.statistics)
     trainer.learn(examples[60:], 4)
     assert [delta.base for delta in trainer.deltas(5)] == ["v1"]
 
@@ -264,6 +268,30 @@ def test_a_forgotten_user_is_gone_from_what_is_remembered() -> None:
     assert trainer.forget("user-3", until) == held > 0
     trainer.learn(examples[60:], 0)
     assert not any(entry.user_id == "user-3" for entry in trainer.replay.entries)
+
+
+def test_deltas_rise_though_the_clock_does_not() -> None:
+    """Workers take nothing that is not newer: a clock that stands still or is set back must cost no row."""
+    trainer, examples = stream.trainer(), stream.examples(90)
+    sequences = []
+    for now in (5000, 5000, 4000, 6000):
+        trainer.learn(examples[len(sequences) * 20 :][:20], now)
+        sequences += [delta.sequence for delta in trainer.deltas(now)]
+    assert sequences == [5000, 5001, 5002, 6000]
+
+
+def test_bundles_are_due_after_so_many_examples() -> None:
+    """Before their interval is over; where none can be published now, not again before as many more have come."""
+    trainer, examples = stream.trainer(bundle_ms=5000, bundle_examples=20), stream.examples(90)
+    due = []
+    for now in range(8):
+        due.append(Publish.BUNDLE in trainer.learn(examples[now * 10 :][:10], now).due)
+        if due == [False, True]:
+            trainer.candidate("v1", now)
+        if due[-1] and now == 3:
+            trainer.postpone(now)
+    assert due == [False, True, False, True, False, True, True, True]
+    assert Publish.BUNDLE in trainer.due(5010)
 
 
 def test_bundles_are_due_only_when_something_was_learned() -> None:
