@@ -200,7 +200,7 @@ def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
         return msgspec.json.decode(encoded, type=Manifest), hashlib.sha256(encoded).hexdigest()
     except (OSError, ValueError, ImportError, msgspec.DecodeError) as error:
         found = ", ".join(bundle.versions(settings.registry, settings.model)[-5:]) or "none"
+        where = bundle.shown(settings.registry)
         raise LiverankError(
-            f"{settings.registry} has no bundle {version!r} of model {settings.model!r} ({error}); its newest are: "
-            f"{found}"
+            f"{where} has no bundle {version!r} of model {settings.model!r} ({error}); its newest are: {found}"
         ) from error

@@ -33,9 +33,8 @@ def open_bundle(settings: Settings, version: str | None = None) -> Path:
     """
     version = version or bundle.newest(settings.registry, settings.model)
     if version is None:
-        raise LiverankError(
-            f"the registry {settings.registry} has no model {settings.model!r}; `liverank train` makes a first one"
-        )
+        where = bundle.shown(settings.registry)
+        raise LiverankError(f"the registry {where} has no model {settings.model!r}; `liverank train` makes a first one")
     return bundle.fetch(settings.registry, settings.model, version, settings.data / "bundles")
 
 

@@ -16,6 +16,9 @@ from ranker import bundle
 from ranker.records import ModelUpdate
 from ranker.settings import Settings
 
+#: No upload of a bundle takes longer: what is older and not whole was left by a process that was killed.
+_WRITTEN_WITHIN_MS = 6 * 3_600_000
+
 
 def publish(
     candidate: Candidate, snapshot: Snapshot, stage: str, settings: Settings, graphs: Path
@@ -59,6 +62,7 @@ def publish(
 def prune(settings: Settings, stages: Stages, first: str) -> list[str]:
     """Delete what is neither among the newest nor needed; the versions that are gone."""
     versions = bundle.versions(settings.registry, settings.model)
+    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS))
     return registry.prune(settings, prunable(versions, stages, settings.keep_bundles, {first}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from ranker.tables import TableArrays
 log = logging.getLogger(__name__)
 
 _GRAPHS = ("extend.onnx", "score.onnx")
+#: A version's folder, or one on its way to or from being one.
+_LEFT = re.compile(r"\.?(\d{8}T\d{9}-[0-9a-f]{6})(\.tmp)?")
 
 
 def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
@@ -121,15 +124,32 @@ def publish_candidate(
 
 
 def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
-    """Delete versions; those that are gone. Each is hidden first, so that nobody finds half of one."""
+    """Delete versions; those that are gone. Each loses its manifest first, so that nobody takes half of one for it."""
     fs, root = fsspec.core.url_to_fs(settings.registry)
     gone = []
     for version in versions:
-        path, hidden = f"{root}/{settings.model}/{version}", f"{root}/{settings.model}/.{version}.pruned"
+        path = f"{root}/{settings.model}/{version}"
         try:
-            fs.mv(path, hidden, recursive=True)
-            fs.rm(hidden, recursive=True)
+            fs.rm_file(f"{path}/{bundle.MANIFEST}")
+            fs.rm(path, recursive=True)
             gone.append(version)
         except OSError as error:
             log.warning("the old version %s stays: %s", version, error)
+    return gone
+
+
+def sweep(settings: Settings, before: str) -> list[str]:
+    """Delete what was left half written or half deleted by a process that was killed; the names that are gone.
+
+    Args:
+        settings: where the registry is.
+        before: a version. What is older than it, and no whole bundle, is nobody's work any more.
+    """
+    fs, root = fsspec.core.url_to_fs(settings.registry)
+    home = f"{root}/{settings.model}"
+    names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False)}
+    old = {name for name in names if (found := _LEFT.fullmatch(name)) and found[1] < before}
+    gone = sorted(old - set(bundle.versions(settings.registry, settings.model)))
+    for name in gone:
+        fs.rm(f"{home}/{name}", recursive=True)
     return gone

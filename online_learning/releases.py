@@ -54,6 +54,8 @@ class Releases:
         self._waiting: str | None = None  # announced by us, and not yet read back
         self._dropped: list[tuple[str, Snapshot]] = []
         self._number = checkpoint.next_number(settings.trainer_data)
+        for left in (*settings.trainer_data.glob(".graphs-*"), *settings.trainer_data.glob(".bundle-*")):
+            shutil.rmtree(left, ignore_errors=True)  # by a trainer that was killed
         self._graphs = settings.trainer_data / f".graphs-{os.getpid()}"
         self._take_up_canary()
 
@@ -107,10 +109,13 @@ class Releases:
         return found
 
     def prune(self) -> None:
-        """Delete bundles that nobody needs any more."""
+        """Delete bundles that nobody needs any more. Where the registry does not let us, the next time will do."""
         first = self._trainer.versions.first.version
-        for version in publisher.prune(self._settings, self.stages, first):
-            log.info("%s is pruned", version)
+        try:
+            for version in publisher.prune(self._settings, self.stages, first):
+                log.info("%s is pruned", version)
+        except (OSError, BundleError) as error:
+            log.warning("old versions stay: %s", error)
 
     def comply(self) -> None:
         """Go along with what was announced and refused: our own versions, and those that somebody else made serve."""

@@ -168,7 +168,8 @@ class Worker:
             if version is not None:
                 return version
             if not told:
-                log.warning("waiting for the first bundle of model %r in %s", settings.model, settings.registry)
+                where = bundle.shown(settings.registry)
+                log.warning("waiting for the first bundle of model %r in %s", settings.model, where)
             told = True
             await asyncio.sleep(_REGISTRY_EVERY_S)
         return None

@@ -2,13 +2,15 @@
 
     REGISTRY/MODEL/VERSION/manifest.json, extend.onnx, score.onnx, tables.safetensors, golden.npz
 
-A registry is a folder or any fsspec address. A bundle is written under a temporary name and renamed; the manifest is
-what makes it one, so a half-written bundle is none. Versions sort by the time they were made.
+A registry is a folder or any fsspec address. The manifest is what makes a bundle one, so a half-written bundle is none:
+in a folder it is written under a temporary name and renamed, and elsewhere, where a rename may be a copy file by file,
+its manifest comes last. Versions sort by the time they were made.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 import uuid
@@ -17,6 +19,7 @@ from typing import Any
 
 import fsspec
 import msgspec
+from fsspec.implementations.local import LocalFileSystem
 from msgspec import Struct
 
 from ranker.errors import BundleError
@@ -78,12 +81,20 @@ def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
     fs, root = fsspec.core.url_to_fs(registry)
     home = f"{root}/{manifest.model}"
     fs.makedirs(home, exist_ok=True)
-    staged, final = f"{home}/.{manifest.version}.tmp", f"{home}/{manifest.version}"
-    fs.makedirs(staged, exist_ok=True)
-    for name in (*files, MANIFEST):  # the manifest last: where a rename copies, it is what completes the bundle
-        fs.put_file(str(folder / name), f"{staged}/{name}")
-    fs.mv(staged, final, recursive=True)
+    final = f"{home}/{manifest.version}"
+    renames = isinstance(fs, LocalFileSystem)
+    written = f"{home}/.{manifest.version}.tmp" if renames else final
+    fs.makedirs(written, exist_ok=True)
+    for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
+        fs.put_file(str(folder / name), f"{written}/{name}")
+    if renames:
+        fs.mv(written, final, recursive=True)
     return final, hashlib.sha256(encoded).hexdigest()
+
+
+def shown(registry: str) -> str:
+    """A registry's address as it may be logged: without the user and password that some addresses hold."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", registry)
 
 
 def versions(registry: str, model: str) -> list[str]:
@@ -100,7 +111,7 @@ def versions(registry: str, model: str) -> list[str]:
         names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False))
         return sorted(name for name in names if name[0] != "." and fs.exists(f"{home}/{name}/{MANIFEST}"))
     except (OSError, ValueError, ImportError) as error:
-        raise BundleError(f"the registry {registry} cannot be read: {error}", "missing") from error
+        raise BundleError(f"the registry {shown(registry)} cannot be read: {error}", "missing") from error
 
 
 def newest(registry: str, model: str) -> str | None:
@@ -131,7 +142,7 @@ def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: 
             staged.replace(target)
         except (OSError, ValueError, ImportError) as error:
             raise BundleError(
-                f"bundle {model}/{version} cannot be fetched from {registry}: {error}", "missing"
+                f"bundle {model}/{version} cannot be fetched from {shown(registry)}: {error}", "missing"
             ) from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)

@@ -21,6 +21,7 @@ import onnxruntime
 from msgspec import Struct
 from tokenizers import Encoding, Tokenizer
 
+from ranker import bundle
 from ranker.errors import LiverankError
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "encoder.json"
@@ -177,7 +178,7 @@ def _fetch(registry: str, name: str, kept: Path) -> None:
         arriving.rename(kept)
     except FileNotFoundError as error:
         known = ", ".join(_published(files, root)) or "none"
-        raise EncoderError(f"{registry} has no whole encoder {name!r}; it has {known}") from error
+        raise EncoderError(f"{bundle.shown(registry)} has no whole encoder {name!r}; it has {known}") from error
     except OSError:
         if not kept.exists():  # else another process brought the same encoder meanwhile
             raise

@@ -259,7 +259,7 @@ class Models:
             if error is not None and error.reason != "missing":
                 raise error
             if looks % _WAITING_EVERY == 0:
-                model_name, registry = self._settings.model, self._settings.registry
+                model_name, registry = self._settings.model, bundle.shown(self._settings.registry)
                 log.warning("waiting for the first bundle of model %r in %s", model_name, registry)
             looks += 1
             await asyncio.sleep(_REGISTRY_EVERY_S)
@@ -276,7 +276,9 @@ class Models:
             found = None
         if found is None and copies:
             log.warning(
-                "the registry %s gives no bundle; there are copies here: %s", settings.registry, ", ".join(copies)
+                "the registry %s gives no bundle; there are copies here: %s",
+                bundle.shown(settings.registry),
+                ", ".join(copies),
             )
         if found is not None and stages.serving is None:
             choices.append(found)

@@ -29,7 +29,7 @@ from online_learning.versions import Versions
 from ranker.settings import load_settings
 from streams.connection import aiokafka
 
-#: Step -> where it is in the code, and at which call of it the process dies; in the order in which a trainer takes them.
+#: Step -> where it is in the code, and at which call of it the process dies; in the order in which they come.
 STEPS: dict[str, tuple[Any, str, str, int]] = {
     "in the middle of learning": (Optimisation, "step", "after", 2),
     "a batch is learned": (Trainer, "learn", "after", 2),

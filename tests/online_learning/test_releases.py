@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -241,6 +242,33 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
         releases.prune()
     left = bundle.versions(here.settings.registry, "default")
     assert left == [here.first, *made[-2:]]
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    """Half a bundle of yesterday goes, one that may still be on its way stays, and so does what is no version."""
+    here = Installation(tmp_path)
+    data, home = here.settings.trainer_data, tmp_path / "registry" / "default"
+    now = time.time_ns() // 10**6
+    old, new = (bundle.new_version(now - hours * 3_600_000) for hours in (30, 1))
+    stay = [home / f".{new}.tmp", home / "1-notes", home / new]
+    go = [home / f".{old}.tmp", home / old, data / ".graphs-1", data / ".bundle-x"]
+    for folder in (*stay, *go):
+        folder.mkdir(parents=True)
+        (folder / "extend.onnx").write_bytes(b"half")
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(5), now)
+    assert here.release(trainer, releases, now) is not None
+    releases.prune()
+    assert [folder.exists() for folder in (*stay, *go)] == [True] * len(stay) + [False] * len(go)
+    assert here.first in bundle.versions(here.settings.registry, "default")
+
+
+def test_a_registry_that_goes_down_after_a_bundle_ends_nothing(tmp_path: Path) -> None:
+    """Pruning is for the next time."""
+    here = Installation(tmp_path)
+    _, releases = here.start()
+    releases._settings = msgspec.structs.replace(here.settings, registry="nowhere://at-all")
+    releases.prune()
 
 
 def test_a_candidate_with_broken_weights_never_leaves(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import msgspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from tiny import tiny_bundle
 
 from ranker import bundle
@@ -118,6 +122,59 @@ def test_a_half_written_bundle_is_none(registry: Path) -> None:
     before = bundle.newest(str(registry), "default")
     (registry / "default" / "99999999T999999999-ffffff").mkdir()
     assert bundle.newest(str(registry), "default") == before
+
+
+class Watched(MemoryFileSystem):
+    """A registry without renames, that looks at itself after every file that comes to be."""
+
+    protocol = "watched"
+    seen: ClassVar[list[set[str]]] = []
+
+    def cp_file(self, path1: str, path2: str, **kwargs: object) -> None:
+        """As a rename does, file by file."""
+        super().cp_file(path1, path2, **kwargs)
+        self._look()
+
+    def put_file(self, lpath: str, rpath: str, **kwargs: object) -> None:
+        """From this machine."""
+        super().put_file(lpath, rpath, **kwargs)
+        self._look()
+
+    def _look(self) -> None:
+        _, root = fsspec.core.url_to_fs("watched://registry")
+        for version in bundle.versions("watched://registry", "default"):
+            names = self.ls(f"{root}/default/{version}", detail=False)
+            self.seen.append({str(name).rsplit("/", 1)[-1] for name in names})
+
+
+def test_a_bundle_is_whole_at_every_moment_where_a_rename_is_a_copy(registry: Path, tmp_path: Path) -> None:
+    """On any fsspec address: whoever looks while it is written finds all of it or none; and it comes back as it was."""
+    version = bundle.newest(str(registry), "default")
+    assert version is not None
+    whole = bundle.fetch(str(registry), "default", version, tmp_path / "out")
+    manifest = bundle.read_manifest(whole)
+    fsspec.register_implementation("watched", Watched, clobber=True)
+    shutil.copytree(whole, tmp_path / "in", ignore=shutil.ignore_patterns(MANIFEST))
+    _, sha256 = bundle.publish(tmp_path / "in", manifest, "watched://registry")
+    assert Watched.seen
+    assert all(names == {*manifest.files, MANIFEST} for names in Watched.seen)
+    bundle.fetch("watched://registry", "default", version, tmp_path / "back", sha256)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ftp://me:s3cret@host/registry", "ftp://***@host/registry"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("registry", "registry"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, says: str) -> None:
+    """In errors too, which go to the log."""
+    assert bundle.shown(address) == says
+    with pytest.raises(BundleError) as error:
+        bundle.fetch(address.replace("://", "-no://"), "default", "v", Path("unused"))
+    assert "s3cret" not in str(error.value)
 
 
 def test_versions_sort_by_time() -> None:
