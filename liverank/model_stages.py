@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -17,11 +19,12 @@ from msgspec import Struct
 
 from ranker import bundle
 from ranker.bundle import MANIFEST, Manifest
+from ranker.catalog import Catalog
 from ranker.errors import LiverankError
 from ranker.records import ModelUpdate
 from ranker.settings import Settings
 from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
-from streams import connection
+from streams import connection, loading
 from streams.topics import MODEL_UPDATES
 
 _ANSWER_S = 10.0
@@ -69,6 +72,36 @@ def list_models(settings: Settings) -> list[Line]:
     return lines
 
 
+def verify(settings: Settings, version: str | None, known: Known | None) -> str:
+    """Check a bundle as a worker does before it serves; the version.
+
+    It is fetched anew, into a folder that does not stay: a copy that lies here says nothing about the registry.
+
+    Args:
+        settings: where the registry is.
+        version: the newest where None.
+        known: what was announced: its hash of the manifest must be the bundle's, and what serves must have the same
+            inputs. None where that is not known.
+
+    Raises:
+        BundleError: what must not serve, and why.
+        LiverankError: the registry has no bundle at all.
+    """
+    held = bundle.versions(settings.registry, settings.model)
+    version = version or (held[-1] if held else None)
+    if version is None:
+        where = bundle.shown(settings.registry)
+        raise LiverankError(f"the registry {where} has no model {settings.model!r}; `liverank train` makes a first one")
+    serving = known.stages.serving if known else None
+    with TemporaryDirectory(prefix="liverank-verify-") as temporary:
+        announced = known.manifests.get(version) if known else None
+        folder = bundle.fetch(settings.registry, settings.model, version, Path(temporary), announced)
+        if serving in held and serving != version:
+            loading.check_inputs(bundle.read_manifest(folder), _manifest(settings, serving)[0])
+        loading.load_version(settings, folder, Catalog(bundle.read_manifest(folder).schema.item_numeric), None, [])
+    return version
+
+
 def promote(settings: Settings, version: str, reason: str | None) -> ModelUpdate:
     """Have every worker serve a version; what was pinned is so no more."""
     return _announce(settings, read_control(settings), version, PROMOTED, reason)
@@ -101,6 +134,8 @@ def canary(settings: Settings, version: str, share: float, reason: str | None) -
 def rollback(settings: Settings, version: str | None, reason: str | None) -> ModelUpdate:
     """Go back to a version, by default the one that served before, and pin it. A canary's version ends the canary.
 
+    Without a name it goes to older versions alone: asked twice, it does not return to what was rolled back.
+
     Raises:
         LiverankError: no version is given and none is known to have served before.
     """
@@ -108,24 +143,28 @@ def rollback(settings: Settings, version: str | None, reason: str | None) -> Mod
     stages = known.stages
     if version is not None and version == stages.canary:
         return _announce(settings, known, version, ROLLED_BACK, reason)
-    if version is None:
-        version = stages.previous
+    if version is None and stages.serving is not None and stages.previous is not None:
+        version = stages.previous if stages.previous < stages.serving else None
     if version is None and stages.serving is not None:
         version = _manifest(settings, stages.serving)[0].parent
     if version is None:
-        raise LiverankError("no version is known to have served before; name one, `liverank model list` shows them")
+        raise LiverankError("no older version is known to have served; name one, `liverank model list` shows them")
     return _announce(settings, known, version, PINNED, reason)
 
 
-def read_control(settings: Settings) -> Known:
+def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
     """Everything that the control topic says of this model.
+
+    Args:
+        settings: where the broker is.
+        answer_s: how long to wait for it.
 
     Raises:
         LiverankError: there is no such topic, or the broker does not answer.
     """
     known = Known(Stages(), {}, {})
     stages = known.stages
-    for value in _values(settings):
+    for value in _values(settings, answer_s):
         try:
             update = msgspec.json.decode(value, type=ModelUpdate)
         except msgspec.DecodeError:
@@ -138,14 +177,15 @@ def read_control(settings: Settings) -> Known:
     return msgspec.structs.replace(known, stages=stages)
 
 
-def _values(settings: Settings) -> list[bytes]:
-    config = {"group.id": f"{settings.app}-operator", "enable.partition.eof": True, "enable.auto.commit": False}
+def _values(settings: Settings, answer_s: float) -> list[bytes]:
+    config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
+    config |= {"group.id": f"{settings.app}-operator", "log_level": 0}  # what is wrong is said here, in one line
     consumer = Consumer(connection.librdkafka(settings) | config)
     found: list[bytes] = []
     try:
         consumer.assign([TopicPartition(MODEL_UPDATES, 0, 0)])
         while True:
-            message = consumer.poll(_ANSWER_S)
+            message = consumer.poll(answer_s)
             if message is None:
                 raise LiverankError(f"no Kafka broker answers at {settings.brokers}")
             error = message.error()

@@ -84,7 +84,7 @@ def load_version(
         BundleError: it must not serve.
     """
     if like is not None:
-        _check_inputs(bundle.read_manifest(folder), like)
+        check_inputs(bundle.read_manifest(folder), like)
     model = load(folder, catalog, settings)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
@@ -126,17 +126,21 @@ def example_row(schema: FeatureSchema) -> UserHistory:
     return history.apply(row, listed, Position("candidates", 0, 0, 2), schema)
 
 
-def _check_inputs(manifest: Manifest, like: ServingModel) -> None:
-    """Rows, decoders and text vectors of a running worker are of one schema and one encoder."""
-    if manifest.schema_hash != like.schema.hash:
+def check_inputs(manifest: Manifest, serves: ServingModel | Manifest) -> None:
+    """Rows, decoders and text vectors of a running worker are of one schema and one encoder.
+
+    Raises:
+        BundleError: the bundle is of another schema or encoder than what serves.
+    """
+    if manifest.schema_hash != serves.schema.hash:
         raise BundleError(
-            f"{manifest.version} is of the schema {manifest.schema_hash}, this worker runs with {like.schema.hash}; "
+            f"{manifest.version} is of the schema {manifest.schema_hash}, what serves is of {serves.schema.hash}; "
             "a worker that starts anew takes it",
             "schema",
         )
-    if manifest.encoder != like.encoder:
+    if manifest.encoder != serves.encoder:
         raise BundleError(
-            f"{manifest.version} expects texts encoded by {manifest.encoder}, this worker has {like.encoder}'s; "
+            f"{manifest.version} expects texts encoded by {manifest.encoder}, what serves has {serves.encoder}'s; "
             "a worker that starts anew takes it",
             "schema",
         )

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.kafka
 
 START = 1_700_000_000_000
 USERS, ROUNDS = 12, 6
+RATE = 500  # records a second while a worker is to be killed
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +43,16 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         made.close()
 
 
-def turns(name: str) -> Iterator[tuple[list[CandidateList], list[Interaction]]]:
+def turns(
+    name: str, users: int = USERS, rounds: int = ROUNDS, start: int = START
+) -> Iterator[tuple[list[CandidateList], list[Interaction]]]:
     """Lists of all users, then what they do, in time order: clicks in time, late, on and off the list, and silences."""
     rng = np.random.default_rng(3)
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         lists: list[CandidateList] = []
         events: list[Interaction] = []
-        for number in range(USERS):
-            user, ts = f"{name}-{number}", START + turn * 120_000 + number
+        for number in range(users):
+            user, ts = f"{name}-{number}", start + turn * 120_000 + number
             items = [f"item-{item}" for item in rng.choice(50, 8, replace=False)]
             candidates = [Candidate(item_id=item) for item in items]
             lists.append(CandidateList(user_id=user, request_id=f"{user}:{turn}", ts=ts, items=candidates))
@@ -65,12 +68,21 @@ def turns(name: str) -> Iterator[tuple[list[CandidateList], list[Interaction]]]:
         yield lists, sorted(events, key=lambda event: event.ts or 0)
 
 
-def send(installation: Installation, topic: str, records: Sequence[Record]) -> None:
-    """Send records in their order, and wait until all are handled: topics have no common order."""
+def send(installation: Installation, topic: str, records: Sequence[Record], kill_after: int | None = None) -> None:
+    """Send records in their order, and wait until all are handled: topics have no common order.
+
+    After so many of them the worker is killed, in the midst of the others, and started again when all are sent.
+    """
     producer = installation.producer()
-    for record in records:
+    for number, record in enumerate(records):
+        if number == kill_after:
+            installation.workers[0].kill()
         producer.produce(topic, msgspec.json.encode(record), record.user_id)
+        if kill_after is not None:
+            producer.poll(1 / RATE)
     producer.flush(30)
+    if kill_after is not None:
+        installation.workers[0].start().ready()
     installation.all_handled()
 
 
@@ -83,10 +95,35 @@ def comparable(example: Example) -> Example:
     )
 
 
-def test_the_worker_and_the_replay_make_the_same_examples(installation: Installation) -> None:
-    """By id, with outcomes, rows and statistics; clicks know the rank that the ranking gave."""
+def expected_of(log: Sequence[Record], installation: Installation) -> dict[str, Example]:
+    """What the offline join makes of a log, by id."""
     schema = FeatureSchema()
     tables = ItemTables(tiny_tables(tiny_model(schema).config, [f"item-{at}" for at in range(50)]), Catalog(), ENCODER)
+    return {
+        example.example_id: comparable(example)
+        for step in fold(log, schema)
+        if isinstance(step, Step)
+        for example in join(step, tables, schema, installation.settings.attribution_ms)
+    }
+
+
+def assert_equal_but_for_open_lists(found: dict[str, Example], expected: dict[str, Example]) -> None:
+    """The same examples; besides, each user's last list may have been closed by the clock, where nothing else came."""
+    assert {name: found[name] for name in expected if name in found} == expected
+    last = {example.user_id: example.request_id for example in expected.values()}
+    for name in set(found) - set(expected):
+        assert found[name].outcome is None, name
+        assert found[name].request_id >= last.get(found[name].user_id, ""), name
+
+
+def made_for(installation: Installation, name: str) -> list[Example]:
+    """All examples on the topic of users whose ids begin so."""
+    made = [msgspec.json.decode(message.value(), type=Example) for message in installation.read("examples")]
+    return [example for example in made if example.user_id.startswith(name)]
+
+
+def test_the_worker_and_the_replay_make_the_same_examples(installation: Installation) -> None:
+    """By id, with outcomes, rows and statistics; clicks know the rank that the ranking gave."""
     log: list[Record] = []
     for lists, events in turns("joined"):
         send(installation, "candidates", lists)
@@ -94,19 +131,27 @@ def test_the_worker_and_the_replay_make_the_same_examples(installation: Installa
         log += [*lists, *events]
     forget = Erasure(user_id="joined-0", ts=START + 10**9)
     send(installation, "erasures", [forget])
-    expected = {
-        example.example_id: comparable(example)
-        for step in fold([*log, forget], schema)
-        if isinstance(step, Step)
-        for example in join(step, tables, schema, installation.settings.attribution_ms)
-    }
-    made = [msgspec.json.decode(message.value(), type=Example) for message in installation.read("examples")]
+    made = made_for(installation, "joined")
     found = {example.example_id: comparable(example) for example in made}
-    assert set(expected) <= set(found)
-    silent = set(found) - set(expected)
-    assert all(found[name].outcome is None for name in silent), "only the clock closed more lists than inputs did"
-    assert {name: found[name] for name in expected} == expected
+    assert_equal_but_for_open_lists(found, expected_of([*log, forget], installation))
     assert [example for example in made if example.outcome is not None and example.items[0].rank is not None]
+
+
+def test_kills_make_the_same_examples(installation: Installation) -> None:
+    """A worker killed under load, once while lists come and once while events do: afterwards the topic holds the
+    offline join's examples, none missing and none besides, and where one came twice both are the same."""
+    log: list[Record] = []
+    for turn, (lists, events) in enumerate(turns("killed", users=300, rounds=3, start=START + 3 * 10**9)):
+        send(installation, "candidates", lists, kill_after=200 if turn == 1 else None)
+        send(installation, "interactions", events, kill_after=300 if turn == 1 else None)
+        log += [*lists, *events]
+    made = made_for(installation, "killed")
+    found: dict[str, Example] = {}
+    for example in made:
+        first = found.setdefault(example.example_id, comparable(example))
+        assert comparable(example) == first
+    assert len(made) > len(found), "the kills came between two checkpoints, so some were made twice"
+    assert_equal_but_for_open_lists(found, expected_of(log, installation))
 
 
 def test_an_idle_users_list_closes_with_the_partitions_time(installation: Installation) -> None:

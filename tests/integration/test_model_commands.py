@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from bundles import publish
+from bundles import BAD, publish
 from rig import Installation, read_topic
 from typer.testing import CliRunner
 
+from liverank import model_commands
 from liverank.cli import app
 from liverank.model_stages import list_models, read_control
 from ranker import bundle
+from ranker.errors import BundleError
 from ranker.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -49,6 +51,8 @@ def test_operators_move_versions(installation: Installation) -> None:
     assert json.loads(liverank("model", "rollback"))["version"] == first
     stages = {line.version: line.stage for line in list_models(installation.settings)}
     assert (stages[first], stages[second]) == ("pinned", None)
+    again = CliRunner().invoke(app, ["model", "rollback"])
+    assert "no older version is known" in str(again.exception), "asked twice it must not go forward again"
     liverank("model", "promote", second)
     liverank("model", "canary", third, "--share", "0.2")
     stages = {line.version: line.stage for line in list_models(installation.settings)}
@@ -72,3 +76,35 @@ def test_what_is_not_there_is_not_announced(installation: Installation) -> None:
     ran = CliRunner().invoke(app, ["model", "promote", "nothing"])
     assert ran.exit_code != 0
     assert version in str(ran.exception)
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_a_bad_bundle_does_not_verify(installation: Installation, spoil) -> None:
+    """Each kind that a worker refuses is told in one line, for the reason that the worker would give."""
+    liverank("model", "promote", publish(installation))
+    version, reason = spoil(installation)
+    ran = CliRunner().invoke(app, ["model", "verify", version])
+    error = ran.exception
+    assert isinstance(error, BundleError), ran.output
+    assert error.reason == reason
+    assert len(str(error).splitlines()) == 1
+    assert version in str(error)
+
+
+def test_what_verifies_is_what_lies_in_the_registry(installation: Installation) -> None:
+    """Not a copy that was fine when it was fetched."""
+    version = publish(installation)
+    assert f"{version}: hashes, schema, golden outputs and numbers are fine" in liverank("model", "verify")
+    tables = Path(installation.settings.registry) / "commands" / version / "tables.safetensors"
+    tables.write_bytes(tables.read_bytes()[:-1])
+    assert "tables.safetensors was changed" in str(CliRunner().invoke(app, ["model", "verify"]).exception)
+
+
+def test_verifying_needs_no_broker(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what it did not compare."""
+    version = publish(installation)
+    monkeypatch.setenv("LIVERANK_BROKERS", "127.0.0.1:1")
+    monkeypatch.setattr(model_commands, "_ASKED_S", 0.2)
+    said = " ".join(liverank("model", "verify").split())
+    assert "not compared with what was announced" in said
+    assert f"{version}: hashes" in said

@@ -251,12 +251,27 @@ def test_rows_of_items_that_nobody_names_expire() -> None:
         if any(item.item_id == "item-3" for item in example.items)
     ]
     trainer.learn(late, 2)
+    trainer.deltas(3)
+    before = set(trainer.table_arrays().items.tolist())
     kept = {item.item_id for example in late for item in example.items}
     kept |= {"item-3"}
     expired = trainer.expire()
     rows = trainer.table_arrays()
     assert len(rows.items) == 30 - expired
     assert {hash_id(item) for item in kept} <= set(rows.items.tolist())
+    gone = before - set(rows.items.tolist())
+    served = trainer.versions.serving.tables
+    indexes = [served.catalog.index_of[item] for item in gone]
+    assert len(indexes) == expired > 0
+    assert served.ids[indexes].any(axis=1).all(), "workers still have them"
+    (delta,) = trainer.deltas(4)
+    worker = ItemTables(stream.origin().tables, Catalog(), "tiny")
+    worker.put_rows([int(item) for item in delta.rows], list(delta.rows.values()))
+    assert {int(item) for item in delta.rows} >= gone
+    for tables in (served, worker):
+        indexes = [tables.catalog.index_of[item] for item in gone]
+        for name in ("ids", "statistics", "strengths", "neighbours"):
+            assert not getattr(tables, name)[indexes].any(), name
 
 
 def test_a_forgotten_user_is_gone_from_what_is_remembered() -> None:
