@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from liverank.brokers import KAFKA_VERSION, BrokerError, start_broker
+from liverank.brokers import KAFKA_VERSION, Broker, BrokerError, start_broker
 
 NewTopicFactory = Callable[..., str]
 
@@ -34,29 +34,36 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
 
 
-def _address(choice: str, data_dir: Path) -> Iterator[str]:
+def _started(choice: str, data_dir: Path) -> Iterator[Broker]:
     with ExitStack() as stack:
         try:
             broker = stack.enter_context(start_broker(choice, data_dir))
         except BrokerError as error:
             # On CI a missing broker must not look like a pass.
             (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
-        yield broker.address
+        yield broker
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an Apache Kafka: one started for each file of tests, which then finds no topics but its own.
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """An Apache Kafka: one started for each file of tests, which then finds no topics but its own.
 
     The environment's LIVERANK_TEST_BROKER names one to use instead; it should be empty.
     """
-    yield from _address(os.environ.get("LIVERANK_TEST_BROKER") or "kafka", tmp_path_factory.mktemp("kafka"))
+    yield from _started(os.environ.get("LIVERANK_TEST_BROKER") or "kafka", tmp_path_factory.mktemp("kafka"))
+
+
+@pytest.fixture(scope="module")
+def kafka(kafka_broker: Broker) -> str:
+    """Its address."""
+    return kafka_broker.address
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an embedded broker. No claim about delivery, compaction or speed is made on it."""
-    yield from _address("embedded", tmp_path_factory.mktemp("embedded"))
+    for broker in _started("embedded", tmp_path_factory.mktemp("embedded")):
+        yield broker.address
 
 
 @pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])

@@ -34,6 +34,21 @@ class Process:
         until(lambda: self.settings.ready_file.exists() or self._process.poll() is not None)
         assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
 
+    def ended(self) -> str:
+        """The log of one that ends by itself with status 1."""
+        assert self._process.wait(60) == 1
+        return (self.folder / "trainer.log").read_text()
+
+    def again(self) -> Process:
+        """What an orchestrator does: another one where it has ended, which it must have said in one line."""
+        if self._process.poll() is None:
+            return self
+        assert self._process.poll() == 1
+        ended = [line for line in (self.folder / "trainer.log").read_text().splitlines() if " CRITICAL " in line]
+        assert ended
+        assert "the trainer ends: " in ended[-1]
+        return Process(self.settings, self.folder)
+
     def kill(self) -> None:
         """End it as a fault would."""
         self._process.kill()

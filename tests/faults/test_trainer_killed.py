@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from rig import read_topic
 
+from liverank.brokers import Broker
 from online_learning import checkpoint
 from ranker import bundle
 from ranker.history import hash_id
@@ -25,7 +26,7 @@ from tests.crashing import STEPS
 from tests.tiny import tiny_bundle
 from tests.trainer_process import Lives, Process, until
 
-ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "3"))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,47 @@ def test_each_example_is_learned_once_whichever_step_dies(settings: Settings, tm
     finally:
         process.close()
     assert _check_checkpoint(stepped, "the end") >= len(examples)
+
+
+def test_a_registry_that_does_not_answer_ends_it_with_one_line(settings: Settings, tmp_path: Path) -> None:
+    """The registry's address is on the log, without the user and the password that it holds."""
+    away = msgspec.structs.replace(settings, model="away", registry="ftp://someone:s3cret-word@127.0.0.1:1/models")
+    log = Process(away, tmp_path).ended()
+    assert "the trainer ends: the registry ftp://***@127.0.0.1:1/models cannot be read" in log
+    assert "s3cret-word" not in log
+    assert "Traceback" not in log
+
+
+def test_a_broker_killed_under_it_costs_nothing(settings: Settings, kafka_broker: Broker, tmp_path: Path) -> None:
+    """It comes back on the same port: the trainer goes on, or ends with one line and is started again; every example is
+    learned once, and the log holds no traceback."""
+    again = msgspec.structs.replace(settings, model="again", registry=str(tmp_path / "registry"), delta_ms=50)
+    again = msgspec.structs.replace(again, trainer_data=tmp_path / "trainer", ready_file=tmp_path / "ready")
+    tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="again")
+    examples = stream.examples(100, seed=3)
+    process = Process(again, tmp_path)
+    process.ready()
+    _send(settings, examples[:60])
+    until(lambda: (_trained(again) or 0) > 0)
+    kafka_broker.kill()
+    kafka_broker.start()
+    _send(settings, examples[60:])
+    ends = _ends(settings)
+
+    def through() -> bool:
+        nonlocal process
+        process = process.again()
+        return _offsets(again) == ends
+
+    until(through)
+    assert process.stop() == 0
+    assert _check_checkpoint(again, "the end") >= len(examples)
+    assert "Traceback" not in (tmp_path / "trainer.log").read_text()
+
+
+def _trained(settings: Settings) -> int | None:
+    state = checkpoint.newest(settings.trainer_data)
+    return None if state is None else int(state.facts["trained"])
 
 
 def _check_checkpoint(settings: Settings, step: str) -> int:

@@ -14,6 +14,7 @@ from tiny import tiny_bundle
 
 from liverank.brokers import start_broker
 from ranker.settings import Settings
+from tests.trainer_process import Process
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,34 @@ def test_a_password_is_neither_needed_in_a_file_nor_shown(bare: Installation, mo
     ends_with(worker)
     assert "s3cret-word" not in worker.log
     assert b"s3cret-word" not in msgspec.json.encode(msgspec.to_builtins(worker.settings, enc_hook=str))
+
+
+def test_a_trainer_without_a_broker_ends_with_one_line_and_no_password(
+    bare: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the broker, and stays quiet about how it would have signed in."""
+    monkeypatch.setenv("LIVERANK_SASL_PASSWORD", "s3cret-word")
+    secure = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "trainer", "brokers": "127.0.0.1:1"}
+    ready = {"ready_file": bare.folder / "ready"}
+    trainer = Process(msgspec.structs.replace(bare.settings, **secure, **ready), bare.folder)
+    log = trainer.ended()
+    assert "the trainer ends: " in log
+    assert "127.0.0.1:1" in log
+    assert "Traceback" not in log
+    assert "s3cret-word" not in log
+
+
+def test_a_registrys_password_is_not_logged(bare: Installation) -> None:
+    """A worker tells of a registry that does not answer, by its address without the user and the password."""
+    bare.create_topics()
+    worker = bare.worker("away", registry="ftp://someone:s3cret-word@127.0.0.1:1/models").start()
+    try:
+        eventually("it says what it waits for", lambda: "waiting for the first bundle" in worker.log)
+        assert "ftp://***@127.0.0.1:1/models" in worker.log
+        assert "s3cret-word" not in worker.log
+        assert "Traceback" not in worker.log
+    finally:
+        bare.close()
 
 
 def test_security_settings_that_cannot_work_are_refused(bare: Installation) -> None:
