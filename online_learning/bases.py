@@ -54,8 +54,8 @@ class Bases:
         return rows
 
     def state(self, rows: int) -> dict[str, np.ndarray]:
-        """float32 [rows - 1] by version, of the indexes from 1."""
-        return {version: grown(moved, rows)[1:rows].copy() for version, moved in self._moved.items()}
+        """float32 [rows] by version, of the indexes from 0."""
+        return {version: grown(moved, rows)[:rows].copy() for version, moved in self._moved.items()}
 
     def restore(self, state: Mapping[str, np.ndarray], indexes: np.ndarray) -> None:
         """Go on from what `state` gave, its rows standing at these indexes now."""

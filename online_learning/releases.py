@@ -117,9 +117,14 @@ class Releases:
         except (OSError, BundleError) as error:
             log.warning("old versions stay: %s", error)
 
-    def comply(self) -> None:
-        """Go along with what was announced and refused: our own versions, and those that somebody else made serve."""
+    def comply(self) -> bool:
+        """Go along with what was announced and refused: our own versions, and those that somebody else made serve.
+
+        Returns:
+            Whether learning goes on from other weights than before.
+        """
         versions, serving, canary = self._trainer.versions, self.stages.serving, self.stages.canary
+        other = False
         while self._dropped:
             version, snapshot = self._dropped.pop()
             versions.drop(version)
@@ -129,7 +134,7 @@ class Releases:
             if known is not None:
                 versions.serve(known)
             else:
-                self._start_over(serving)
+                other = self._start_over(serving)
         if canary != (versions.canary and versions.canary.version):
             if versions.canary is not None:
                 log.warning("the canary %s is none any more", versions.canary.version)
@@ -137,6 +142,7 @@ class Releases:
         # A copy made in one step: `write` adds to it on another thread.
         for version in [name for name in tuple(self._staged) if name not in (self._waiting, canary)]:
             self._staged.pop(version).close()
+        return other
 
     def roll_back(self) -> None:
         """Take the newest checkpoint up again."""
@@ -144,23 +150,24 @@ class Releases:
         assert state is not None, "one is written before the first batch"
         restore(self._trainer, state)
         serving = self._trainer.versions.serving.version
-        if serving not in self._trainer.versions.bases.versions:  # somebody has made it serve since that checkpoint
+        if stages.starts_over(self.stages, serving, self._trainer.versions.bases.versions):
             self._start_over(serving)
 
     def close(self) -> None:
         """Remove what only this process needed."""
         shutil.rmtree(self._graphs, ignore_errors=True)
 
-    def _start_over(self, version: str) -> None:
+    def _start_over(self, version: str) -> bool:
         log.warning("%s was made to serve: learning goes on from it", version)
         try:
             origin = registry.fetch_origin(self._settings, version)
         except BundleError as error:
             log.error("learning goes on as it was: %s", error)
             self.stages = Stages(serving=self._trainer.versions.serving.version, canary=self.stages.canary)
-            return
+            return False
         snapshot = self._trainer.versions.snapshot(version, origin.weights, origin.tables)
         self._trainer.start_over(origin, snapshot)
+        return True
 
     def _take_up_canary(self) -> None:
         """A canary that this trainer staged before it was started again is still its own."""

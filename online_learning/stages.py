@@ -17,6 +17,7 @@ __all__ = [
     "next_stage",
     "prunable",
     "stage_of",
+    "starts_over",
 ]
 
 
@@ -38,3 +39,20 @@ def prunable(versions: Sequence[str], stages: Stages, keep: int, protected: Coll
     """
     kept = {stages.serving, stages.previous, stages.canary, *protected, *versions[-max(keep, 1) :]}
     return [version for version in versions if version not in kept]
+
+
+def starts_over(
+    stages: Stages, serving: str, bases: Collection[str], made: Collection[str] = (), learned: bool = False
+) -> bool:
+    """Whether a checkpoint is of another line than what serves, so that learning starts over from that.
+
+    Args:
+        stages: where the versions stand.
+        serving: the version that serves.
+        bases: versions that the checkpoint goes on from: the one that served, and one that was on its way then.
+        made: all that its trainer made.
+        learned: whether what serves was made by a trainer; one whose newest checkpoint is torn may not know of it.
+    """
+    if stages.previous is not None and stages.previous > serving and stages.previous in bases:
+        return True  # what was on its way has served since, and was rolled back
+    return serving not in bases and (serving in made or not learned)

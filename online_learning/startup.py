@@ -12,6 +12,7 @@ from online_learning.online import Mode, Online
 from online_learning.optimisation import Optimisation
 from online_learning.parallel import Group, device
 from online_learning.recipe import Recipe
+from online_learning.stages import Stages, starts_over
 from online_learning.trainer import Trainer
 from online_learning.trainer_state import restore
 from online_learning.versions import Origin
@@ -57,7 +58,7 @@ def online_of(settings: Settings) -> Online:
 
 
 def open_trainer(
-    settings: Settings, serving: Origin, catalog: Catalog, fetch: Fetch, group: Group | None = None
+    settings: Settings, serving: Origin, known: Stages, catalog: Catalog, fetch: Fetch, group: Group | None = None
 ) -> Trainer:
     """A trainer at its newest checkpoint, or at what serves where there is none.
 
@@ -67,6 +68,7 @@ def open_trainer(
     Args:
         settings: of the process.
         serving: the version that serves.
+        known: where the versions stand.
         catalog: the items.
         fetch: gets the first version, for comparison.
         group: the other processes.
@@ -83,11 +85,10 @@ def open_trainer(
     except CheckpointError as error:
         log.warning("starting over from %s: %s", serving.version, error)
         return trainer
-    if serving.version not in trainer.versions.bases.versions and (
-        serving.version in trainer.versions.made or not serving.offsets
-    ):
+    versions = trainer.versions
+    if starts_over(known, serving.version, versions.bases.versions, versions.made, bool(serving.offsets)):
         log.warning("%s serves, which the checkpoint does not go on from: starting over from it", serving.version)
-        trainer.start_over(serving, trainer.versions.snapshot(serving.version, serving.weights, serving.tables))
+        trainer.start_over(serving, versions.snapshot(serving.version, serving.weights, serving.tables))
     return trainer
 
 

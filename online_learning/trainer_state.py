@@ -1,6 +1,7 @@
 """A trainer written down and taken up again: arrays and JSON values, items named by the hash of their id.
 
-Item indexes are the process's own, so everything that is kept by index is kept in the order of `rows.items`.
+Item indexes are the process's own, so everything that is kept by index is kept in the order of `rows.items`. Items of
+which there is nothing to keep are left out: those that have expired do not make every later checkpoint larger.
 """
 
 from __future__ import annotations
@@ -91,14 +92,21 @@ def _rows(trainer: Trainer) -> dict[str, np.ndarray]:
     trainer.learner.make_room(count)
     weight = trainer.learner.items.ids.weight
     moments = trainer.optimisation.moments(weight)
-    moved = trainer.versions.bases.state(count)
+    rows = {
+        "rows.ids": _array(weight),
+        "rows.touched_at": grown(trainer.touched_at, count),
+        **{f"rows.{name}": getattr(tables, name) for name in ("statistics", "neighbours", "strengths")},
+        **{f"rows.{name}": value for name, value in moments.items() if value.ndim},
+        **{f"moved.{at}": moved for at, moved in enumerate(trainer.versions.bases.state(count).values())},
+    }
+    kept = np.zeros(count, bool)
+    for array in rows.values():
+        kept |= (array[:count] != 0).reshape(count, -1).any(axis=1)
+    kept[0] = False  # stands for no item
     return {
-        "rows.items": trainer.catalog.hashes[1:count].copy(),
-        "rows.ids": _array(weight)[1:count].copy(),
-        "rows.touched_at": grown(trainer.touched_at, count)[1:count].copy(),
-        **{f"rows.{name}": getattr(tables, name)[1:count].copy() for name in ("statistics", "neighbours", "strengths")},
-        **{f"rows.{name}": value[1:count].copy() if value.ndim else value for name, value in moments.items()},
-        **{f"moved.{at}": array for at, array in enumerate(moved.values())},
+        "rows.items": trainer.catalog.hashes[:count][kept],
+        **{name: array[:count][kept] for name, array in rows.items()},
+        **{f"rows.{name}": value for name, value in moments.items() if not value.ndim},
     }
 
 

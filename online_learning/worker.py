@@ -148,7 +148,7 @@ class Worker:
         await self._read_all(self._items, self._item_record)
         if self._group is not None:
             self._group.broadcast(serving)
-        opening = partial(startup.open_trainer, settings, serving, self._catalog, fetch, self._group)
+        opening = partial(startup.open_trainer, settings, serving, known, self._catalog, fetch, self._group)
         self._trainer: Trainer = await self._in_turn(opening)
         self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
         if checkpoint.newest(settings.trainer_data) is None:
@@ -320,7 +320,8 @@ class Worker:
         for update in self._updates:
             self._releases.announced(update)
         self._updates.clear()
-        await self._in_turn(self._releases.comply)
+        if await self._in_turn(self._releases.comply):
+            self._purges = max(self._purges, 1)  # a checkpoint of the new line, soon
 
     async def _read_all(self, consumer: Any, handle: Callable[[Any], None]) -> None:
         """Everything that followed topics hold now."""

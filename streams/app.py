@@ -30,7 +30,7 @@ from streams.outbox import Outbox
 from streams.progress import Place, Progress
 from streams.rankings import Job, Rankings
 from streams.tables import Rows, RowTable, row_table
-from streams.topics import DELIVERY, ITEMS
+from streams.topics import CLICKS, DELIVERY, ITEMS
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Parts:
         self._metrics = metrics
         self._busy: set[str] = set()  # topics whose agent has a chunk in work
         self._queues: dict[str, Any] = {}  # topic -> the chunks that wait for its agent
-        self._interval_s = settings.checkpoint_ms / 1000
+        self._interval_s, self._partitions = settings.checkpoint_ms / 1000, settings.partitions
         self.app = app = _faust_app(settings)
         app.settings = settings
         self._progress = app.progress = Progress()
@@ -103,7 +103,7 @@ class Parts:
         self.outbox = outbox = Outbox(settings)
         self._changelog = Outbox(settings, DELIVERY * settings.session_timeout_s)
         dead_letters = DeadLetters(outbox, metrics)
-        self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models)
+        self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models, self._share_of_users)
         self._examples = Examples(settings, slot, outbox, self.watch, metrics)
         rankings = Rankings(
             settings=settings,
@@ -225,6 +225,10 @@ class Parts:
 
     async def _commit(self, offsets: Mapping[Place, int]) -> bool:
         return bool(await self.app.consumer.commit_offsets(offsets))
+
+    def _share_of_users(self) -> float:
+        mine: int = sum(tp.topic == CLICKS for tp in self.app.consumer.assignment())
+        return mine / self._partitions
 
     def _let_go(self) -> None:
         """Partitions may leave. Whoever gets them writes their rows, so nothing read from them may be kept."""

@@ -2,14 +2,16 @@
 
 Each worker compares the clicks of its own users, and announces what they say on `model-updates`. No worker acts on its
 own decision: all of them, this one too, follow the topic, where the first decision about a version counts (see
-`ranker.stages`). A worker that starts anew counts from zero, which costs clicks and not correctness.
+`ranker.stages`). Since any of them may be the first, they share the chance of being wrong: each takes the part of
+`canary_alpha` that it has of the partitions, and the chance that any of them is ever wrong stays below the whole
+(Bonferroni's inequality). A worker that starts anew counts from zero, which costs clicks and not correctness.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic, time
 
 import msgspec
@@ -25,6 +27,9 @@ from streams.outbox import Outbox
 from streams.topics import MODEL_UPDATES
 
 log = logging.getLogger(__name__)
+
+#: A worker without users has nothing to decide; the boundary asks for a chance above 0 all the same.
+_LEAST_ALPHA = 1e-9
 
 
 class _Trial:
@@ -42,7 +47,13 @@ class CanaryWatch:
     """Compares a canary with what serves. `clicked` and `failed` belong to the scorer thread, the rest to the loop."""
 
     def __init__(
-        self, settings: Settings, slot: ModelSlot, manifests: Mapping[str, str], outbox: Outbox, metrics: ModelMetrics
+        self,
+        settings: Settings,
+        slot: ModelSlot,
+        manifests: Mapping[str, str],
+        outbox: Outbox,
+        metrics: ModelMetrics,
+        share_of_users: Callable[[], float],
     ) -> None:
         """
         Args:
@@ -51,12 +62,10 @@ class CanaryWatch:
             manifests: version -> sha256 of its manifest.
             outbox: takes the decision.
             metrics: takes every click.
+            share_of_users: which part of all users this worker has now.
         """
         self._settings, self._slot, self._manifests = settings, slot, manifests
-        self._outbox, self._metrics = outbox, metrics
-        self._criteria = Criteria(
-            alpha=settings.canary_alpha, margin=settings.canary_margin, least=settings.canary_least
-        )
+        self._outbox, self._metrics, self._share_of_users = outbox, metrics, share_of_users
         self._lock = threading.Lock()
         self._trial: _Trial | None = None
 
@@ -102,9 +111,12 @@ class CanaryWatch:
     def _decision(self, trial: _Trial) -> Decision:
         if trial.failure is not None:
             return Decision(False, trial.failure)
-        decision = decide(trial.compared, self._criteria)
-        if decision.promote is None and monotonic() - trial.began > self._settings.canary_s:
-            return Decision(False, f"undecided after {self._settings.canary_s:.0f} s: {decision.reason}")
+        settings, share = self._settings, self._share_of_users()
+        alpha = max(settings.canary_alpha * share, _LEAST_ALPHA)
+        criteria = Criteria(alpha=alpha, margin=settings.canary_margin, least=settings.canary_least)
+        decision = decide(trial.compared, criteria)
+        if decision.promote is None and monotonic() - trial.began > settings.canary_s:
+            return Decision(False, f"undecided after {settings.canary_s:.0f} s: {decision.reason}")
         return decision
 
     def _announce(self, canary: str, current: str, decision: Decision) -> None:

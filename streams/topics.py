@@ -18,8 +18,9 @@ from ranker.errors import LiverankError
 from ranker.settings import Settings
 from streams import connection
 
+CLICKS = "clicks"
 #: The topics whose key is a user and whose records fold into that user's row.
-USER_INPUTS = ("clicks", "views", "interactions", "candidates", "users", "erasures")
+USER_INPUTS = (CLICKS, "views", "interactions", "candidates", "users", "erasures")
 ITEMS, ITEM_VECTORS = "items", "item-vectors"
 RANKINGS, EXAMPLES, DEAD_LETTERS = "rankings", "examples", "dead-letters"
 MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"

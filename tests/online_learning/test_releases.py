@@ -47,7 +47,7 @@ class Installation:
         for update in self.updates:
             known = follow(known, update)
         fetch = lambda version: registry.fetch_origin(self.settings, version)  # noqa: E731
-        trainer = open_trainer(self.settings, fetch(known.serving or self.first), Catalog(), fetch)
+        trainer = open_trainer(self.settings, fetch(known.serving or self.first), known, Catalog(), fetch)
         releases = Releases(self.settings, trainer, known, TrainerMetrics())
         if checkpoint.newest(self.settings.trainer_data) is None:
             releases.save(capture(trainer))
@@ -177,20 +177,31 @@ def test_learning_goes_on_from_what_an_operator_made_serve(tmp_path: Path) -> No
     assert [delta.base for delta in trainer.deltas(30)] == [here.first]
 
 
-def test_a_return_to_the_checkpoint_keeps_what_an_operator_made_serve(tmp_path: Path) -> None:
-    """The newest checkpoint may be of before: learning goes on from the operator's version, and sends it deltas."""
+@pytest.mark.parametrize("killed", [True, False])
+def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path: Path, killed: bool) -> None:
+    """The newest checkpoint may be of before a rollback, when the trainer is killed or its loss diverges: learning goes
+    on from the operator's version all the same, and sends it deltas. The next checkpoint knows that."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    trainer.learn(stream.examples(60), 0)
-    here.release(trainer, releases, 10)
-    releases.announced(here.model_update(here.first, "promoted"))
-    releases.comply()
-    releases.roll_back()
+    now = time.time_ns() // 10**6 + 1000  # versions are sorted by their time
+    trainer.learn(stream.examples(60), now)
+    here.release(trainer, releases, now)
+    here.updates.append(here.model_update(here.first, "pinned"))
+    if killed:
+        trainer, releases = here.start()
+    else:
+        releases.announced(here.updates[-1])
+        assert releases.comply()
+        releases.roll_back()
     first = registry.fetch_origin(here.settings, here.first)
     for name, value in trainer.optimisation.merged_weights().items():
         np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
     trainer.learn(stream.examples(20, seed=1), 20)
     assert [delta.base for delta in trainer.deltas(30)] == [here.first]
+    releases.save(capture(trainer))
+    again, _ = here.start()
+    for name, value in again.optimisation.merged_weights().items():
+        np.testing.assert_array_equal(value.numpy(), trainer.optimisation.merged_weights()[name].numpy())
 
 
 def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:

@@ -268,6 +268,8 @@ def test_rows_of_items_that_nobody_names_expire() -> None:
     worker = ItemTables(stream.origin().tables, Catalog(), "tiny")
     worker.put_rows([int(item) for item in delta.rows], list(delta.rows.values()))
     assert {int(item) for item in delta.rows} >= gone
+    kept_after = {hash_id(f"item-{number}") for number in range(30)} - gone
+    assert set(capture(trainer).arrays["rows.items"].tolist()) == kept_after, "what expired is in no later checkpoint"
     for tables in (served, worker):
         indexes = [tables.catalog.index_of[item] for item in gone]
         for name in ("ids", "statistics", "strengths", "neighbours"):

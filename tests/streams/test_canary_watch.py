@@ -43,12 +43,12 @@ def model(version: str) -> ServingModel:
     return cast(ServingModel, Model(version))
 
 
-def watched(**settings: object) -> tuple[CanaryWatch, ModelSlot, list[ModelUpdate]]:
+def watched(share: float = 1.0, **settings: object) -> tuple[CanaryWatch, ModelSlot, list[ModelUpdate]]:
     """A watch over a slot in which `old` serves, and what it announces."""
     slot, sent = ModelSlot(model("old")), Sent()
     metrics = ModelMetrics(CollectorRegistry())
     given = Settings(model="m", **settings)  # type: ignore[arg-type]
-    return CanaryWatch(given, slot, {"new": "5ha"}, cast(Outbox, sent), metrics), slot, sent.updates
+    return CanaryWatch(given, slot, {"new": "5ha"}, cast(Outbox, sent), metrics, lambda: share), slot, sent.updates
 
 
 def click(watch: CanaryWatch, count: int, canary: int, current: int) -> None:
@@ -116,3 +116,21 @@ def test_one_that_does_not_load_is_ended() -> None:
     watch.refused("new", "changed: score.onnx was changed")
     assert [(update.version, update.stage, update.measured) for update in updates] == [("new", "rolled-back", True)]
     assert "score.onnx was changed" in (updates[0].reason or "")
+
+
+def test_workers_share_the_chance_of_being_wrong() -> None:
+    """One that has a tenth of the users asks for more evidence than one that has all of them; any of the ten may be
+    the first to announce."""
+    needed = []
+    for share in (1.0, 0.1):
+        watch, slot, updates = watched(share, canary_least=1)
+        slot.stage(model("new"), 0.5)
+        clicks = 0
+        while not updates:
+            click(watch, 1, canary=1, current=3)
+            click(watch, 1, canary=5, current=2)
+            watch.look()
+            clicks += 1
+        needed.append(clicks)
+        assert updates[0].stage == "promoted"
+    assert needed[1] > needed[0]
