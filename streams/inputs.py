@@ -157,7 +157,9 @@ class UserInputs:
         if row.candidates is not None:
             self._rank(at, key, value, record, row)
         self._examples.applied((at.partition, key), before, record, row, self._last(record.user_id))
-        if self._examples.passed(at.partition, getattr(record, "ts", None) or at.ts, self._rows.get, self._last):
+        # A device whose clock is ahead must not close everybody's lists.
+        ts = min(getattr(record, "ts", None) or at.ts, int(time() * 1000))
+        if self._examples.passed(at.partition, ts, self._rows.get, self._last):
             self.wake()
 
     def wake(self) -> None:

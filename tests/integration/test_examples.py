@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -157,8 +158,7 @@ def test_kills_make_the_same_examples(installation: Installation) -> None:
 def test_an_idle_users_list_closes_with_the_partitions_time(installation: Installation) -> None:
     """Nothing more comes of that user; the example comes once their partition's events are later than the window."""
     ts = START + 2 * 10**9
-    idle = CandidateList(user_id="idle", request_id="idle:1", ts=ts, items=[Candidate(item_id="item-1")])
-    send(installation, "candidates", [idle])
+    send(installation, "candidates", [_one_item("idle", ts)])
     later = [  # of so many that some share the partition
         Interaction(user_id=f"other-{number}", item_id="item-2", action="view", ts=ts + 31_000) for number in range(40)
     ]
@@ -169,3 +169,25 @@ def test_an_idle_users_list_closes_with_the_partitions_time(installation: Instal
         return "idle:idle:1:" in names
 
     eventually("the idle user's list is closed", closed, 20)
+
+
+def test_a_clock_that_is_ahead_closes_nobody_elses_list(installation: Installation) -> None:
+    """Events of the near future are taken; the lists of others stay open until their time has come."""
+    now = time.time_ns() // 10**6
+    send(installation, "candidates", [_one_item("patient", now)])
+    ahead = [
+        Interaction(user_id=f"ahead-{number}", item_id="item-2", action="view", ts=now + 240_000)
+        for number in range(40)
+    ]
+    send(installation, "interactions", ahead)
+    send(installation, "interactions", [_click("patient", now + 1)])
+    drew = [example.outcome and example.outcome.event_id for example in made_for(installation, "patient")]
+    assert drew == ["patient-click"]
+
+
+def _one_item(user: str, ts: int) -> CandidateList:
+    return CandidateList(user_id=user, request_id=f"{user}:1", ts=ts, items=[Candidate(item_id="item-1")])
+
+
+def _click(user: str, ts: int) -> Interaction:
+    return Interaction(user_id=user, item_id="item-1", action="click", ts=ts, event_id=f"{user}-click")
