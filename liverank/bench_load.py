@@ -7,6 +7,7 @@ sends from threads of its own; rankings are received and inputs paced on one uvl
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -69,19 +70,21 @@ class Load:
 
     def send(self, record: Record) -> None:
         """Hand an input to the producer."""
-        entry = Sent(record.user_id, message_of(record).topic, time.perf_counter())
+        topic, key, value = message_of(record)
+        entry = Sent(record.user_id, topic, time.perf_counter())
         self.sent.append(entry)
-        self._producer.produce(*_parts(record), on_delivery=partial(_delivered, entry))
+        self._producer.produce(topic, value, key, on_delivery=partial(_delivered, entry))
         self._producer.poll(0)
 
     def send_unnoted(self, record: Record) -> None:
         """Hand over an input whose ranking nobody waits for."""
-        self._producer.produce(*_parts(record))
+        topic, key, value = message_of(record)
+        self._producer.produce(topic, value, key)
 
-    async def room(self) -> None:
-        """Wait until there is room for more inputs."""
+    async def room(self, most: int = _MOST_UNDER_WAY) -> None:
+        """Wait until the broker has confirmed all records but so many."""
         self._producer.poll(0)
-        while len(self._producer) > _MOST_UNDER_WAY:
+        while len(self._producer) > most:
             await asyncio.sleep(_POLL_S)
             self._producer.poll(0)
 
@@ -96,10 +99,14 @@ class Load:
             random: draws the pauses.
         """
         stop = asyncio.Event()
+        # No collection of this process's own garbage falls into what is measured; what is left lying is little.
+        gc.collect()
+        gc.disable()
         self._running = asyncio.create_task(self._run(rate, source, random, stop))
         try:
             yield
         finally:
+            gc.enable()
             stop.set()
             await self._running
 
@@ -119,7 +126,7 @@ class Load:
 
         None is left where none came before the deadline.
         """
-        self._bench.flush()
+        await self.room(0)
         open_ones = list(self.sent)
 
         def all_came() -> bool:
@@ -162,12 +169,6 @@ class Load:
     def late_ms(self) -> float:
         """99th percentile of how late inputs were handed over, in milliseconds: the load's own noise."""
         return round(1000 * float(np.percentile(self.late, 99)), 3)
-
-
-def _parts(record: Record) -> tuple[str, bytes | None, bytes | None]:
-    """Topic, value and key, in the order in which librdkafka takes them."""
-    message = message_of(record)
-    return message.topic, message.value, message.key
 
 
 def _delivered(entry: Sent, error: Any, message: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -122,10 +121,6 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
         bench.flush()
     for command in commands:
         _start(bench, command, stack)
-    # What setting up left in memory is not looked through again: a collection of it would take longer than a ranking.
-    gc.collect()
-    gc.freeze()
-    stack.callback(gc.unfreeze)
     return bench
 
 

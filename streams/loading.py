@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,12 @@ from ranker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Users ranked in one go while warming up, and the pause after each: the ones being served come first.
-_WARM_TOGETHER = 4
-_PAUSE_S = 0.004
+#: Between two users that are ranked while warming up: the ones being served come first.
+_PAUSE_S = 0.002
+#: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
+#: version loading beside it, an event that changes threads several times would wait that long several times.
+_HAND_OVER_S = 0.0005
+_FREED_TOGETHER = 128  # users
 
 Row = tuple[str, UserHistory]
 
@@ -85,7 +90,14 @@ def load_version(
     """
     if like is not None:
         _check_inputs(bundle.read_manifest(folder), like)
-    model = load(folder, catalog, settings)
+    with giving_way():
+        return _loaded(settings, folder, catalog, like, warm_with)
+
+
+def _loaded(
+    settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
+) -> ServingModel:
+    model = load(folder, catalog, settings, like)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
             if not np.isfinite(getattr(model.tables, name)).all():
@@ -103,18 +115,34 @@ def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
     Raises:
         BundleError: a ranking fails.
     """
-    made_up = [("", example_row(model.schema))]
-    first = [made_up, *([[row] for row in rows[:1]])]
-    rest = [rows[at : at + _WARM_TOGETHER] for at in range(1, len(rows), _WARM_TOGETHER)]
-    for some in [*first, *reversed(rest)]:  # the cache drops what was used longest ago
+    made_up = "", example_row(model.schema)
+    first, rest = rows[:1], rows[1:]
+    for row in [made_up, *first, *reversed(rest)]:  # the cache drops what was used longest ago
         try:
-            model.rank(some)
+            model.rank([row])
         except BundleError:
             raise
         except Exception as error:
             raise BundleError(f"model {model.version} cannot rank: {error!r}") from error
         time.sleep(_PAUSE_S)
     model.forget("")
+
+
+def take_apart(model: ServingModel) -> None:
+    """Free a model that serves no more, a little at a time: all its users at once would hold up every thread."""
+    while model.forget_some(_FREED_TOGETHER):
+        time.sleep(_PAUSE_S)
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Meanwhile threads that wait for the interpreter get it sooner."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_HAND_OVER_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def example_row(schema: FeatureSchema) -> UserHistory:
