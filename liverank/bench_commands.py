@@ -21,6 +21,7 @@ Rate = Annotated[float, typer.Option(help="Inputs a second, of all users togethe
 Users = Annotated[int, typer.Option(help="Simulated users.")]
 Candidates = Annotated[int, typer.Option(help="Items in a list.")]
 Items = Annotated[int, typer.Option(help="Items in the catalogue.")]
+Warm = Annotated[float, typer.Option(help="Seconds of load before anything is measured.")]
 
 
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
@@ -33,6 +34,7 @@ def swap(
     candidates: Candidates = 100,
     history: Annotated[int, typer.Option(help="Events that a user has done by the end.")] = 50,
     items: Items = 10_000,
+    warm_s: Warm = 5.0,
     json: Json = None,
 ) -> None:
     """Swap models under load: events lost, rankings repeated, and p99 during swaps against before."""
@@ -40,7 +42,7 @@ def swap(
 
     options = SwapOptions(
         broker=broker, swaps=swaps, rate=rate, quiet_s=quiet_s, users=users, candidates=candidates, history=history,
-        items=items,
+        items=items, warm_s=warm_s,
     )  # fmt: skip
     report(bench_swap(options, errors), json)
 
@@ -53,12 +55,13 @@ def freshness(
     users: Users = 200,
     candidates: Candidates = 40,
     items: Items = 2000,
+    warm_s: Warm = 10.0,
     json: Json = None,
 ) -> None:
     """Learn from a stream: seconds from an event to the first ranking by weights that had learned from it."""
     from liverank.bench_freshness import FreshnessOptions, bench_freshness
 
     options = FreshnessOptions(
-        broker=broker, seconds=seconds, rate=rate, users=users, candidates=candidates, items=items
-    )
+        broker=broker, seconds=seconds, rate=rate, users=users, candidates=candidates, items=items, warm_s=warm_s,
+    )  # fmt: skip
     report(bench_freshness(options, errors), json)

@@ -32,7 +32,6 @@ from ranker.records import Example, ModelDelta
 from streams.topics import EXAMPLES, MODEL_DELTAS
 
 _PREPARED_S, _ANSWERS_S = 60.0, 30.0
-_WARM_S = 10.0  # of load, and learning, before anything is measured
 _TAIL_S = 60.0
 
 _example = msgspec.json.Decoder(Example).decode
@@ -49,6 +48,7 @@ class FreshnessOptions:
     users: int = 200
     candidates: int = 40
     items: int = 2000
+    warm_s: float = 10.0  # of load, and learning, before anything is measured
 
 
 class Run(NamedTuple):
@@ -116,7 +116,7 @@ async def _perform(bench: Bench, load: Load, join: Join, options: FreshnessOptio
     with wait:
         async with load.running(options.rate, lambda now: next(order).next_record(now), Random(0)):
             wait.update(f"{options.rate:g} inputs a second, not measured yet")
-            await asyncio.sleep(_WARM_S)
+            await asyncio.sleep(options.warm_s)
             since, started = time.time(), time.perf_counter()
             wait.update(f"{options.rate:g} inputs a second for {options.seconds:g} s")
             await asyncio.sleep(options.seconds)

@@ -31,7 +31,6 @@ from ranker.errors import LiverankError
 from ranker.records import Interaction, ModelUpdate
 
 _SERVES_S, _ANSWERS_S, _PREPARED_S = 60.0, 30.0, 120.0
-_WARM_S = 5.0  # of load before anything is measured
 _SETTLE_S = 1.0  # a swap lasts so long after the first ranking by the new version
 
 
@@ -47,6 +46,7 @@ class SwapOptions:
     candidates: int = 100
     history: int = 50  # events that a user has done by the end
     items: int = 10_000
+    warm_s: float = 5.0  # of load before anything is measured
 
 
 class Run(NamedTuple):
@@ -79,7 +79,7 @@ async def _perform(bench: Bench, load: Load, updates: list[ModelUpdate], options
     columns = (TextColumn("swaps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     swaps = []
     async with load.running(options.rate, lambda now: order.choice(users).next_record(now), order):
-        await asyncio.sleep(_WARM_S)
+        await asyncio.sleep(options.warm_s)
         # Drawn only between a swap and the next quiet stretch: a thread that draws would be noise of our own.
         with Progress(*columns, console=bench.console, auto_refresh=False) as bars:
             task = bars.add_task("", total=len(updates))
@@ -112,7 +112,7 @@ async def _prepare(bench: Bench, load: Load, users: list[SimulatedUser], options
     Raises:
         LiverankError: not in time.
     """
-    seconds = _WARM_S + options.swaps * (options.quiet_s + _SETTLE_S + 1)
+    seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
     events = max(1, options.history - round(options.rate * seconds / options.users))
     with bench.console.status(f"{len(users)} users with {events} events each, and their lists"):
         for user in users:
