@@ -113,7 +113,7 @@ class OnnxScorer:
         Args:
             users: distinct user ids with their inputs.
         """
-        encodings = self._encode(users)
+        encodings = self.encode(users)
         events = max(1, *(encoding.length for encoding in encodings))
         feed = list_arrays([inputs for _, inputs in users], self.tables, events)
         feed["cand_vec"] = self.tables.vectors[feed["candidates"]]
@@ -121,18 +121,12 @@ class OnnxScorer:
         (logits,) = self.score_graph.run(None, {name: feed[name] for name in self._score_inputs})
         return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
 
-    def forget(self, user_id: str) -> None:
-        """Drop a user's encoding."""
-        self.cache.pop(user_id, None)
+    def encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
+        """The users' encodings, kept from now on: made anew, extended, or as they were.
 
-    def forget_some(self, users: int) -> bool:
-        """Drop the encodings of so many users; whether there are more."""
-        with suppress(KeyError):  # that was the last
-            for _ in range(users):
-                self.cache.popitem()
-        return bool(self.cache)
-
-    def _encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
+        Args:
+            users: distinct user ids with their inputs.
+        """
         encodings: list[Encoding] = []
         extended: list[tuple[UserInputs, Encoding]] = []
         rebuilt: list[tuple[UserInputs, Encoding]] = []
@@ -152,6 +146,17 @@ class OnnxScorer:
         self.extended += len(extended)
         self.rebuilt += len(rebuilt)
         return encodings
+
+    def forget(self, user_id: str) -> None:
+        """Drop a user's encoding."""
+        self.cache.pop(user_id, None)
+
+    def forget_some(self, users: int) -> bool:
+        """Drop the encodings of so many users; whether there are more."""
+        with suppress(KeyError):  # that was the last
+            for _ in range(users):
+                self.cache.popitem()
+        return bool(self.cache)
 
     def _extends(self, encoding: Encoding, inputs: UserInputs) -> bool:
         """Whether the encoding is of a beginning of these events, and no item in it has changed since."""

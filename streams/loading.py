@@ -6,8 +6,9 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from ranker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Between two users that are ranked while warming up: the ones being served come first.
-_PAUSE_S = 0.002
+#: Users ranked, one by one, while warming up; of the others only the histories are encoded, so many at once.
+_RANKED, _ENCODED_TOGETHER = 16, 4
+_PAUSE_S = 0.002  # after each: the users being served come first
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
 #: version loading beside it, an event that changes threads several times would wait that long several times.
 _HAND_OVER_S = 0.0005
@@ -110,16 +112,21 @@ def _loaded(
 
 
 def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
-    """Rank before serving: once made up, then these users, whose encodings are in the cache from then on.
+    """Rank before serving, once made up, then some of these users; the encodings of all are in the cache from then on.
 
     Raises:
         BundleError: a ranking fails.
     """
-    made_up = "", example_row(model.schema)
-    first, rest = rows[:1], rows[1:]
-    for row in [made_up, *first, *reversed(rest)]:  # the cache drops what was used longest ago
+    newest, others = rows[:_RANKED], rows[_RANKED:]
+    groups = [others[at : at + _ENCODED_TOGETHER] for at in range(0, len(others), _ENCODED_TOGETHER)]
+    work: list[Callable[[], object]] = [
+        partial(model.rank, [("", example_row(model.schema))]),
+        *(partial(model.encode, group) for group in reversed(groups)),  # the cache drops what was used longest ago
+        *(partial(model.rank, [row]) for row in reversed(newest)),
+    ]
+    for step in work:
         try:
-            model.rank([row])
+            step()
         except BundleError:
             raise
         except Exception as error:
