@@ -16,6 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from liverank.bench_commands import bench_app
 from liverank.model_commands import model_app
 from liverank.terminal import Config, Json, Registry, console, errors
 from liverank.terminal import report as _report
@@ -34,6 +35,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(model_app, name="model")
+app.add_typer(bench_app, name="bench")
 
 Data = Annotated[Path, typer.Option("--data", help="The data set's file or folder.")]
 DataName = Annotated[

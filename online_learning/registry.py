@@ -22,6 +22,7 @@ from ranker import bundle
 from ranker.errors import BundleError
 from ranker.model import ModelConfig, Ranker
 from ranker.schema import FeatureSchema
+from ranker.scorer import open_graphs
 from ranker.serving import check_golden
 from ranker.settings import Settings
 from ranker.tables import TableArrays
@@ -104,7 +105,7 @@ def written(candidate: Candidate, model: Ranker, graphs: Path) -> Iterator[Path]
 def golden_fault(folder: Path, settings: Settings) -> str | None:
     """Why the folder's graphs do not give what torch gave; None where they do."""
     try:
-        check_golden(folder, settings)
+        check_golden(folder, open_graphs(folder, settings))
     except BundleError as error:
         return str(error)
     return None

@@ -17,6 +17,7 @@ from ranker.records import Item, ItemVector
 
 UNKNOWN = 0
 _FIRST_ROOM = 1024
+_LOOKED_UP_AT_ONCE = 4096
 
 
 def item_text(item: Item) -> str:
@@ -75,6 +76,17 @@ class Catalog:
             self.count = rows
             self.index_of[item] = index  # last: a reader that finds the index finds its row
         return index
+
+    def add_all(self, items: np.ndarray) -> np.ndarray:
+        """Indexes int64 [n] of items by the hashes of their ids int64 [n], made where they are new."""
+        found = np.empty(len(items), np.int64)
+        for start in range(0, len(items), _LOOKED_UP_AT_ONCE):
+            hashes = items[start : start + _LOOKED_UP_AT_ONCE].tolist()
+            indexes = np.array([self.index_of.get(item, UNKNOWN) for item in hashes], np.int64)
+            for at in np.flatnonzero(indexes == UNKNOWN).tolist():
+                indexes[at] = self.add(hashes[at])
+            found[start : start + len(hashes)] = indexes
+        return found
 
     def put(self, item: Item) -> None:
         """Describe an item, or describe it anew; one that was withdrawn is back."""

@@ -6,13 +6,15 @@ import ctypes
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
 from ranker.batch import list_arrays, padded
+from ranker.errors import BundleError
 from ranker.features import UserInputs
 from ranker.history import EVENT
 from ranker.settings import Settings
@@ -68,12 +70,34 @@ def open_session(path: Path, wanted: str, threads: int) -> ort.InferenceSession:
     return session
 
 
+class Graphs(NamedTuple):
+    """The two graphs of a bundle, opened."""
+
+    extend: ort.InferenceSession
+    score: ort.InferenceSession
+
+
+def open_graphs(folder: Path, settings: Settings) -> Graphs:
+    """Both graphs of a bundle's folder: some 20 ms of a core.
+
+    Raises:
+        BundleError: one does not load.
+    """
+    opened = []
+    for name in Graphs._fields:
+        path = folder / f"{name}.onnx"
+        try:
+            opened.append(open_session(path, settings.provider, settings.threads))
+        except Exception as error:
+            raise BundleError(f"{path} does not load: {error}") from error
+    return Graphs(*opened)
+
+
 class OnnxScorer:
     """The two graphs of one bundle, and a bounded, least recently used cache of encodings."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], tables: ItemTables, settings: Settings) -> None:
-        self.extend = open_session(folder / "extend.onnx", settings.provider, settings.threads)
-        self.score_graph = open_session(folder / "score.onnx", settings.provider, settings.threads)
+    def __init__(self, graphs: Graphs, config: Mapping[str, Any], tables: ItemTables, settings: Settings) -> None:
+        self.extend, self.score_graph = graphs
         # What a model has no use for (list lengths without a list block, say) is not an input of its graph.
         self._extend_inputs = [given.name for given in self.extend.get_inputs()]
         self._score_inputs = [given.name for given in self.score_graph.get_inputs()]
@@ -89,7 +113,7 @@ class OnnxScorer:
         Args:
             users: distinct user ids with their inputs.
         """
-        encodings = self._encode(users)
+        encodings = self.encode(users)
         events = max(1, *(encoding.length for encoding in encodings))
         feed = list_arrays([inputs for _, inputs in users], self.tables, events)
         feed["cand_vec"] = self.tables.vectors[feed["candidates"]]
@@ -97,11 +121,12 @@ class OnnxScorer:
         (logits,) = self.score_graph.run(None, {name: feed[name] for name in self._score_inputs})
         return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
 
-    def forget(self, user_id: str) -> None:
-        """Drop a user's encoding."""
-        self.cache.pop(user_id, None)
+    def encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
+        """The users' encodings, kept from now on: made anew, extended, or as they were.
 
-    def _encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
+        Args:
+            users: distinct user ids with their inputs.
+        """
         encodings: list[Encoding] = []
         extended: list[tuple[UserInputs, Encoding]] = []
         rebuilt: list[tuple[UserInputs, Encoding]] = []
@@ -121,6 +146,17 @@ class OnnxScorer:
         self.extended += len(extended)
         self.rebuilt += len(rebuilt)
         return encodings
+
+    def forget(self, user_id: str) -> None:
+        """Drop a user's encoding."""
+        self.cache.pop(user_id, None)
+
+    def forget_some(self, users: int) -> bool:
+        """Drop the encodings of so many users; whether there are more."""
+        with suppress(KeyError):  # that was the last
+            for _ in range(users):
+                self.cache.popitem()
+        return bool(self.cache)
 
     def _extends(self, encoding: Encoding, inputs: UserInputs) -> bool:
         """Whether the encoding is of a beginning of these events, and no item in it has changed since."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from ranker import bundle, rules
 from ranker.bundle import Manifest
 from ranker.catalog import Catalog
 from ranker.errors import BundleError
-from ranker.features import ListInputs, list_inputs, user_inputs
+from ranker.features import ListInputs, UserInputs, list_inputs, user_inputs
 from ranker.history import CurrentList, UserHistory
 from ranker.ranking import Ranked
-from ranker.scorer import OnnxScorer, open_session
+from ranker.scorer import Graphs, OnnxScorer, open_graphs
 from ranker.settings import Settings
 from ranker.tables import ItemTables, TableArrays
 
@@ -22,24 +23,31 @@ TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relati
 _LISTS_KEPT = 65_536
 
 
-def load(folder: Path, catalog: Catalog, settings: Settings) -> ServingModel:
+def load(folder: Path, catalog: Catalog, settings: Settings, like: ServingModel | None = None) -> ServingModel:
     """Load a bundle's folder for serving: hashes, schema and golden outputs are checked, and the graphs are warm.
+
+    Args:
+        folder: of the bundle.
+        catalog: of the process.
+        settings: how to run the graphs.
+        like: another version over the same catalogue, which may go on serving: what they share is taken from it.
 
     Raises:
         BundleError: what must not serve, and why.
     """
     manifest = bundle.check(folder)
-    check_golden(folder, settings)
+    graphs = open_graphs(folder, settings)
+    check_golden(folder, graphs)
     try:
-        return ServingModel(folder, manifest, catalog, settings)
+        return ServingModel(folder, manifest, graphs, catalog, settings, like)
     except BundleError:
         raise
     except Exception as error:
         raise BundleError(f"{folder} does not load: {error}") from error
 
 
-def check_golden(folder: Path, settings: Settings) -> None:
-    """Run the golden inputs through the graphs and compare with what torch gave.
+def check_golden(folder: Path, graphs: Graphs) -> None:
+    """Run the golden inputs through a folder's graphs and compare with what torch gave.
 
     Raises:
         BundleError: an output is not finite or is off by more than the tolerance.
@@ -49,9 +57,8 @@ def check_golden(folder: Path, settings: Settings) -> None:
             arrays = dict(golden)
     except (OSError, ValueError) as error:
         raise BundleError(f"{folder / 'golden.npz'} cannot be read: {error}") from error
-    for graph in ("extend", "score"):
+    for graph, session in graphs._asdict().items():
         try:
-            session = open_session(folder / f"{graph}.onnx", settings.provider, settings.threads)
             names = [output.name for output in session.get_outputs()]
             outputs = session.run(names, {i.name: arrays[f"{graph}/in/{i.name}"] for i in session.get_inputs()})
         except Exception as error:
@@ -69,7 +76,15 @@ def check_golden(folder: Path, settings: Settings) -> None:
 class ServingModel:
     """One version of the model over the process's catalogue. One thread at a time calls `rank`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog, settings: Settings) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        graphs: Graphs,
+        catalog: Catalog,
+        settings: Settings,
+        like: ServingModel | None = None,
+    ) -> None:
         self.manifest = manifest
         self.version = manifest.version
         self.schema = manifest.schema
@@ -78,8 +93,9 @@ class ServingModel:
         self.sequence = 0  # of the last delta applied
         self.learned_until = manifest.learned_until  # by the bundle and the deltas applied since
         self.catalog = catalog
-        self.tables = ItemTables(TableArrays.load(folder / "tables.safetensors"), catalog, manifest.encoder)
-        self.scorer = OnnxScorer(folder, manifest.config, self.tables, settings)
+        arrays = TableArrays.load(folder / "tables.safetensors")
+        self.tables: ItemTables = ItemTables(arrays, catalog, manifest.encoder, None if like is None else like.tables)
+        self.scorer = OnnxScorer(graphs, manifest.config, self.tables, settings)
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
         self._lists: dict[str, tuple[CurrentList, UserHistory, int, ListInputs]] = {}
@@ -92,15 +108,20 @@ class ServingModel:
         Args:
             rows: distinct user ids with their rows; each row has a current list.
         """
-        self.tables.sync()
-        inputs = [
-            (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
-        ]
+        inputs = self._inputs(rows)
         logits = self.scorer.score(inputs)
         return [
             self._ranked(row, users.candidates, scores)
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
+
+    def encode(self, rows: Sequence[tuple[str, UserHistory]]) -> None:
+        """Encode these users' histories, so that their next ranking need not: most of what a first ranking costs more.
+
+        Args:
+            rows: as for `rank`.
+        """
+        self.scorer.encode(self._inputs(rows))
 
     def put_rows(self, rows: Mapping[str, bytes]) -> None:
         """Replace learned item rows: hashes of item ids in decimal, and the rows as `ranker.tables.pack_row` packs.
@@ -118,9 +139,22 @@ class ServingModel:
         self.scorer.forget(user_id)
         self._lists.pop(user_id, None)
 
+    def forget_some(self, users: int) -> bool:
+        """Drop what is kept of so many users, whoever they are; whether there may be more. Any thread may ask."""
+        with suppress(KeyError):  # that was the last
+            for _ in range(users):
+                self._lists.popitem()
+        return self.scorer.forget_some(users) or bool(self._lists)
+
     def close(self) -> None:
         """Stop following the catalogue; the model must not rank any more."""
         self.tables.close()
+
+    def _inputs(self, rows: Sequence[tuple[str, UserHistory]]) -> list[tuple[str, UserInputs]]:
+        self.tables.sync()
+        return [
+            (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
+        ]
 
     def _listed(self, user_id: str, row: UserHistory) -> ListInputs:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""

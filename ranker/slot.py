@@ -52,22 +52,33 @@ class ModelSlot:
         """What serves a share of the users."""
         return self.serving.canary
 
-    def swap(self, model: ServingModel) -> None:
-        """Serve this model from the next batch on; the one that served is kept for rollback."""
+    def swap(self, model: ServingModel) -> list[ServingModel]:
+        """Serve this model from the next batch on; the one that served is kept for rollback.
+
+        Returns:
+            The models that leave. A batch that has begun may still rank with them.
+        """
         now = self.serving
         if model is now.current:
-            return
+            return []
         promoted = model is now.canary
-        self._replace(Serving(model, now.current, None if promoted else now.canary, 0.0 if promoted else now.share))
+        return self._replace(
+            Serving(model, now.current, None if promoted else now.canary, 0.0 if promoted else now.share)
+        )
 
-    def stage(self, model: ServingModel | None, share: float = 0.0) -> None:
-        """Serve this model to a share of users beside the current one, or (None) no canary any more."""
-        self._replace(Serving(self.serving.current, self.serving.previous, model, share))
+    def stage(self, model: ServingModel | None, share: float = 0.0) -> list[ServingModel]:
+        """Serve this model to a share of users beside the current one, or (None) no canary any more.
 
-    def _replace(self, serving: Serving) -> None:
-        """A batch that has begun may still rank with what leaves: it only stops following the catalogue."""
+        Returns:
+            The models that leave, as for `swap`.
+        """
+        return self._replace(Serving(self.serving.current, self.serving.previous, model, share))
+
+    def _replace(self, serving: Serving) -> list[ServingModel]:
+        """What leaves only stops following the catalogue."""
         before, self.serving = self.serving, serving
         kept = serving.models
-        for model in before.models:
-            if not any(model is other for other in kept):
-                model.close()
+        leaving = [model for model in before.models if not any(model is other for other in kept)]
+        for model in leaving:
+            model.close()
+        return leaving

@@ -18,6 +18,8 @@ from ranker.errors import BundleError
 
 #: Item statistics, decayed by nothing: how often the item was shown in a list, chosen from one, touched at all.
 STATISTICS = ("shown", "chosen", "touched")
+#: Rows computed in one go: other threads of a worker wait for no longer, and the texts of a catalogue need much memory.
+_ROWS_AT_ONCE = 1024
 
 
 class TableArrays(Struct, frozen=True, kw_only=True):
@@ -67,9 +69,18 @@ def reduce_text(vectors: np.ndarray, reduction: np.ndarray, mean: np.ndarray) ->
 class ItemTables:
     """The rows of one model version over the catalogue's indexes, kept in step with it."""
 
-    def __init__(self, arrays: TableArrays, catalog: Catalog, encoder: str) -> None:
+    def __init__(self, arrays: TableArrays, catalog: Catalog, encoder: str, like: ItemTables | None = None) -> None:
+        """
+        Args:
+            arrays: what was learned.
+            catalog: the items.
+            encoder: whose text vectors to use.
+            like: tables of another version over the same catalogue, maybe in use on another thread. Where they reduce
+                texts in the same way, and versions of one training do, their reduced texts are taken over.
+        """
         self.arrays, self.catalog, self.encoder = arrays, catalog, encoder
         self._changes = catalog.listen()
+        self._taken: set[int] = set()  # changes that are being taken over just now
         rows = catalog.count
         d, neighbours = arrays.ids.shape[1], arrays.neighbours.shape[1]
         self.ids = np.zeros((rows, d), np.float32)
@@ -80,16 +91,16 @@ class ItemTables:
         self.strengths = np.zeros((rows, neighbours), np.float32)
         self.changed_at = np.zeros(rows, np.int64)
         self.clock = 0
-        indexes = np.array([catalog.add(item) for item in arrays.items.tolist()], np.int64)
+        reduced = self._take_texts(like) if like is not None and self._reduces_as(like) else 0
+        indexes = catalog.add_all(arrays.items)
         self._grow()
         known = len(self.vectors)
         self.ids[indexes] = arrays.ids
         self.statistics[indexes] = arrays.statistics
         self.neighbours[indexes] = arrays.neighbours
         self.strengths[indexes] = arrays.strengths
-        # Another thread may describe items meanwhile: those that change from here on are computed again.
-        self._changes.clear()
-        self._recompute(np.arange(min(catalog.count, known)))
+        # Another thread may describe items meanwhile: `sync` computes those again.
+        self._recompute(np.arange(min(catalog.count, known)), reduced)
 
     @property
     def has_neighbours(self) -> bool:
@@ -101,9 +112,11 @@ class ItemTables:
         if self.catalog.count > len(self.vectors):
             self._grow()
         if self._changes:
-            indexes = [self._changes.pop() for _ in range(len(self._changes))]
+            self._taken = self._changes.copy()  # atomic, while another thread adds
+            self._changes -= self._taken
             self._grow()
-            self._recompute(np.array(indexes, np.int64))
+            self._recompute(np.array(list(self._taken), np.int64))
+            self._taken = set()
 
     def put_row(self, item: int, row: bytes) -> None:
         """Replace what is learned of one item, by the hash of its id; see `pack_row`.
@@ -130,7 +143,7 @@ class ItemTables:
         numbers = np.ascontiguousarray(packed[:, : 4 * (d + s + n)]).view("<f4")
         if not np.isfinite(numbers).all():
             raise BundleError("an item row holds a number that is not finite", "not-finite")
-        indexes = np.array([self.catalog.add(item) for item in items], np.int64)
+        indexes = self.catalog.add_all(np.array(items, np.int64))
         self._grow()
         self.ids[indexes], self.statistics[indexes] = numbers[:, :d], numbers[:, d : d + s]
         self.strengths[indexes] = numbers[:, d + s :]
@@ -170,16 +183,41 @@ class ItemTables:
         ):  # fmt: skip
             setattr(self, name, grown(getattr(self, name), rows))
 
-    def _recompute(self, indexes: np.ndarray) -> None:
-        """Item vectors anew: id row + reduced text projected + category row."""
+    def _reduces_as(self, other: ItemTables) -> bool:
+        """Whether texts are the same numbers to both."""
+        ours, theirs = self.arrays, other.arrays
+        return (
+            self.catalog is other.catalog
+            and self.encoder == other.encoder
+            and np.array_equal(ours.reduction, theirs.reduction)
+            and np.array_equal(ours.reduction_mean, theirs.reduction_mean)
+        )
+
+    def _take_texts(self, other: ItemTables) -> int:
+        """Take over reduced texts, which another thread may be changing; how many rows they are.
+
+        A row that changes after this listens to the catalogue is computed again anyway. One that changed before is in
+        the other's `_changes`, then in its `_taken`, and then computed: asked for in this order, none slips through.
+        """
+        self._changes |= other._changes.copy()
+        self._changes |= other._taken
+        self.texts = other.texts.copy()
+        return len(self.texts)
+
+    def _recompute(self, indexes: np.ndarray, reduced: int = 0) -> None:
+        """Item vectors anew: id row + reduced text projected + category row. Texts of the first rows may be there."""
         self.clock += 1
-        arrays = self.arrays
-        texts = self.catalog.text_vectors(self.encoder, indexes)
+        for start in range(0, len(indexes), _ROWS_AT_ONCE):
+            self._recompute_some(indexes[start : start + _ROWS_AT_ONCE], reduced)
+        self.vectors[UNKNOWN] = 0
+
+    def _recompute_some(self, indexes: np.ndarray, reduced: int) -> None:
+        arrays, fresh = self.arrays, indexes[indexes >= reduced]
+        texts = self.catalog.text_vectors(self.encoder, fresh) if len(fresh) else None
         if texts is not None:
-            self.texts[indexes] = reduce_text(texts, arrays.reduction, arrays.reduction_mean)
+            self.texts[fresh] = reduce_text(texts, arrays.reduction, arrays.reduction_mean)
         buckets = category_buckets(self.catalog.categories[indexes], len(arrays.categories))
         self.vectors[indexes] = self.ids[indexes] + self.texts[indexes] @ arrays.text + arrays.categories[buckets]
-        self.vectors[UNKNOWN] = 0
         self.changed_at[indexes] = self.clock
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +25,13 @@ from ranker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Users ranked in one go while warming up, and the pause after each: the ones being served come first.
-_WARM_TOGETHER = 4
-_PAUSE_S = 0.004
+#: Users ranked, one by one, while warming up; of the others only the histories are encoded, so many at once.
+_RANKED, _ENCODED_TOGETHER = 16, 4
+_PAUSE_S = 0.002  # after each: the users being served come first
+#: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
+#: version loading beside it, an event that changes threads several times would wait that long several times.
+_HAND_OVER_S = 0.0005
+_FREED_TOGETHER = 128  # users
 
 Row = tuple[str, UserHistory]
 
@@ -85,7 +92,14 @@ def load_version(
     """
     if like is not None:
         check_inputs(bundle.read_manifest(folder), like)
-    model = load(folder, catalog, settings)
+    with giving_way():
+        return _loaded(settings, folder, catalog, like, warm_with)
+
+
+def _loaded(
+    settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
+) -> ServingModel:
+    model = load(folder, catalog, settings, like)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
             if not np.isfinite(getattr(model.tables, name)).all():
@@ -98,23 +112,44 @@ def load_version(
 
 
 def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
-    """Rank before serving: once made up, then these users, whose encodings are in the cache from then on.
+    """Rank before serving, once made up, then some of these users; the encodings of all are in the cache from then on.
 
     Raises:
         BundleError: a ranking fails.
     """
-    made_up = [("", example_row(model.schema))]
-    first = [made_up, *([[row] for row in rows[:1]])]
-    rest = [rows[at : at + _WARM_TOGETHER] for at in range(1, len(rows), _WARM_TOGETHER)]
-    for some in [*first, *reversed(rest)]:  # the cache drops what was used longest ago
+    newest, others = rows[:_RANKED], rows[_RANKED:]
+    groups = [others[at : at + _ENCODED_TOGETHER] for at in range(0, len(others), _ENCODED_TOGETHER)]
+    work: list[Callable[[], object]] = [
+        partial(model.rank, [("", example_row(model.schema))]),
+        *(partial(model.encode, group) for group in reversed(groups)),  # the cache drops what was used longest ago
+        *(partial(model.rank, [row]) for row in reversed(newest)),
+    ]
+    for step in work:
         try:
-            model.rank(some)
+            step()
         except BundleError:
             raise
         except Exception as error:
             raise BundleError(f"model {model.version} cannot rank: {error!r}") from error
         time.sleep(_PAUSE_S)
     model.forget("")
+
+
+def take_apart(model: ServingModel) -> None:
+    """Free a model that serves no more, a little at a time: all its users at once would hold up every thread."""
+    while model.forget_some(_FREED_TOGETHER):
+        time.sleep(_PAUSE_S)
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Meanwhile threads that wait for the interpreter get it sooner."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_HAND_OVER_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def example_row(schema: FeatureSchema) -> UserHistory:

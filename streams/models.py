@@ -151,18 +151,18 @@ class Models:
         slot, stages = self.slot, self._stages
         if slot.canary is not None and slot.canary.version not in (stages.canary, stages.serving):
             log.info("%s is no canary any more", slot.canary.version)
-            slot.stage(None)
+            self._dismiss(slot.stage(None))
             self._show()
         if stages.serving is not None:
             model = await self._obtain(stages.serving, 1.0)
             if model is not None and model is not slot.current:
-                slot.swap(model)
+                self._dismiss(slot.swap(model))
                 self._swapped(model, "serves")
         stages = self._stages
         if stages.canary is not None:
             model = await self._obtain(stages.canary, stages.share)
             if model is not None and self._stages.canary == model.version and self._changes_canary(model):
-                slot.stage(model, self._stages.share)
+                self._dismiss(slot.stage(model, self._stages.share))
                 self._swapped(model, f"serves {self._stages.share:.0%} of the users")
 
     def _changes_canary(self, model: ServingModel) -> bool:
@@ -227,6 +227,11 @@ class Models:
         self._metrics.models.swaps.inc()
         self._show()
         self._loader.submit(loading.keep_copies, self._settings, [one.version for one in self.slot.serving.models])
+
+    def _dismiss(self, models: list[ServingModel]) -> None:
+        """Models that leave are freed beside what serves, not by whoever swaps."""
+        while models:
+            self._loader.submit(loading.take_apart, models.pop())
 
     def _show(self) -> None:
         current, canary = self.slot.current, self.slot.canary

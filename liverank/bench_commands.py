@@ -1,0 +1,67 @@
+"""`liverank bench`: what the docs claim, measured on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from liverank.terminal import Json, errors, report
+
+# Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
+# ruff: noqa: PLC0415
+
+bench_app = typer.Typer(
+    help="Measure swaps and freshness on this machine; each starts a broker, a model and real processes.",
+    no_args_is_help=True,
+)
+
+Broker = Annotated[str, typer.Option(help="An address, kafka, embedded, or auto.")]
+Rate = Annotated[float, typer.Option(help="Inputs a second, of all users together.")]
+Users = Annotated[int, typer.Option(help="Simulated users.")]
+Candidates = Annotated[int, typer.Option(help="Items in a list.")]
+Items = Annotated[int, typer.Option(help="Items in the catalogue.")]
+Warm = Annotated[float, typer.Option(help="Seconds of load before anything is measured.")]
+
+
+@bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
+def swap(
+    broker: Broker = "kafka",
+    swaps: Annotated[int, typer.Option(help="Versions to swap to, one after another.")] = 12,
+    rate: Rate = 200,
+    quiet_s: Annotated[float, typer.Option(help="Seconds without a swap before each.")] = 3.0,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: Annotated[int, typer.Option(help="Events that a user has done by the end.")] = 50,
+    items: Items = 10_000,
+    warm_s: Warm = 5.0,
+    json: Json = None,
+) -> None:
+    """Swap models under load: events lost, rankings repeated, and p99 during swaps against before."""
+    from liverank.bench_swap import SwapOptions, bench_swap
+
+    options = SwapOptions(
+        broker=broker, swaps=swaps, rate=rate, quiet_s=quiet_s, users=users, candidates=candidates, history=history,
+        items=items, warm_s=warm_s,
+    )  # fmt: skip
+    report(bench_swap(options, errors), json)
+
+
+@bench_app.command("freshness", epilog="Example:  liverank bench freshness --json freshness.json")
+def freshness(
+    broker: Broker = "kafka",
+    seconds: Annotated[float, typer.Option(help="How long the events are produced that are measured.")] = 60.0,
+    rate: Rate = 100,
+    users: Users = 200,
+    candidates: Candidates = 40,
+    items: Items = 2000,
+    warm_s: Warm = 10.0,
+    json: Json = None,
+) -> None:
+    """Learn from a stream: seconds from an event to the first ranking by weights that had learned from it."""
+    from liverank.bench_freshness import FreshnessOptions, bench_freshness
+
+    options = FreshnessOptions(
+        broker=broker, seconds=seconds, rate=rate, users=users, candidates=candidates, items=items, warm_s=warm_s,
+    )  # fmt: skip
+    report(bench_freshness(options, errors), json)

@@ -1,0 +1,222 @@
+"""A steady load from one process on one clock: inputs at a rate, and every ranking as it comes.
+
+Nobody waits for a ranking before the next input is sent, so a worker that falls behind shows as what it is. librdkafka
+sends from threads of its own; rankings are received and inputs paced on one uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from liverank.bench_stage import Bench
+from liverank.deliveries import Arrival, Sent, covered_at
+from liverank.messages import message_of
+from liverank.tasks import beside
+from ranker.errors import LiverankError
+from ranker.records import CandidateList, Interaction
+from streams import connection, topics
+
+Record = CandidateList | Interaction
+#: Gives the next input, for the time in milliseconds since the epoch.
+Source = Callable[[int], Record]
+#: Takes one of aiokafka's records.
+Handle = Callable[[Any], None]
+
+Result = TypeVar("Result")
+
+_WATCH_S, _POLL_S = 0.2, 0.005
+_MOST_UNDER_WAY = 5000  # inputs that the broker has not confirmed
+
+
+class _Received(Struct):
+    """What is read of a ranking; the list itself is passed over, for decoding it would take longer than all else."""
+
+    ranking_id: str
+    user_id: str
+    revision: int
+    applied: dict[str, int]
+    model: str
+    delta: int = 0
+
+
+_decode = msgspec.json.Decoder(_Received).decode
+
+
+class Load:
+    """What was sent and what came. Belongs to one event loop."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.sent: list[Sent] = []
+        self.arrivals: list[Arrival] = []
+        self.late: list[float] = []  # seconds by which inputs were handed over after their time
+        self.first_of: dict[str, float] = {}  # version -> when its first ranking came
+        self.on_ranking: Callable[[float, str, int], None] = lambda at, model, delta: None
+        self._bench, self._producer = bench, bench.producer
+        self._came = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    def send(self, record: Record) -> None:
+        """Hand an input to the producer."""
+        topic, key, value = message_of(record)
+        entry = Sent(record.user_id, topic, time.perf_counter())
+        self.sent.append(entry)
+        self._producer.produce(topic, value, key, on_delivery=partial(_delivered, entry))
+        self._producer.poll(0)
+
+    def send_unnoted(self, record: Record) -> None:
+        """Hand over an input whose ranking nobody waits for."""
+        topic, key, value = message_of(record)
+        self._producer.produce(topic, value, key)
+
+    async def room(self, most: int = _MOST_UNDER_WAY) -> None:
+        """Wait until the broker has confirmed all records but so many."""
+        self._producer.poll(0)
+        while len(self._producer) > most:
+            await asyncio.sleep(_POLL_S)
+            self._producer.poll(0)
+
+    @asynccontextmanager
+    async def running(self, rate: float, source: Source, random: Random) -> AsyncIterator[None]:
+        """Send inputs for as long as the context lasts, by the clock, with pauses between half and one and a half of
+        the mean.
+
+        Args:
+            rate: inputs a second.
+            source: gives them.
+            random: draws the pauses.
+        """
+        stop = asyncio.Event()
+        # No collection of this process's own garbage falls into what is measured; what is left lying is little.
+        gc.collect()
+        gc.disable()
+        self._running = asyncio.create_task(self._run(rate, source, random, stop))
+        try:
+            yield
+        finally:
+            gc.enable()
+            stop.set()
+            await self._running
+
+    async def until(self, holds: Callable[[], bool], deadline_s: float) -> bool:
+        """Wait until something holds, or the deadline; it is asked for again after each ranking."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                while not holds():
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError:
+            return holds()
+        return True
+
+    async def covered(self, deadline_s: float) -> list[float | None]:
+        """When the ranking came that covers each input sent, by `time.perf_counter`; waits for those under way.
+
+        None is left where none came before the deadline.
+        """
+        await self.room(0)
+        open_ones = list(self.sent)
+
+        def all_came() -> bool:
+            found = covered_at(open_ones, self.arrivals)
+            open_ones[:] = [event for event, at in zip(open_ones, found, strict=True) if at is None]
+            return not open_ones
+
+        await self.until(all_came, deadline_s)
+        return covered_at(self.sent, self.arrivals)
+
+    def took(self, message: Any) -> None:
+        """A ranking came. Those of users of an earlier benchmark on the same broker are none of ours."""
+        at = time.perf_counter()
+        found = _decode(message.value)
+        if not found.user_id.startswith(self._bench.settings.app):
+            return
+        self.arrivals.append(Arrival(at, found.user_id, found.revision, found.ranking_id, found.applied, found.model))
+        self.first_of.setdefault(found.model, at)
+        self.on_ranking(time.time(), found.model, found.delta)
+        self._came.set()
+
+    async def watch(self) -> None:
+        """An error as soon as a process ended, rather than when a ranking is overdue."""
+        while True:
+            self._bench.check()
+            if self._running is not None and self._running.done():
+                self._running.result()
+            self._producer.poll(0)
+            await asyncio.sleep(_WATCH_S)
+
+    async def _run(self, rate: float, source: Source, random: Random, stop: asyncio.Event) -> None:
+        due = time.perf_counter()
+        while not stop.is_set():
+            record = source(time.time_ns() // 10**6)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            self.late.append(time.perf_counter() - due)
+            self.send(record)
+            due += random.uniform(0.5, 1.5) / rate
+
+    def late_ms(self) -> float:
+        """99th percentile of how late inputs were handed over, in milliseconds: the load's own noise."""
+        return round(1000 * float(np.percentile(self.late, 99)), 3)
+
+
+def _delivered(entry: Sent, error: Any, message: Any) -> None:
+    if error is None:
+        entry.offset = message.offset()
+
+
+async def attended(
+    bench: Bench, load: Load, main: Coroutine[Any, Any, Result], handlers: Mapping[str, Handle] | None = None
+) -> Result:
+    """Run a benchmark's own coroutine while rankings, and what other topics bring, are received from the beginning.
+
+    Args:
+        bench: what runs.
+        load: takes the rankings.
+        main: gives the result.
+        handlers: topic -> takes each of its records.
+
+    Raises:
+        LiverankError: a process ended, or the broker does not answer any more.
+    """
+    received: list[Mapping[str, Handle]] = [{topics.RANKINGS: load.took}, *([handlers] if handlers else [])]
+    try:
+        async with AsyncExitStack() as stack:
+            followers = [_follow(await stack.enter_async_context(_consumer(bench, one)), one) for one in received]
+            return await beside(main, load.watch(), *followers)
+    except KafkaError as error:
+        raise LiverankError(f"the broker failed the benchmark: {error}") from error
+
+
+@asynccontextmanager
+async def _consumer(bench: Bench, names: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **connection.aiokafka(bench.settings), group_id=None, auto_offset_reset="earliest",
+        max_partition_fetch_bytes=connection.MAX_MESSAGE_BYTES,
+    )  # fmt: skip
+    try:
+        await consumer.start()
+        partitions = {topic.name: topic.partitions for topic in topics.topics(bench.settings)}
+        consumer.assign([TopicPartition(name, number) for name in names for number in range(partitions[name])])
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _follow(consumer: AIOKafkaConsumer, handlers: Mapping[str, Handle]) -> None:
+    while True:
+        fetched = await consumer.getmany(timeout_ms=1000)
+        for place, messages in fetched.items():
+            for message in messages:
+                handlers[place.topic](message)

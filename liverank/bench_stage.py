@@ -1,0 +1,153 @@
+"""What every benchmark starts: a broker, topics, a first model, and real `liverank` processes; all gone in the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from confluent_kafka import Producer
+from rich.console import Console
+
+from liverank.bench_models import Versions, item_vectors
+from liverank.brokers import BrokerError, start_broker
+from liverank.endings import handled
+from liverank.machine import machine
+from liverank.processes import Process, environment_of
+from ranker.errors import LiverankError
+from ranker.records import ModelUpdate
+from ranker.settings import PREFIX, Settings
+from ranker.stages import key_of
+from streams import connection, topics
+
+log = logging.getLogger(__name__)
+
+_READY_S, _DELIVERY_S = 120.0, 60.0
+#: Settings that a benchmark makes; all others may come from the environment, and the report names them.
+_OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "trainer_data", "trainer_metrics_port")
+
+
+@dataclass
+class Bench:
+    """What runs."""
+
+    settings: Settings
+    folder: Path
+    items: list[str]
+    versions: Versions
+    producer: Producer
+    console: Console
+    report: dict[str, Any]
+    processes: list[Process] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Nothing, while every process runs.
+
+        Raises:
+            ProcessError: one ended.
+        """
+        for process in self.processes:
+            process.check()
+
+    def failure(self, what: str) -> LiverankError:
+        """An error that has the end of each process's log."""
+        logs = "\n".join(f"the end of the log of {one.name}:\n{one.tail()}" for one in self.processes)
+        return LiverankError(f"{what}; {logs}")
+
+    def announce(self, update: ModelUpdate) -> None:
+        """Send a record to `model-updates`."""
+        self.producer.produce(topics.MODEL_UPDATES, msgspec.json.encode(update), key_of(update))
+        self.producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until the broker has everything that was sent.
+
+        Raises:
+            LiverankError: it did not take it in time.
+        """
+        left = self.producer.flush(_DELIVERY_S)
+        if left:
+            raise LiverankError(f"the broker did not take {left} records within {_DELIVERY_S:.0f} s")
+
+
+@contextmanager
+def staged(broker: str, commands: tuple[str, ...], items: int, console: Console) -> Iterator[Bench]:
+    """A broker, a first model and processes that are ready, for as long as the context lasts.
+
+    Args:
+        broker: an address, kafka, embedded or auto.
+        commands: of `liverank`, each a process: worker, trainer.
+        items: how many items the catalogue has.
+        console: where it tells what it does.
+
+    Raises:
+        LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
+    """
+    stack = ExitStack()
+    try:
+        with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
+            yield _set_up(broker, commands, items, console, stack)
+    except BrokerError as error:
+        raise LiverankError(str(error)) from error
+    finally:
+        with handled(signal.SIG_IGN):  # a second Ctrl-C must not interrupt the end
+            stack.close()
+
+
+def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console, stack: ExitStack) -> Bench:
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-bench-")))
+    with console.status("the broker starts"):
+        broker = stack.enter_context(start_broker(choice, folder / "broker"))
+    settings = _settings(broker.address, folder)
+    report = {"machine": machine(broker, os.environ.get(f"{PREFIX}PROVIDER", settings.provider)), "settings": _given()}
+    console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
+    topics.create(settings)
+    names = [f"item-{number}" for number in range(items)]
+    options = {"acks": "all", "linger.ms": 0, "partitioner": connection.PARTITIONER}
+    producer = Producer(connection.librdkafka(settings) | options, logger=log)
+    bench = Bench(settings, folder, names, Versions(settings, names, folder), producer, console, report)
+    with console.status("the first model and the catalogue"):
+        bench.announce(bench.versions.publish())
+        for vector in item_vectors(names):
+            bench.producer.produce(topics.ITEM_VECTORS, msgspec.json.encode(vector), vector.item_id)
+            bench.producer.poll(0)
+        bench.flush()
+    for command in commands:
+        _start(bench, command, stack)
+    return bench
+
+
+def _start(bench: Bench, command: str, stack: ExitStack) -> None:
+    ready = bench.folder / command / "ready"
+    environment = environment_of(msgspec.structs.replace(bench.settings, ready_file=ready), *_OWN, "ready_file")
+    process = Process([command], environment, bench.folder / command)
+    stack.callback(process.stop)
+    bench.processes.append(process)
+    with bench.console.status(f"the {command} starts"):
+        process.await_file(ready, _READY_S)
+
+
+def _settings(brokers: str, folder: Path) -> Settings:
+    return Settings(
+        brokers=brokers,
+        registry=str(folder / "registry"),
+        data=folder / "worker" / "data",
+        app=folder.name,  # a broker that was there before may know another benchmark's group and model
+        model=folder.name,
+        metrics_port=-1,
+        trainer_data=folder / "trainer" / "data",
+        trainer_metrics_port=-1,
+    )
+
+
+def _given() -> dict[str, str]:
+    """Settings of the processes that are not the defaults, as the environment has them."""
+    names = {PREFIX + name.upper(): name for name in Settings.__struct_fields__ if name not in _OWN}
+    return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}

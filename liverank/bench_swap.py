@@ -1,0 +1,159 @@
+"""`liverank bench swap`: does anybody notice that the model changes?
+
+One worker under a steady load of lists and clicks; every few seconds another version, with other weights and item rows,
+is announced on `model-updates`. Before and during are interleaved, a quiet stretch and then a swap, again and again:
+what else the machine does meanwhile falls on both alike, and a log of rows that grows, or a cache that fills, is in
+both. A swap lasts from its announcement, so fetching, checking, loading and warming up are in it, until a second after
+the first ranking by the new version (`liverank.bench_swaps` has which event counts where). Latency is by one clock in
+one process, from the hand-over to the producer to the arrival of the first ranking whose `applied` covers the event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from liverank.bench_load import Load, attended
+from liverank.bench_models import simulated_users
+from liverank.bench_stage import Bench, staged
+from liverank.bench_swaps import Swap, Timed, figures, split
+from liverank.deliveries import repeated
+from liverank.demo_users import SimulatedUser
+from ranker.errors import LiverankError
+from ranker.records import Interaction, ModelUpdate
+
+_SERVES_S, _ANSWERS_S, _PREPARED_S = 60.0, 30.0, 120.0
+_SETTLE_S = 1.0  # a swap lasts so long after the first ranking by the new version
+
+
+@dataclass(frozen=True)
+class SwapOptions:
+    """What the user chose."""
+
+    broker: str = "kafka"  # an address, kafka, embedded or auto
+    swaps: int = 12
+    rate: float = 200.0  # inputs a second
+    quiet_s: float = 3.0  # before each swap
+    users: int = 1000
+    candidates: int = 100
+    history: int = 50  # events that a user has done by the end
+    items: int = 10_000
+    warm_s: float = 5.0  # of load before anything is measured
+
+
+class Run(NamedTuple):
+    """What happened: the swaps, and when the ranking came that covers each input sent; None where none does."""
+
+    swaps: list[Swap]
+    covered: list[float | None]
+
+
+def bench_swap(options: SwapOptions, console: Console) -> dict[str, Any]:
+    """Run it; what it started is gone when this returns or raises.
+
+    Raises:
+        LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
+    """
+    if options.swaps < 1 or options.rate <= 0 or options.quiet_s <= 0 or not 1 <= options.candidates <= options.items:
+        raise LiverankError("swaps and candidates must be at least 1, rate and quiet-s above 0, items >= candidates")
+    with staged(options.broker, ("worker",), options.items, console) as bench:
+        with console.status("the versions to swap to"):
+            updates = [bench.versions.publish() for _ in range(options.swaps)]
+        load = Load(bench)
+        run = uvloop.run(attended(bench, load, _perform(bench, load, updates, options)))
+    return {**_figures(load, run, options), **bench.report}
+
+
+async def _perform(bench: Bench, load: Load, updates: list[ModelUpdate], options: SwapOptions) -> Run:
+    """Give the users histories and lists, then go through the swaps under load."""
+    users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
+    await _prepare(bench, load, users, options)
+    columns = (TextColumn("swaps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    swaps = []
+    async with load.running(options.rate, lambda now: order.choice(users).next_record(now), order):
+        await asyncio.sleep(options.warm_s)
+        # Drawn only between a swap and the next quiet stretch: a thread that draws would be noise of our own.
+        with Progress(*columns, console=bench.console, auto_refresh=False) as bars:
+            task = bars.add_task("", total=len(updates))
+            for update in updates:
+                bars.refresh()
+                swaps.append(await _swap(bench, load, update, options))
+                bars.advance(task)
+    return Run(swaps, await load.covered(_ANSWERS_S))
+
+
+async def _swap(bench: Bench, load: Load, update: ModelUpdate, options: SwapOptions) -> Swap:
+    """A quiet stretch, then a swap.
+
+    Raises:
+        LiverankError: the version does not serve in time.
+    """
+    quiet_from = time.perf_counter()
+    await asyncio.sleep(options.quiet_s)
+    announced = time.perf_counter()
+    bench.announce(update)
+    if not await load.until(lambda: update.version in load.first_of, _SERVES_S):
+        raise bench.failure(f"{update.version} ranks nothing {_SERVES_S:.0f} s after its announcement")
+    await asyncio.sleep(_SETTLE_S)
+    return Swap(update.version, quiet_from, announced, load.first_of[update.version], time.perf_counter())
+
+
+async def _prepare(bench: Bench, load: Load, users: list[SimulatedUser], options: SwapOptions) -> None:
+    """Events of the past, then a list for every user; until every list is ranked and all of the past is known.
+
+    Raises:
+        LiverankError: not in time.
+    """
+    seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
+    events = max(1, options.history - round(options.rate * seconds / options.users))
+    with bench.console.status(f"{len(users)} users with {events} events each, and their lists"):
+        for user in users:
+            *earlier, last = _past(user, events, bench.items)
+            for event in earlier:
+                load.send_unnoted(event)
+            load.send(last)
+            await load.room()
+        for user in users:
+            load.send(user.next_record(time.time_ns() // 10**6))
+            await load.room()
+        if None in await load.covered(_PREPARED_S):
+            raise bench.failure(f"the users' lists are not ranked after {_PREPARED_S:.0f} s")
+
+
+def _past(user: SimulatedUser, count: int, items: list[str]) -> list[Interaction]:
+    """So many views, a minute apart."""
+    random, now = Random(user.user_id), time.time_ns() // 10**6
+    return [
+        Interaction(
+            user_id=user.user_id, item_id=random.choice(items), action="view", event_id=f"past-{number}",
+            ts=now - (count - number) * 60_000,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def _figures(load: Load, run: Run, options: SwapOptions) -> dict[str, Any]:
+    events = [
+        Timed(event.at, at) for event, at in zip(load.sent, run.covered, strict=True)
+        if at is not None and event.at >= run.swaps[0].quiet_from
+    ]  # fmt: skip
+    first, last = run.swaps[0].quiet_from, run.swaps[-1].until
+    measured = sum(first <= event.at <= last for event in load.sent)
+    return {
+        "swaps": len({swap.version for swap in run.swaps} & set(load.first_of)),
+        "missing": run.covered.count(None),
+        "repeated": repeated(load.arrivals),
+        **msgspec.to_builtins(figures(split(events, run.swaps), run.swaps)),
+        "events": measured,
+        "rate": round(measured / (last - first), 1),
+        "load_late_p99_ms": load.late_ms(),
+        "options": asdict(options),
+    }

@@ -1,0 +1,72 @@
+"""Both benchmarks from end to end on Apache Kafka, as short as they can be: what they count, not how fast it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from liverank.cli import app
+
+pytestmark = pytest.mark.kafka
+
+
+def bench(kafka: str, report: Path, *arguments: str) -> dict:
+    """Run a benchmark against a broker; its report, which is also what it prints."""
+    done = CliRunner().invoke(app, ["bench", *arguments, "--broker", kafka, "--json", str(report)])
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    found = json.loads(report.read_text())
+    assert json.loads(done.stdout) == found
+    assert found["machine"]["cpus"] >= 1
+    assert found["machine"]["broker"] == {"kind": "external", "version": None, "address": kafka}
+    assert found["machine"]["provider"].endswith("ExecutionProvider")
+    return found
+
+
+def test_swap(kafka: str, tmp_path: Path) -> None:
+    """Every announced version ranks, every event is in a ranking, none comes twice, and both sides have events."""
+    found = bench(
+        kafka, tmp_path / "swap.json", "swap", "--swaps", "2", "--rate", "60", "--quiet-s", "1", "--users", "40",
+        "--candidates", "20", "--history", "20", "--items", "300", "--warm-s", "1",
+    )  # fmt: skip
+    assert (found["swaps"], found["missing"], found["repeated"]) == (2, 0, 0)
+    assert found["before_ms"]["n"] > 20
+    assert found["during_ms"]["n"] > 20
+    assert found["events"] >= found["before_ms"]["n"] + found["during_ms"]["n"] - 2
+    assert found["p99_ratio"] == pytest.approx(found["during_ms"]["p99"] / found["before_ms"]["p99"], abs=1e-3)
+    low, high = found["p99_ratio_interval"]
+    assert low <= found["p99_ratio"] <= high
+
+
+def test_freshness(kafka: str, tmp_path: Path) -> None:
+    """Every event is learned from, in a delta and in dense weights, and none was before it happened."""
+    found = bench(
+        kafka, tmp_path / "freshness.json", "freshness", "--seconds", "4", "--rate", "40", "--users", "30",
+        "--candidates", "10", "--items", "100", "--warm-s", "2",
+    )  # fmt: skip
+    assert found["events"] > 80
+    assert (found["never_in_delta"], found["never_in_dense"]) == (0, 0)
+    assert found["delta_s"]["n"] == found["dense_s"]["n"] == found["events"]
+    assert 0 < found["delta_s"]["p50"] <= found["delta_s"]["p99"]
+    assert found["delta_s"]["p50"] < found["dense_s"]["p50"]
+    assert (found["missing"], found["repeated"]) == (0, 0)
+    assert found["versions"] >= 2
+    assert found["deltas"] >= 1
+    assert found["latency_ms"]["n"] == found["inputs"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
+        (("freshness", "--seconds", "0"), "seconds and rate must be above 0"),
+        (("freshness", "--broker", "pigeon"), "unknown broker 'pigeon'"),
+    ],
+)
+def test_what_cannot_work_is_one_readable_error(arguments: tuple[str, ...], problem: str) -> None:
+    """It is said before anything is started."""
+    done = CliRunner().invoke(app, ["bench", *arguments])
+    assert done.exit_code == 1
+    assert problem in str(done.exception)
