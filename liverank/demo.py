@@ -13,8 +13,8 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,12 +28,13 @@ from rich.live import Live
 
 from liverank.brokers import BrokerError, cache_dir, start_broker
 from liverank.demo_data import movielens_100k
-from liverank.demo_processes import Process, environment_of
 from liverank.demo_tastes import tastes
 from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, set_within
 from liverank.demo_training import Cinema, first_model, read_cinema
 from liverank.demo_users import Recall, SimulatedUser
 from liverank.demo_view import screen
+from liverank.endings import ENDING, handled
+from liverank.processes import Process, environment_of
 from ranker.errors import LiverankError
 from ranker.settings import Settings
 from streams import connection, topics
@@ -41,7 +42,6 @@ from streams import connection, topics
 _READY_S, _REFRESH_S, _WATCH_S = 120.0, 0.25, 0.2
 #: Settings that the demo makes; all others may come from the environment.
 _OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "ready_file")
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         raise LiverankError("users must be at least 1, rate above 0, and seconds 0 or more")
     stack = ExitStack()
     try:
-        with _handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
+        with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
             stage = _set_up(options, console, stack)
             return uvloop.run(_perform(stage, options, console))
     except BrokerError as error:
         raise LiverankError(str(error)) from error
     finally:
         # Ctrl-C reaches this process twice where uv or make runs it: the second must not interrupt the end.
-        with _handled(signal.SIG_IGN):
+        with handled(signal.SIG_IGN):
             stack.close()
 
 
@@ -183,7 +183,7 @@ def _stop_event(seconds: float) -> asyncio.Event:
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
-        for number in _ENDING:
+        for number in ENDING:
             loop.add_signal_handler(number, stop.set)
     if seconds:
         loop.call_later(seconds, stop.set)
@@ -204,17 +204,3 @@ async def _draw(
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
             live.update(screen(traffic.tally, users, traffic.arrivals.newest, titles), refresh=True)
-
-
-@contextmanager
-def _handled(handler: Any, numbers: Iterable[int] = _ENDING) -> Iterator[None]:
-    """Signals go to a handler meanwhile; only the main thread may say so, elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)

@@ -25,10 +25,10 @@ RECALLED_FROM = 500  # films, the most popular ones
 class Recall:
     """The recall stage: draws from the most popular films, and orders what it drew by popularity."""
 
-    def __init__(self, popularity: Counter[str]) -> None:
+    def __init__(self, popularity: Counter[str], length: int = LIST_LENGTH) -> None:
         ordered = sorted(popularity, key=lambda film: (-popularity[film], film))
         self.films = ordered[:RECALLED_FROM]
-        self.length = min(LIST_LENGTH, len(self.films))
+        self.length = min(length, len(self.films))
 
     def draw(self, random: Random, without: set[str]) -> list[str]:
         """A list of films that the user has not clicked, the most popular first."""

@@ -1,4 +1,4 @@
-"""Processes of the demo: each with its own log, ended with the demo however that ends."""
+"""Processes of the demo and the benchmarks: each with its own log, ended with who started it however that ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STOP_S = 10.0
 _LINES_SHOWN = 15
 
 # Where the parent is gone the kernel sends SIGTERM (Linux: prctl 1 is PR_SET_PDEATHSIG), so that not even kill -9 of
-# the demo leaves a process behind; the comparison covers a parent that was gone before.
+# its parent leaves a process behind; the comparison covers a parent that was gone before.
 _CHILD = """
 import ctypes, os, sys
 if sys.platform == "linux":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from liverank.demo_processes import Process, ProcessError, environment_of
+from liverank.processes import Process, ProcessError, environment_of
 from ranker.settings import Settings, load_settings
 
 # A worker for a broker that is not there: it tries for a while.
@@ -49,7 +49,7 @@ def test_what_is_not_ready_in_time_is_told(tmp_path: Path) -> None:
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """kill -9 of the process that started one ends it too."""
     script = (
-        "import sys; from pathlib import Path; from liverank.demo_processes import Process\n"
+        "import sys; from pathlib import Path; from liverank.processes import Process\n"
         f"process = Process(['worker'], {NOWHERE}, Path(sys.argv[1]))\n"
         "print(process.pid, flush=True); input()"
     )
