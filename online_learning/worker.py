@@ -31,6 +31,7 @@ from aiokafka.errors import KafkaError
 
 from online_learning import checkpoint, registry, stages, startup
 from online_learning.parallel import Group, join
+from online_learning.priority import yield_to_others
 from online_learning.releases import Draft, Releases
 from online_learning.stages import Stages
 from online_learning.tracking import numbers_of, open_tracker
@@ -66,6 +67,7 @@ def run(settings: Settings, connection: Mapping[str, Any]) -> None:
         SystemExit: with status 1, after a fatal error.
     """
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    yield_to_others(settings.trainer_nice)
     group = join()
     if group is not None and group.rank:
         startup.assist(settings, group)
@@ -106,9 +108,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        producer = AIOKafkaProducer(
-            **self._connection, acks="all", enable_idempotence=True, max_request_size=_MAX_MESSAGE_BYTES
-        )
+        # Not idempotent, which not every broker knows: one record is on its way at a time, so order is kept, and an
+        # update or a delta that a retry sends twice changes nothing.
+        producer = AIOKafkaProducer(**self._connection, acks="all", max_request_size=_MAX_MESSAGE_BYTES)
         async with (
             producer as self._producer,
             self._consumer(None, MODEL_UPDATES) as self._control,

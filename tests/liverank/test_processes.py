@@ -45,6 +45,16 @@ def test_what_is_not_ready_in_time_is_told(tmp_path: Path) -> None:
     process.stop()
 
 
+def test_a_process_without_a_page_says_so(tmp_path: Path) -> None:
+    """The page's address is what the process logged; where it logged none, that is the error, with its log."""
+    process = Process(["worker"], NOWHERE, tmp_path)
+    try:
+        with pytest.raises(ProcessError, match="liverank worker shows no metrics: its log names no address"):
+            process.page()
+    finally:
+        process.stop()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell of a parent's end")
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """kill -9 of the process that started one ends it too."""
