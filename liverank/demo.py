@@ -14,7 +14,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,18 +31,20 @@ from liverank.brokers import BrokerError, cache_dir, start_broker
 from liverank.demo_data import movielens_100k
 from liverank.demo_learning import Learning, Pages
 from liverank.demo_tastes import tastes
-from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, set_within
+from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
 from liverank.demo_training import Cinema, first_model, read_cinema
 from liverank.demo_users import Recall, SimulatedUser
 from liverank.demo_view import Shown, screen
 from liverank.endings import ENDING, handled
 from liverank.processes import Process, environment_of
+from ranker import bundle
 from ranker.errors import LiverankError
 from ranker.settings import Settings
 from streams import connection, topics
 
 _READY_S, _REFRESH_S, _WATCH_S, _PAGES_S = 120.0, 0.25, 0.2, 1.0
 _FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for
+_LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from the last clicks
 #: Settings that the demo makes; all others may come from the environment.
 _OWN = ("brokers", "registry", "app", "model", "ready_file")
 _OF_WORKER, _OF_TRAINER = (*_OWN, "data", "metrics_port"), (*_OWN, "trainer_data", "trainer_metrics_port")
@@ -88,6 +90,12 @@ class Stage:
         """
         self.pages.worker(self.worker.page())
         self.pages.trainer(self.trainer.page())
+
+    def read_manifests(self, learning: Learning) -> None:
+        """Tell what the bundles of versions that ranked had learned from."""
+        for version in learning.freshness.unknown:
+            folder = Path(self.settings.registry) / self.settings.model / version
+            learning.freshness.manifest(version, bundle.read_manifest(folder).offsets)
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
@@ -173,35 +181,53 @@ async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict
     """Fill the catalogue, warm up, and let the users click until the time is over."""
     tally, learning, name = Tally(), Learning(stage.settings.model), stage.settings.model
     people = simulated_users(stage.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
-    users, early = people[: options.users], people[options.users :]
+    users, others = people[: options.users], people[options.users :]
     async with connected(connection.aiokafka(stage.settings), tally, learning) as traffic:
         with console.status("the worker encodes the films' titles"):
             await traffic.send_items(stage.cinema.items)
             await traffic.vectors_of(stage.cinema.items, stage.check)
-        await traffic.warm_up(early[0])
-        if options.seconds:
+        await traffic.warm_up(others[0])
+        if options.seconds:  # the trainer's first bundle takes longer than all later ones
             with console.status("the trainer makes its first version"):
-                await _first_swap(stage, traffic, early, options.rate)
-        learning.begin()
-        stop, began = _stop_event(options.seconds), time.monotonic()
+                swapped = _watch(stage, traffic, limit := _limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
+                await all_or_first_error([traffic.rehearse(others, options.rate, Random(1), limit), swapped])
         until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
         console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
-        await all_or_first_error(
-            [
-                traffic.run(users, options.rate, Random(0), stop),
-                _watch(stage, traffic, stop),
-                _read_pages(stage, stop),
-                _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
-            ]
-        )
-        seconds = round(time.monotonic() - began, 1)
+        report = await _measure(stage, traffic, users, options, console)
+        ended = now_ms()
+        if 0 < options.seconds <= report["seconds"]:  # no click's wait is left out because it was long
+            with console.status("the last clicks are learned from"):
+                learned = _watch(
+                    stage,
+                    traffic,
+                    limit := _stop_event(_LAST_CLICKS_S),
+                    lambda: not learning.fresh(ended).never_in_delta,
+                )
+                await all_or_first_error([traffic.rehearse(others, options.rate, Random(2), limit), learned])
+    fresh = learning.fresh(ended)
+    freshness = {**msgspec.to_builtins(fresh.delta_s), "never": fresh.never_in_delta}
+    return {**stage.report, **report, "swap_errors": stage.pages.refused, "freshness_s": freshness}
+
+
+async def _measure(
+    stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
+) -> dict[str, Any]:
+    """The users click, and what is measured are they."""
+    stop, began = _stop_event(options.seconds), time.monotonic()
+    traffic.learning.begin(now_ms())
+    await all_or_first_error(
+        [
+            traffic.run(users, options.rate, Random(0), stop),
+            _watch(stage, traffic, stop),
+            _read_pages(stage, stop),
+            _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
+        ]
+    )
     return {
-        **stage.report,
         "users": len(users),
-        "seconds": seconds,
-        **tally.report(),
-        "swaps": learning.swaps,
-        "swap_errors": stage.pages.refused,
+        "seconds": round(time.monotonic() - began, 1),
+        **traffic.tally.report(),
+        "swaps": traffic.learning.swaps,
         "bundles": stage.pages.bundles,
         "progressive_mrr": stage.pages.progressive(),
     }
@@ -219,30 +245,19 @@ def _stop_event(seconds: float) -> asyncio.Event:
 
     The loop forgets the handlers when it closes, not before: what is open then is still to be closed in order.
     """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop = _limit(seconds)
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
-            loop.add_signal_handler(number, stop.set)
-    if seconds:
-        loop.call_later(seconds, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 
-async def _first_swap(stage: Stage, traffic: Traffic, early: Sequence[SimulatedUser], rate: float) -> None:
-    """Unmeasured clicks until a version of the trainer ranks: its first bundle takes longer than all later ones.
-
-    Where the gate lets none pass the demo begins without.
-    """
-    enough, deadline = asyncio.Event(), time.monotonic() + _FIRST_SWAP_S
-
-    async def watch() -> None:
-        while not traffic.learning.swaps and time.monotonic() < deadline:
-            stage.check()
-            traffic.check()
-            await asyncio.sleep(_WATCH_S)
-        enough.set()
-
-    await all_or_first_error([traffic.rehearse(early, rate, Random(1), enough), watch()])
+def _limit(seconds: float) -> asyncio.Event:
+    """Set when the time is over; 0: never."""
+    stop = asyncio.Event()
+    if seconds:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+    return stop
 
 
 async def _read_pages(stage: Stage, stop: asyncio.Event) -> None:
@@ -252,11 +267,17 @@ async def _read_pages(stage: Stage, stop: asyncio.Event) -> None:
     await asyncio.to_thread(stage.read_pages)
 
 
-async def _watch(stage: Stage, traffic: Traffic, stop: asyncio.Event) -> None:
-    """An error as soon as a process ended or nothing is received any more, rather than when a ranking is overdue."""
-    while not await set_within(stop, _WATCH_S):
+async def _watch(
+    stage: Stage, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
+) -> None:
+    """Until `stop`, which is set where it is enough: an error as soon as a process ended or nothing is received any
+    more, rather than when a ranking is overdue.
+    """
+    while not enough() and not await set_within(stop, _WATCH_S):
         stage.check()
         traffic.check()
+        stage.read_manifests(traffic.learning)
+    stop.set()
 
 
 async def _draw(
@@ -265,4 +286,4 @@ async def _draw(
     shown = Shown(traffic.tally, traffic.learning, stage.pages, users, traffic.arrivals.newest, stage.cinema.titles)
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
-            live.update(screen(shown, console.size, time.time_ns() // 10**6), refresh=True)
+            live.update(screen(shown, console.size, now_ms()), refresh=True)

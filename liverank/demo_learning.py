@@ -6,32 +6,26 @@ Everything here is a fold of records that come by on Kafka, and of the pages tha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from ranker.records import ModelUpdate, Ranking
+from liverank.freshness import Freshness, FreshnessReport
+from ranker.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.stages import PROMOTED
+from streams.topics import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
 
 #: Topics of the learning, beside `rankings`.
-LEARNED = ("model-updates", "model-deltas")
+LEARNED = (EXAMPLES, MODEL_UPDATES, MODEL_DELTAS)
 RANKERS = ("trainer", "serving", "first")
 
 _NEWEST = 8  # announcements kept to be shown
-
-
-class _Delta(Struct):
-    """What the demo wants to know of a `ModelDelta`; its rows are left as they are."""
-
-    model: str
-    sequence: int
-
-
+_example = msgspec.json.Decoder(Example)
 _update = msgspec.json.Decoder(ModelUpdate)
-_delta = msgspec.json.Decoder(_Delta)
+_delta = msgspec.json.Decoder(ModelDelta)
 
 
 class Learning:
@@ -40,29 +34,40 @@ class Learning:
     def __init__(self, model: str) -> None:
         """
         Args:
-            model: the model's name; records of others are passed over.
+            model: the model's name, with which its users' names begin; records of others are passed over.
         """
         self.serving: str | None = None  # the version of the newest ranking
         self.since: int | None = None  # when the first ranking by it came
         self.delta: int | None = None  # when the last delta was made
         self.updates: deque[ModelUpdate] = deque(maxlen=_NEWEST)  # newest first
+        self.freshness = Freshness()
         self._model = model
         self._promoted: set[str] = set()
         self._ranked: set[str] = set()
-        self._base = ""
+        self._base, self._began = "", 0
 
-    def took(self, topic: str, value: bytes) -> None:
+    def start(self, offsets: Mapping[str, int]) -> None:
+        """Nothing has come yet; these are the offsets of the first examples that will, by `topic-partition`."""
+        self.freshness = Freshness(offsets)
+
+    def took(self, message: Any) -> None:
         """A record came from one of the topics `LEARNED`."""
-        if topic == "model-updates":
-            update = _update.decode(value)
+        if message.topic == EXAMPLES:
+            example = _example.decode(message.value)
+            if not example.user_id.startswith(self._model):
+                example = msgspec.structs.replace(example, outcome=None)
+            self.freshness.example(message.partition, message.offset, example)
+        elif message.topic == MODEL_UPDATES:
+            update = _update.decode(message.value)
             if update.model == self._model:
                 self.updates.appendleft(update)
                 if update.stage == PROMOTED:
                     self._promoted.add(update.version)
-        elif topic == "model-deltas":
-            delta = _delta.decode(value)
+        elif message.topic == MODEL_DELTAS:
+            delta = _delta.decode(message.value)
             if delta.model == self._model:
                 self.delta = delta.sequence
+                self.freshness.delta(delta)
 
     def ranked(self, ranking: Ranking, now: int) -> None:
         """A ranking came, of whatever user. Versions sort by age: one that is late changes nothing."""
@@ -70,15 +75,20 @@ class Learning:
         self._ranked.add(ranking.model)
         if ranking.model > (self.serving or ""):
             self.serving, self.since = ranking.model, now
+        self.freshness.ranking(now / 1000, ranking.model, ranking.delta)
 
-    def begin(self) -> None:
-        """From now on swaps count."""
-        self._base = self.serving or ""
+    def begin(self, now: int) -> None:
+        """From now on swaps and clicks count."""
+        self._base, self._began = self.serving or "", now
 
     @property
     def swaps(self) -> int:
         """How many promoted versions have begun to rank since the beginning."""
         return sum(version > self._base for version in self._promoted & self._ranked)
+
+    def fresh(self, until: int | None = None) -> FreshnessReport:
+        """How soon clicks were in the weights that ranked, of those since the beginning and before `until`."""
+        return self.freshness.report(self._began / 1000, float("inf") if until is None else until / 1000)
 
 
 class Pages(Struct):

@@ -21,6 +21,7 @@ from liverank.messages import message_of
 from liverank.replay import Awaited
 from ranker.errors import LiverankError
 from ranker.records import CandidateList, Interaction, Item, Ranking
+from streams.topics import EXAMPLES
 
 FOLLOWED = ("rankings", "dead-letters", "item-vectors")
 
@@ -175,7 +176,7 @@ class Traffic:
     def took(self, message: Any) -> None:
         """A message came from one of the followed topics."""
         if message.topic in LEARNED:
-            self.learning.took(message.topic, message.value)
+            self.learning.took(message)
         elif message.topic == "item-vectors":
             self.vectors += 1
         elif message.topic == "dead-letters":
@@ -183,7 +184,7 @@ class Traffic:
         else:
             ranking = _ranking_decoder.decode(message.value)
             self.arrivals.put(ranking)
-            self.learning.ranked(ranking, _now_ms())
+            self.learning.ranked(ranking, now_ms())
             self.tally.rankings += ranking.user_id in self._measured
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
@@ -206,7 +207,7 @@ class Traffic:
     async def _act(self, user: SimulatedUser, tally: Tally) -> None:
         """Send the user's next record, and await the ranking that covers it and all before it."""
         clicked = tuple(user.clicked)
-        record = user.next_record(_now_ms())
+        record = user.next_record(now_ms())
         if isinstance(record, Interaction):
             tally.click(record.item_id, user.shown, self.arrivals.newest[user.user_id], clicked)
         began = time.perf_counter()
@@ -243,6 +244,9 @@ async def connected(connection: dict[str, Any], tally: Tally, learning: Learning
             found = {topic: await _partitions(producer, topic) for topic in topics}
             consumer.assign([TopicPartition(topic, number) for topic, numbers in found.items() for number in numbers])
             await consumer.seek_to_end()
+        learned = consumers[LEARNED]
+        places = [place for place in learned.assignment() if place.topic == EXAMPLES]
+        learning.start({f"{EXAMPLES}-{place.partition}": await learned.position(place) for place in places})
         traffic = Traffic(producer, list(consumers.values()), tally, learning)
         try:
             yield traffic
@@ -289,5 +293,6 @@ def _parts(record: CandidateList | Interaction | Item) -> tuple[str, bytes, byte
     return message.topic, message.value, message.key  # type: ignore[return-value]
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
     return time.time_ns() // 10**6

@@ -68,7 +68,9 @@ def _learning(shown: Shown, now: int) -> Text:
     return _lines(
         f"model [bold cyan]{learning.serving or '-'}[/] since {_age(learning.since, now)}, "
         f"swaps [bold]{learning.swaps}[/], refused {pages.refused}",
-        f"last delta {_age(learning.delta, now)} ago; before learning, MRR "
+        f"last delta {_age(learning.delta, now)} ago, "
+        f"clicks learned from after p50 [bold]{_number(learning.fresh().delta_s.p50, 2)}[/] s",
+        "before learning from a click, MRR "
         + ", ".join(f"{name} {_number(mrr.get(name), 3)}" for name in ("trainer", "serving", "first")),
     )
 

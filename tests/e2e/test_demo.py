@@ -127,6 +127,9 @@ def test_headless(kind: str, temporary: Path, cinema: Path, tmp_path: Path) -> N
     assert found["training"]["examples"] > 300
     assert found["swaps"] >= 2
     assert found["swap_errors"] == 0
+    assert found["freshness_s"]["n"] == found["clicks"]
+    assert found["freshness_s"]["never"] == 0
+    assert 0 < found["freshness_s"]["p50"] <= found["freshness_s"]["p99"]
     assert found["bundles"]["promoted"] > found["swaps"]  # the first one came before the time began
     assert found["model_version"] > found["training"]["version"]
 

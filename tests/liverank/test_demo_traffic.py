@@ -204,9 +204,10 @@ def test_the_screen_shows_what_is_learned(users: list[SimulatedUser]) -> None:
         update = ModelUpdate(
             model="demo", version=f"2026T{number}", sha256="", reason=f"why {number}", ts=1000 * number
         )
-        learning.took("model-updates", msgspec.json.encode(update))
+        learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
         learning.ranked(msgspec.structs.replace(a_ranking("u0", "r", [], {}), model=f"2026T{number}"), 1000 * number)
-    learning.took("model-deltas", b'{"model": "demo", "base": "2026T4", "sequence": 5500, "rows": {}}')
+    delta = b'{"model": "demo", "base": "2026T4", "sequence": 5500, "learned_until": 0, "rows": {}}'
+    learning.took(SimpleNamespace(topic="model-deltas", value=delta))
     text = drawn(Shown(Tally(), learning, pages, users, {}, TITLES), 100, 30, now=7000)
     assert "model 2026T5 since 2.0 s, swaps 5, refused 2" in text
     assert "last delta 1.5 s ago" in text
@@ -229,7 +230,7 @@ def test_the_screen_is_no_larger_than_the_terminal(
     learning = Learning("demo")
     for number in range(6):
         update = ModelUpdate(model="demo", version=f"2026T{number}", sha256="", reason="why " * 50, ts=0)
-        learning.took("model-updates", msgspec.json.encode(update))
+        learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
     titles = {film: f"{title}, a title that is too long for any column" for film, title in TITLES.items()}
     lines = drawn(Shown(Tally(), learning, Pages(), users, rankings, titles), width, height).splitlines()
     assert len(lines) < height
