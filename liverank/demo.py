@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -187,26 +188,32 @@ async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict
             await traffic.send_items(stage.cinema.items)
             await traffic.vectors_of(stage.cinema.items, stage.check)
         await traffic.warm_up(others[0])
+        aside = partial(_click_aside, stage, traffic, others, options.rate)
         if options.seconds:  # the trainer's first bundle takes longer than all later ones
             with console.status("the trainer makes its first version"):
-                swapped = _watch(stage, traffic, limit := _limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
-                await all_or_first_error([traffic.rehearse(others, options.rate, Random(1), limit), swapped])
+                await aside(_limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
         until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
         console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
         report = await _measure(stage, traffic, users, options, console)
         ended = now_ms()
         if 0 < options.seconds <= report["seconds"]:  # no click's wait is left out because it was long
             with console.status("the last clicks are learned from"):
-                learned = _watch(
-                    stage,
-                    traffic,
-                    limit := _stop_event(_LAST_CLICKS_S),
-                    lambda: not learning.fresh(ended).never_in_delta,
-                )
-                await all_or_first_error([traffic.rehearse(others, options.rate, Random(2), limit), learned])
+                await aside(_stop_event(_LAST_CLICKS_S), lambda: learning.fresh(ended).delta_s.n >= tally.clicks)
     fresh = learning.fresh(ended)
-    freshness = {**msgspec.to_builtins(fresh.delta_s), "never": fresh.never_in_delta}
+    freshness = {**msgspec.to_builtins(fresh.delta_s), "never": tally.clicks - fresh.delta_s.n}
     return {**stage.report, **report, "swap_errors": stage.pages.refused, "freshness_s": freshness}
+
+
+async def _click_aside(
+    stage: Stage,
+    traffic: Traffic,
+    others: Sequence[SimulatedUser],
+    rate: float,
+    stop: asyncio.Event,
+    enough: Callable[[], bool],
+) -> None:
+    """People who are not measured click until something has come about, or until `stop`."""
+    await all_or_first_error([traffic.rehearse(others, rate, Random(1), stop), _watch(stage, traffic, stop, enough)])
 
 
 async def _measure(

@@ -31,7 +31,6 @@ from aiokafka.errors import KafkaError
 
 from online_learning import checkpoint, registry, stages, startup
 from online_learning.parallel import Group, join
-from online_learning.priority import yield_to_others
 from online_learning.releases import Draft, Releases
 from online_learning.stages import Stages
 from online_learning.tracking import numbers_of, open_tracker
@@ -67,7 +66,6 @@ def run(settings: Settings, connection: Mapping[str, Any]) -> None:
         SystemExit: with status 1, after a fatal error.
     """
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    yield_to_others(settings.trainer_nice)
     group = join()
     if group is not None and group.rank:
         startup.assist(settings, group)

@@ -48,7 +48,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trainer_data: Path = Path(".liverank/trainer")  # the trainer's own folder: its checkpoints
     trainer_metrics_port: int = 9109  # as metrics_port
     trainer_mode: str = "full"  # what the stream may change: rows, adapters or full
-    trainer_nice: int = 0  # how much the trainer leaves the processor to others, 0 to 19
     train_batch: int = 64  # new examples of one step at most
     train_ms: int = 200  # for so long examples are gathered for a step
     dense_rate: float = 5e-4  # learning rate of dense weights
