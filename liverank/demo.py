@@ -192,8 +192,6 @@ async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict
         if options.seconds:  # the trainer's first bundle takes longer than all later ones
             with console.status("the trainer makes its first version"):
                 await aside(_limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
-        until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
-        console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
         report = await _measure(stage, traffic, users, options, console)
         ended = now_ms()
         if 0 < options.seconds <= report["seconds"]:  # no click's wait is left out because it was long
@@ -221,6 +219,8 @@ async def _measure(
 ) -> dict[str, Any]:
     """The users click, and what is measured are they."""
     stop, began = _stop_event(options.seconds), time.monotonic()
+    until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
+    console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
     traffic.learning.begin(now_ms())
     await all_or_first_error(
         [
