@@ -14,7 +14,7 @@ help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
 		|| grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
 
-demo: $(UV) ## the whole loop on this machine: broker, first model, worker, simulated people (ARGS="..." goes to liverank demo)
+demo: $(UV) ## the whole loop on this machine: broker, first model, worker, trainer, simulated people (ARGS="..." goes to liverank demo)
 	@echo "==> dependencies"
 	@$(SYNC) --extra train --extra embedded
 	@echo "==> liverank demo $(ARGS)"

@@ -236,7 +236,7 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="MovieLens-100K; else it is fetched.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
-    """The whole loop on this machine: broker, first model, worker, and people whose lists re-order as they click."""
+    """The whole loop here: broker, first model, worker, trainer, and people whose lists re-order as they click."""
     from liverank.demo import DemoOptions, run_demo
 
     live = not headless and sys.stdout.isatty()

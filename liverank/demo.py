@@ -1,9 +1,10 @@
 """`liverank demo`: the whole loop on this machine, with nothing set up before and nothing left behind.
 
-A broker, MovieLens-100K, a first model trained on it, a real worker process, and simulated users who click by a taste
-that the model does not see (`liverank.demo_users`). For each click the figures compare where the chosen film stood in
-the order of the recall stage and in liverank's newest ranking, which covers what the user did before
-(`liverank.demo_traffic.Tally`).
+A broker, MovieLens-100K, a first model trained on it, worker and trainer as real processes, and simulated users who
+click by a taste that the model does not see (`liverank.demo_users`). For each click the figures compare where the
+chosen film stood in the order of the recall stage and in liverank's newest ranking, which covers what the user did
+before (`liverank.demo_traffic.Tally`). Meanwhile the trainer learns from the clicks, and its versions replace each
+other under the users (`liverank.demo_learning.Learning`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -28,20 +30,25 @@ from rich.live import Live
 
 from liverank.brokers import BrokerError, cache_dir, start_broker
 from liverank.demo_data import movielens_100k
+from liverank.demo_learning import Learning, Pages
 from liverank.demo_tastes import tastes
-from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, set_within
+from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
 from liverank.demo_training import Cinema, first_model, read_cinema
 from liverank.demo_users import Recall, SimulatedUser
-from liverank.demo_view import screen
+from liverank.demo_view import Shown, screen
 from liverank.endings import ENDING, handled
 from liverank.processes import Process, environment_of
+from ranker import bundle
 from ranker.errors import LiverankError
 from ranker.settings import Settings
 from streams import connection, topics
 
-_READY_S, _REFRESH_S, _WATCH_S = 120.0, 0.25, 0.2
+_READY_S, _REFRESH_S, _WATCH_S, _PAGES_S = 120.0, 0.25, 0.2, 1.0
+_FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for
+_LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from the last clicks
 #: Settings that the demo makes; all others may come from the environment.
-_OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "ready_file")
+_OWN = ("brokers", "registry", "app", "model", "ready_file")
+_OF_WORKER, _OF_TRAINER = (*_OWN, "data", "metrics_port"), (*_OWN, "trainer_data", "trainer_metrics_port")
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,14 @@ class DemoOptions:
 
 @dataclass
 class Stage:
-    """What runs, by the time the users come: further processes, such as a trainer, join `processes`."""
+    """What runs, by the time the users come."""
 
     settings: Settings
     cinema: Cinema
     report: dict[str, Any]
-    processes: list[Process] = field(default_factory=list)
+    worker: Process
+    trainer: Process
+    pages: Pages = field(default_factory=Pages)
 
     def check(self) -> None:
         """Nothing, while every process runs.
@@ -71,8 +80,23 @@ class Stage:
         Raises:
             ProcessError: one ended.
         """
-        for process in self.processes:
+        for process in (self.worker, self.trainer):
             process.check()
+
+    def read_pages(self) -> None:
+        """Take in what worker and trainer tell Prometheus.
+
+        Raises:
+            ProcessError: one ended, or shows nothing.
+        """
+        self.pages.worker(self.worker.page())
+        self.pages.trainer(self.trainer.page())
+
+    def read_manifests(self, learning: Learning) -> None:
+        """Tell what the bundles of versions that ranked had learned from."""
+        for version in learning.freshness.unknown:
+            folder = Path(self.settings.registry) / self.settings.model / version
+            learning.freshness.manifest(version, bundle.read_manifest(folder).offsets)
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
@@ -104,7 +128,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 
 
 def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
-    """Broker, data, model, topics and worker, in this order; each is on the stack as soon as it runs."""
+    """Broker, data, model, topics, worker and trainer, in this order; each is on the stack as soon as it runs."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-demo-")))
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
@@ -114,59 +138,106 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
         brokers=broker.address,
         registry=str(folder / "registry"),
         data=folder / "worker" / "data",
+        trainer_data=folder / "trainer" / "data",
         app="liverank-demo",
         model=f"demo-{folder.name[-8:]}",  # of its own: a broker that was there before may know another demo's model
-        metrics_port=-1,
-        ready_file=folder / "worker" / "ready",
+        metrics_port=0,
+        trainer_metrics_port=0,
     )
     model = first_model(cinema, path, settings.registry, settings.model, console)
     console.print(
         f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s", highlight=False
     )
     topics.create(settings)
-    stage = Stage(
-        settings,
-        cinema,
-        {
-            "broker": {"kind": broker.kind, "address": broker.address},
-            "data": str(path),
-            "training": msgspec.to_builtins(model),
-        },
-    )
-    worker = Process(["worker"], environment_of(settings, *_OWN), folder / "worker")
-    stack.callback(worker.stop)
-    stage.processes.append(worker)
-    assert settings.ready_file is not None
-    with console.status("the worker starts"):
-        worker.await_file(settings.ready_file, _READY_S)
+    worker, trainer = _processes(settings, folder, console, stack)
     # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
     gc.collect()
     gc.freeze()
     stack.callback(gc.unfreeze)
-    return stage
+    report = {
+        "broker": {"kind": broker.kind, "address": broker.address},
+        "data": str(path),
+        "training": msgspec.to_builtins(model),
+    }
+    return Stage(settings, cinema, report, worker, trainer)
+
+
+def _processes(settings: Settings, folder: Path, console: Console, stack: ExitStack) -> tuple[Process, Process]:
+    """Worker and trainer, both ready."""
+    ready, processes = {}, {}
+    for name, own in (("worker", _OF_WORKER), ("trainer", _OF_TRAINER)):
+        ready[name] = folder / name / "ready"
+        given = msgspec.structs.replace(settings, ready_file=ready[name])
+        processes[name] = Process([name], environment_of(given, *own), folder / name)
+        stack.callback(processes[name].stop)
+    for process in processes.values():
+        stack.callback(process.ask_to_stop)  # all of them, before the first is waited for
+    for name, process in processes.items():
+        with console.status(f"the {name} starts"):
+            process.await_file(ready[name], _READY_S)
+    return processes["worker"], processes["trainer"]
 
 
 async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict[str, Any]:
     """Fill the catalogue, warm up, and let the users click until the time is over."""
-    tally, name = Tally(), stage.settings.model
-    *users, early = simulated_users(stage.cinema, [f"{name}-{number:02}" for number in range(options.users + 1)])
-    async with connected(connection.aiokafka(stage.settings), tally) as traffic:
+    tally, learning, name = Tally(), Learning(stage.settings.model), stage.settings.model
+    people = simulated_users(stage.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
+    users, others = people[: options.users], people[options.users :]
+    async with connected(connection.aiokafka(stage.settings), tally, learning) as traffic:
         with console.status("the worker encodes the films' titles"):
             await traffic.send_items(stage.cinema.items)
             await traffic.vectors_of(stage.cinema.items, stage.check)
-        await traffic.warm_up(early)
-        stop, began = _stop_event(options.seconds), time.monotonic()
-        until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
-        console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
-        await all_or_first_error(
-            [
-                traffic.run(users, options.rate, Random(0), stop),
-                _watch(stage, traffic, stop),
-                _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
-            ]
-        )
-        seconds = round(time.monotonic() - began, 1)
-    return {**stage.report, "users": len(users), "seconds": seconds, **tally.report()}
+        await traffic.warm_up(others[0])
+        aside = partial(_click_aside, stage, traffic, others, options.rate)
+        if options.seconds:  # the trainer's first bundle takes longer than all later ones
+            with console.status("the trainer makes its first version"):
+                await aside(_limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
+        report = await _measure(stage, traffic, users, options, console)
+        ended = now_ms()
+        if 0 < options.seconds <= report["seconds"]:  # no click's wait is left out because it was long
+            with console.status("the last clicks are learned from"):
+                await aside(_stop_event(_LAST_CLICKS_S), lambda: learning.fresh(ended).delta_s.n >= tally.clicks)
+    fresh = learning.fresh(ended)
+    freshness = {**msgspec.to_builtins(fresh.delta_s), "never": tally.clicks - fresh.delta_s.n}
+    return {**stage.report, **report, "swap_errors": stage.pages.refused, "freshness_s": freshness}
+
+
+async def _click_aside(
+    stage: Stage,
+    traffic: Traffic,
+    others: Sequence[SimulatedUser],
+    rate: float,
+    stop: asyncio.Event,
+    enough: Callable[[], bool],
+) -> None:
+    """People who are not measured click until something has come about, or until `stop`."""
+    await all_or_first_error([traffic.rehearse(others, rate, Random(1), stop), _watch(stage, traffic, stop, enough)])
+
+
+async def _measure(
+    stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
+) -> dict[str, Any]:
+    """The users click, and what is measured are they."""
+    stop, began = _stop_event(options.seconds), time.monotonic()
+    until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
+    console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
+    traffic.learning.begin(now_ms())
+    await all_or_first_error(
+        [
+            traffic.run(users, options.rate, Random(0), stop),
+            _watch(stage, traffic, stop),
+            _read_pages(stage, stop),
+            _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
+        ]
+    )
+    return {
+        "users": len(users),
+        "seconds": round(time.monotonic() - began, 1),
+        **traffic.tally.report(),
+        "swaps": traffic.learning.swaps,
+        "bundles": stage.pages.bundles,
+        "progressive_mrr": stage.pages.progressive(),
+    }
 
 
 def simulated_users(cinema: Cinema, names: Sequence[str]) -> list[SimulatedUser]:
@@ -181,26 +252,45 @@ def _stop_event(seconds: float) -> asyncio.Event:
 
     The loop forgets the handlers when it closes, not before: what is open then is still to be closed in order.
     """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop = _limit(seconds)
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
-            loop.add_signal_handler(number, stop.set)
-    if seconds:
-        loop.call_later(seconds, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 
-async def _watch(stage: Stage, traffic: Traffic, stop: asyncio.Event) -> None:
-    """An error as soon as a process ended or nothing is received any more, rather than when a ranking is overdue."""
-    while not await set_within(stop, _WATCH_S):
+def _limit(seconds: float) -> asyncio.Event:
+    """Set when the time is over; 0: never."""
+    stop = asyncio.Event()
+    if seconds:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+    return stop
+
+
+async def _read_pages(stage: Stage, stop: asyncio.Event) -> None:
+    """The processes' own figures, now and then, and once more at the end."""
+    while not await set_within(stop, _PAGES_S):
+        await asyncio.to_thread(stage.read_pages)
+    await asyncio.to_thread(stage.read_pages)
+
+
+async def _watch(
+    stage: Stage, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
+) -> None:
+    """Until `stop`, which is set where it is enough: an error as soon as a process ended or nothing is received any
+    more, rather than when a ranking is overdue.
+    """
+    while not enough() and not await set_within(stop, _WATCH_S):
         stage.check()
         traffic.check()
+        stage.read_manifests(traffic.learning)
+    stop.set()
 
 
 async def _draw(
     stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
 ) -> None:
-    titles = stage.cinema.titles
+    shown = Shown(traffic.tally, traffic.learning, stage.pages, users, traffic.arrivals.newest, stage.cinema.titles)
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
-            live.update(screen(traffic.tally, users, traffic.arrivals.newest, titles), refresh=True)
+            live.update(screen(shown, console.size, now_ms()), refresh=True)

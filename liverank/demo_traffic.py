@@ -15,11 +15,13 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from liverank.demo_learning import LEARNED, Learning
 from liverank.demo_users import SimulatedUser, reciprocal_rank
 from liverank.messages import message_of
 from liverank.replay import Awaited
 from ranker.errors import LiverankError
 from ranker.records import CandidateList, Interaction, Item, Ranking
+from streams.topics import EXAMPLES
 
 FOLLOWED = ("rankings", "dead-letters", "item-vectors")
 
@@ -116,12 +118,14 @@ class Tally:
 class Traffic:
     """The connections of the demo, and what went over them. Belongs to one event loop."""
 
-    def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, tally: Tally) -> None:
-        self.tally = tally
+    def __init__(
+        self, producer: AIOKafkaProducer, consumers: Sequence[AIOKafkaConsumer], tally: Tally, learning: Learning
+    ) -> None:
+        self.tally, self.learning = tally, learning
         self.arrivals = Arrivals()
         self.vectors = 0
         self._producer = producer
-        self._follower = asyncio.create_task(self._follow(consumer))
+        self._followers = [asyncio.create_task(self._follow(consumer)) for consumer in consumers]
         self._offsets: dict[str, dict[str, int]] = {}
         self._measured: frozenset[str] = frozenset()
 
@@ -147,8 +151,11 @@ class Traffic:
     async def run(self, users: Sequence[SimulatedUser], rate: float, random: Random, stop: asyncio.Event) -> None:
         """Let the users act until `stop`, `rate` events a second in all."""
         self._measured = frozenset(user.user_id for user in users)
-        pause = len(users) / rate
-        await all_or_first_error([self._live(user, pause, random, stop) for user in users])
+        await self._live_all(users, rate, random, stop, self.tally)
+
+    async def rehearse(self, users: Sequence[SimulatedUser], rate: float, random: Random, stop: asyncio.Event) -> None:
+        """The same, and nothing of it is measured."""
+        await self._live_all(users, rate, random, stop, Tally())
 
     def check(self) -> None:
         """Nothing, while what comes back is received.
@@ -156,40 +163,51 @@ class Traffic:
         Raises:
             KafkaError: why it no longer is.
         """
-        if self._follower.done():
-            self._follower.result()
+        for follower in self._followers:
+            if follower.done():
+                follower.result()
 
     async def close(self) -> None:
         """Receive no more."""
-        self._follower.cancel()
-        await asyncio.gather(self._follower, return_exceptions=True)
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
 
     def took(self, message: Any) -> None:
         """A message came from one of the followed topics."""
-        if message.topic == "item-vectors":
+        if message.topic in LEARNED:
+            self.learning.took(message)
+        elif message.topic == "item-vectors":
             self.vectors += 1
         elif message.topic == "dead-letters":
             self.tally.dead_letters += 1
         else:
             ranking = _ranking_decoder.decode(message.value)
             self.arrivals.put(ranking)
+            self.learning.ranked(ranking, now_ms())
             self.tally.rankings += ranking.user_id in self._measured
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         async for message in consumer:
             self.took(message)
 
-    async def _live(self, user: SimulatedUser, pause: float, random: Random, stop: asyncio.Event) -> None:
+    async def _live_all(
+        self, users: Sequence[SimulatedUser], rate: float, random: Random, stop: asyncio.Event, tally: Tally
+    ) -> None:
+        pause = len(users) / rate
+        await all_or_first_error([self._live(user, pause, random, stop, tally) for user in users])
+
+    async def _live(self, user: SimulatedUser, pause: float, random: Random, stop: asyncio.Event, tally: Tally) -> None:
         """One user: an event about every `pause` seconds, by the clock rather than after the last one's ranking."""
         due = time.monotonic() + pause * random.random()
         while not await set_within(stop, due - time.monotonic()):
-            await self._act(user, self.tally)
+            await self._act(user, tally)
             due = max(due + pause * random.uniform(0.5, 1.5), time.monotonic())
 
     async def _act(self, user: SimulatedUser, tally: Tally) -> None:
         """Send the user's next record, and await the ranking that covers it and all before it."""
         clicked = tuple(user.clicked)
-        record = user.next_record(time.time_ns() // 10**6)
+        record = user.next_record(now_ms())
         if isinstance(record, Interaction):
             tally.click(record.item_id, user.shown, self.arrivals.newest[user.user_id], clicked)
         began = time.perf_counter()
@@ -201,26 +219,35 @@ class Traffic:
 
 
 @asynccontextmanager
-async def connected(connection: dict[str, Any], tally: Tally) -> AsyncIterator[Traffic]:
+async def connected(connection: dict[str, Any], tally: Tally, learning: Learning) -> AsyncIterator[Traffic]:
     """Traffic over a broker whose topics exist; follows what comes back from now on.
 
     Args:
         connection: aiokafka's connection arguments.
         tally: where what is measured goes.
+        learning: takes what the trainer sends.
 
     Raises:
         LiverankError: the broker does not answer.
     """
     producer = AIOKafkaProducer(**connection, acks="all")
-    consumer = AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=20)
+    # What was learned comes in large records: on a connection of their own no ranking waits behind them.
+    consumers = {
+        topics: AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=20)
+        for topics in (FOLLOWED, LEARNED)
+    }
     try:
         await producer.start()
-        await consumer.start()
-        # The consumer knows a topic's partitions only once it was asked for them.
-        found = {topic: await _partitions(producer, topic) for topic in FOLLOWED}
-        consumer.assign([TopicPartition(topic, number) for topic, numbers in found.items() for number in numbers])
-        await consumer.seek_to_end()
-        traffic = Traffic(producer, consumer, tally)
+        for topics, consumer in consumers.items():
+            await consumer.start()
+            # The consumer knows a topic's partitions only once it was asked for them.
+            found = {topic: await _partitions(producer, topic) for topic in topics}
+            consumer.assign([TopicPartition(topic, number) for topic, numbers in found.items() for number in numbers])
+            await consumer.seek_to_end()
+        learned = consumers[LEARNED]
+        places = [place for place in learned.assignment() if place.topic == EXAMPLES]
+        learning.start({f"{EXAMPLES}-{place.partition}": await learned.position(place) for place in places})
+        traffic = Traffic(producer, list(consumers.values()), tally, learning)
         try:
             yield traffic
         finally:
@@ -228,7 +255,8 @@ async def connected(connection: dict[str, Any], tally: Tally) -> AsyncIterator[T
     except KafkaError as error:
         raise LiverankError(f"the broker failed the demo: {error}") from error
     finally:
-        await consumer.stop()
+        for consumer in consumers.values():
+            await consumer.stop()
         await producer.stop()
 
 
@@ -263,3 +291,8 @@ def _parts(record: CandidateList | Interaction | Item) -> tuple[str, bytes, byte
     """Topic, value and key, in the order in which the producer takes them."""
     message = message_of(record)
     return message.topic, message.value, message.key  # type: ignore[return-value]
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 10**6

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,10 @@ from ranker.settings import PREFIX, Settings
 
 _STOP_S = 10.0
 _LINES_SHOWN = 15
+_PAGE = re.compile(r"metrics at (http://\S+)")  # how a process logs where its page is
+_PAGE_S = 10.0
+# Whatever proxy the environment names is none for a page on this machine.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 # Where the parent is gone the kernel sends SIGTERM (Linux: prctl 1 is PR_SET_PDEATHSIG), so that not even kill -9 of
 # its parent leaves a process behind; the comparison covers a parent that was gone before.
@@ -87,9 +93,29 @@ class Process:
                 )
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End it in order (SIGTERM), or without (SIGKILL) where that takes too long."""
+    def page(self) -> str:
+        """Its Prometheus page, as it is now.
+
+        Raises:
+            ProcessError: it shows none.
+        """
+        found = _PAGE.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        try:
+            if found is None:
+                raise OSError("its log names no address")
+            with _open(found[1], timeout=_PAGE_S) as answer:
+                return str(answer.read(), "utf-8")
+        except OSError as error:
+            self.check()
+            raise ProcessError(f"{self.name} shows no metrics: {error}; the end of its log:\n{self.tail()}") from error
+
+    def ask_to_stop(self) -> None:
+        """Ask it to end in order (SIGTERM); `stop` waits for that."""
         self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """End it in order, or without (SIGKILL) where that takes too long."""
+        self.ask_to_stop()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:

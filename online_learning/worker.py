@@ -107,9 +107,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        producer = AIOKafkaProducer(
-            **self._connection, acks="all", enable_idempotence=True, max_request_size=_MAX_MESSAGE_BYTES
-        )
+        # Not idempotent, which not every broker knows: one record is on its way at a time, so order is kept, and an
+        # update or a delta that a retry sends twice changes nothing.
+        producer = AIOKafkaProducer(**self._connection, acks="all", max_request_size=_MAX_MESSAGE_BYTES)
         async with (
             producer as self._producer,
             self._consumer(None, MODEL_UPDATES) as self._control,

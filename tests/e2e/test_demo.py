@@ -1,4 +1,4 @@
-"""The whole loop: `liverank demo` as a person runs it, on the embedded broker and a made-up cinema."""
+"""The whole loop: `liverank demo` as a person runs it, on a made-up cinema and the embedded broker, once on Kafka."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from liverank.brokers import BrokerError, choose
+
 KINDS = ("Western", "Musical", "Horror")
 LIVERANK = "from liverank.cli import main; main()"
+# Versions in quick succession, which the gate lets pass whatever the few clicks of six users say.
+QUICK = {"LIVERANK_BUNDLE_S": "1", "LIVERANK_GATE_LEAST": "1", "LIVERANK_GATE_MARGIN": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +82,14 @@ def plain(screen: str) -> str:
 
 
 def start(
-    temporary: Path, cinema: Path, *arguments: str, stdout: int = subprocess.PIPE, **environment: str
+    temporary: Path,
+    cinema: Path,
+    *arguments: str,
+    stdout: int = subprocess.PIPE,
+    broker: str = "embedded",
+    **environment: str,
 ) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", LIVERANK, "demo", "--broker", "embedded", "--data", str(cinema), "--users", "6"]
+    argv = [sys.executable, "-c", LIVERANK, "demo", "--broker", broker, "--data", str(cinema), "--users", "6"]
     return subprocess.Popen(
         [*argv, *arguments],
         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT, text=True,
@@ -87,34 +97,63 @@ def start(
     )  # fmt: skip
 
 
-def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
-    """It ends by itself with status 0 and a report: every event has its ranking, none is refused, nothing is left."""
-    report = tmp_path / "demo.json"
-    with start(temporary, cinema, "--headless", "--seconds", "5", "--rate", "20", "--json", str(report)) as demo:
-        output, _ = demo.communicate(timeout=240)
-    assert demo.returncode == 0, output
-    found = json.loads(report.read_text())
-    assert found["broker"]["kind"] == "embedded"
-    assert found["broker"]["address"] in output
+def assert_all_is_well(found: dict[str, Any], kind: str) -> None:
+    """What a report says: every event has its ranking, none was refused; versions of the trainer have replaced each
+    other meanwhile, none was refused either, and every click is in the weights that rank.
+    """
+    assert found["broker"]["kind"] == kind
     assert found["events"] == found["lists"] + found["clicks"] == found["rankings"] > 20
     assert found["dead_letters"] == 0
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
     assert all(0 < found["mrr"][order] <= 1 for order in ("shown", "liverank"))
-    assert found["model_version"] == found["training"]["version"]
     assert len(found["training"]["sha256"]) == 64
     assert found["training"]["examples"] > 300
+    assert found["swaps"] >= 2
+    assert found["swap_errors"] == 0
+    assert found["bundles"]["promoted"] > found["swaps"]  # the first one came before the time began
+    assert found["model_version"] > found["training"]["version"]
+    assert found["freshness_s"]["n"] == found["clicks"]
+    assert found["freshness_s"]["never"] == 0
+    assert 0 < found["freshness_s"]["p50"] <= found["freshness_s"]["p99"]
 
 
-def test_live_view(temporary: Path, cinema: Path) -> None:
-    """On a terminal it draws the lists, with arrows where films move, and the figures, and asks for no key."""
+@pytest.mark.kafka
+def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
+    """On Apache Kafka: it ends by itself with status 0 and a report, and nothing is left."""
+    try:
+        choose("kafka")
+    except BrokerError as error:
+        # On CI a missing broker must not look like a pass.
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
+    report = tmp_path / "demo.json"
+    arguments = ("--headless", "--seconds", "8", "--rate", "30", "--json", str(report))
+    with start(temporary, cinema, *arguments, broker="kafka", **QUICK) as demo:
+        output, _ = demo.communicate(timeout=240)
+    assert demo.returncode == 0, output
+    found = json.loads(report.read_text())
+    assert_all_is_well(found, "kafka")
+    assert found["broker"]["address"] in output
+
+
+def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
+    """On a terminal it draws the lists, with arrows where films move, the versions that come, and the figures, and asks
+    for no key; the embedded broker does all that Apache Kafka does.
+    """
     ours, theirs = pty.openpty()
-    with start(temporary, cinema, "--seconds", "5", stdout=theirs, TERM="xterm", COLUMNS="160", LINES="50") as demo:
+    report, terminal = tmp_path / "demo.json", {"TERM": "xterm", "COLUMNS": "160", "LINES": "50"}
+    arguments = ("--seconds", "8", "--rate", "30", "--json", str(report))
+    with start(temporary, cinema, *arguments, stdout=theirs, **terminal, **QUICK) as demo:
         os.close(theirs)
         screen = read_all(ours)
         assert demo.wait(60) == 0, screen
-    assert re.search(r"[1-9]\d* events/s.*latency p50 \d+\.\d ms.*MRR shown 0\.\d+, liverank 0\.\d+", plain(screen))
+    text = plain(screen)
+    assert re.search(r"[1-9]\d* events/s, latency p50 \d+\.\d ms", text)
+    assert re.search(r"[1-9]\d* clicks, MRR shown 0\.\d+, liverank 0\.\d+", text)
+    assert re.search(r"model \d{8}T\d{9}-[0-9a-f]{6} since \d+\.\d s, swaps [1-9]\d*, refused 0", text)
+    assert re.search(r"● +\d+ s \d{9}-[0-9a-f]{6} promoted reciprocal rank", text)
     assert "unknown to the model: Film" in screen
     assert {"↑", "↓", "✓"} <= set(screen)
+    assert_all_is_well(json.loads(report.read_text()), "embedded")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -144,13 +183,22 @@ def test_ctrl_c_before_the_users_come(ending: signal.Signals, temporary: Path, c
     assert "Traceback" not in output, output
 
 
-def test_a_worker_that_ends_is_one_readable_error(temporary: Path, cinema: Path) -> None:
-    """The error has the worker's last words; the broker and all files are gone."""
-    with start(temporary, cinema, "--headless", LIVERANK_SECURITY_PROTOCOL="CARRIER_PIGEON") as demo:
+@pytest.mark.parametrize(
+    ("process", "setting", "problem"),
+    [
+        ("worker", {"LIVERANK_SECURITY_PROTOCOL": "CARRIER_PIGEON"}, "'CARRIER_PIGEON'; valid are PLAINTEXT"),
+        ("trainer", {"LIVERANK_TRAINER_MODE": "by-heart"}, "'by-heart'; valid are rows, adapters, full"),
+    ],
+)
+def test_a_process_that_ends_is_one_readable_error(
+    process: str, setting: dict[str, str], problem: str, temporary: Path, cinema: Path
+) -> None:
+    """The error has the last words of worker or trainer; the broker, the other process and all files are gone."""
+    with start(temporary, cinema, "--headless", **setting) as demo:
         output, _ = demo.communicate(timeout=240)
     assert demo.returncode == 1
-    assert "error: liverank worker ended with status" in output
-    assert "'CARRIER_PIGEON'; valid are PLAINTEXT" in output
+    assert f"error: liverank {process} ended with status" in output
+    assert problem in output
     assert "Traceback" not in output, output
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
+from liverank.demo_learning import Learning, Pages
 from liverank.demo_tastes import Taste
 from liverank.demo_traffic import Tally, Traffic, all_or_first_error, set_within
 from liverank.demo_users import Recall, SimulatedUser
-from liverank.demo_view import arrow, screen
+from liverank.demo_view import Shown, arrow, screen
 from ranker.errors import LiverankError
-from ranker.records import Cause, Interaction, RankedItem, Ranking
+from ranker.records import Cause, Interaction, ModelUpdate, RankedItem, Ranking
 
 TITLES = {f"film-{number}": f"Film {number}" for number in range(60)}
 
@@ -75,7 +76,7 @@ class Loopback:
 @pytest.fixture
 async def loopback() -> AsyncIterator[Loopback]:
     producer = Loopback()
-    producer.traffic = Traffic(producer, Silence(), Tally())
+    producer.traffic = Traffic(producer, [Silence()], Tally(), Learning("demo"))
     yield producer
     await producer.traffic.close()
 
@@ -183,21 +184,64 @@ def test_the_screen_shows_lists_and_figures(users: list[SimulatedUser]) -> None:
     click = user.next_record(0)
     assert isinstance(click, Interaction)
     ranking = a_ranking("u0", user.request_id, [click.item_id, *user.shown], {})
-    tally = Tally()
-    text = drawn(lambda console: console.print(screen(tally, users, {}, TITLES)))
+    shown = Shown(Tally(), Learning("demo"), Pages(), users, {}, TITLES)
+    text = drawn(shown, 200, 50)
     assert "MRR shown -, liverank -" in text
-    tally.click(click.item_id, user.shown, ranking, [])
-    tally.event(click, 3.14, ranking)
-    text = drawn(lambda console: console.print(screen(tally, users, {"u0": ranking}, TITLES)))
+    assert "no version was announced yet" in text
+    shown.tally.click(click.item_id, user.shown, ranking, [])
+    shown.tally.event(click, 3.14, ranking)
+    text = drawn(msgspec.structs.replace(shown, rankings={"u0": ranking}), 200, 50)
     assert f"✓ {TITLES[click.item_id]}" in text
     assert f"unknown to the model: {TITLES[user.taste.favourites(1)[0]]}" in text
     assert "p50 3.1 ms" in text
     assert "liverank 1.000" in text
-    assert "m1" in text
 
 
-def drawn(draw: Callable[[Console], None]) -> str:
-    console = Console(width=200, force_terminal=False)
+def test_the_screen_shows_what_is_learned(users: list[SimulatedUser]) -> None:
+    """The serving version and its swaps, the age of the rows, the newest announcements; a dot marks what serves."""
+    learning, pages = Learning("demo"), Pages(refused=2, windows=[{"trainer": 0.3, "serving": 0.2, "first": 0.1}])
+    for number in range(6):
+        update = ModelUpdate(
+            model="demo", version=f"2026T{number}", sha256="", reason=f"why {number}", ts=1000 * number
+        )
+        learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
+        learning.ranked(msgspec.structs.replace(a_ranking("u0", "r", [], {}), model=f"2026T{number}"), 1000 * number)
+    delta = b'{"model": "demo", "base": "2026T4", "sequence": 5500, "learned_until": 0, "rows": {}}'
+    learning.took(SimpleNamespace(topic="model-deltas", value=delta))
+    text = drawn(Shown(Tally(), learning, pages, users, {}, TITLES), 100, 30, now=7000)
+    assert "model 2026T5 since 2.0 s, swaps 5, refused 2" in text
+    assert "last delta 1.5 s ago" in text
+    assert "trainer 0.300, serving 0.200, first 0.100" in text
+    assert [line.split() for line in text.splitlines() if "why" in line] == [
+        ["●", "2", "s", "5", "promoted", "why", "5"],
+        *([f"{7 - number}", "s", f"{number}", "promoted", "why", f"{number}"] for number in (4, 3, 2)),
+    ]
+
+
+@pytest.mark.parametrize(("width", "height", "beside"), [(80, 24, 2), (100, 30, 2), (160, 50, 3), (40, 20, 1)])
+def test_the_screen_is_no_larger_than_the_terminal(
+    width: int, height: int, beside: int, users: list[SimulatedUser]
+) -> None:
+    """As many lists stand side by side as fit, nothing wraps, and the announcements are not pushed out."""
+    rankings = {}
+    for user in users:
+        user.next_record(0)
+        rankings[user.user_id] = a_ranking(user.user_id, user.request_id, user.shown, {})
+    learning = Learning("demo")
+    for number in range(6):
+        update = ModelUpdate(model="demo", version=f"2026T{number}", sha256="", reason="why " * 50, ts=0)
+        learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
+    titles = {film: f"{title}, a title that is too long for any column" for film, title in TITLES.items()}
+    lines = drawn(Shown(Tally(), learning, Pages(), users, rankings, titles), width, height).splitlines()
+    assert len(lines) < height
+    assert max(len(line) for line in lines) <= width
+    assert max(line.count("╭") for line in lines) == beside
+    assert sum("promoted" in line for line in lines) == 4
+    assert lines[-1].strip() == "Ctrl-C ends it"
+
+
+def drawn(shown: Shown, width: int, height: int, now: int = 0) -> str:
+    console = Console(width=width, height=height, force_terminal=False)
     with console.capture() as captured:
-        draw(console)
+        console.print(screen(shown, ConsoleDimensions(width, height), now))
     return captured.get()

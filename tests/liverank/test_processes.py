@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from liverank.processes import Process, ProcessError, environment_of
 from ranker.settings import Settings, load_settings
@@ -43,6 +44,34 @@ def test_what_is_not_ready_in_time_is_told(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="ended"):
         process.check()
     process.stop()
+
+
+def test_a_process_without_a_page_says_so(tmp_path: Path) -> None:
+    """The page's address is what the process logged; where it logged none, that is the error, with its log."""
+    process = Process(["worker"], NOWHERE, tmp_path)
+    try:
+        with pytest.raises(ProcessError, match="liverank worker shows no metrics: its log names no address"):
+            process.page()
+    finally:
+        process.stop()
+
+
+def test_the_page_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read where the process says it is, whatever proxy the environment names; without an answer, an error."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    registry = CollectorRegistry()
+    Counter("liverank_things", "", registry=registry).inc(3)
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    process = Process(["worker"], NOWHERE, tmp_path)
+    try:
+        process.log.write_text(f"INFO metrics at http://127.0.0.1:{server.server_port}/metrics\n")
+        assert "liverank_things_total 3.0" in process.page()
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(ProcessError, match=r"liverank worker shows no metrics: .*refused"):
+            process.page()
+    finally:
+        process.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not tell of a parent's end")
