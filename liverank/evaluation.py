@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from liverank.offline import open_bundle
 from online_learning.datasets import DataSet
-from online_learning.evaluate import evaluate, queries, summarise_ranks
+from online_learning.evaluate import Figures, evaluate, queries, summarise_ranks
 from online_learning.fit import Progress, Report, fit
 from online_learning.online import Online
 from online_learning.peers import LIST_PEERS, MarkovChain, Synced
@@ -76,22 +76,39 @@ def lists(
 def next_items(
     data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
 ) -> dict[str, Any]:
-    """The next item among all seen so far, next to a first-order Markov chain that is synced as often."""
+    """The next item among all seen so far, next to a first-order Markov chain that is synced as often.
+
+    `by_target` has the same figures of items that the user had touched before in the session (`own`), which the user's
+    own history names whatever has been learned meanwhile, and of all `other` ones.
+    """
     del settings
     torch.set_num_threads(1)
     start = question.start if question.start is not None else question.train_until or 0
     sync = question.sync_ms if question.mode == "online" else None
-    online = Online(delta_ms=question.sync_ms, bundle_ms=max(_BUNDLE_MS, question.sync_ms))
+    online = Online(
+        delta_ms=question.sync_ms,
+        bundle_ms=max(_BUNDLE_MS, question.sync_ms),
+        id_dropout=data.recipe.id_dropout,  # what does not help the first model does not help later
+    )
     simulation = Simulation(read_origin(folder), data.recipe, online, Recall(data.recalled), sync)
     events = (record for record in data.records(path) if isinstance(record, Interaction))
     ranks = simulate(events, simulation, start, question.end, lambda done: report(Progress("events", done, 0)))
     markov = {"markov": Synced(MarkovChain(), start, sync)}
-    peers = prequential_ranks(next_item(data.records(path), start, question.end), markov)
-    found = {"liverank": ranks, **peers}
+    asked = [item for item in next_item(data.records(path), start, question.end) if item.asked]
+    found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), markov)}
+    own = np.array([item.item in item.session for item in asked], bool)
     return {
         "n": len(ranks),
         "mode": question.mode,
         "sync_ms": sync,
         "bundles": {"served": simulation.bundles, "rejected": simulation.rejected},
-        "rankers": {name: summarise_ranks(np.asarray(these)) for name, these in found.items()},
+        "rankers": _figures(found, np.ones(len(ranks), bool)),
+        "by_target": {
+            name: {"n": int(some.sum()), "rankers": _figures(found, some)}
+            for name, some in (("own", own), ("other", ~own))
+        },
     }
+
+
+def _figures(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Figures]:
+    return {name: summarise_ranks(np.asarray(ranks)[some]) for name, ranks in found.items()}

@@ -55,9 +55,9 @@ class ItemCounts:
             return changed
         self.tables.sync()
         for distance, before in enumerate(reversed(trail[-TRAIL:]), 1):
-            if before in (UNKNOWN, after):
+            if before == UNKNOWN or (before == after and distance > 1):
                 continue
-            self._add(before, after, 1 / distance)
+            self._add(before, after, 1 / distance**2)
             changed.add(before)
             if distance > 1:
                 self._add(after, before, _BACK / distance)

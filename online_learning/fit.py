@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,8 +26,8 @@ from online_learning.recipe import Recipe
 from ranker.bundle import new_version
 from ranker.catalog import UNKNOWN, Catalog, item_text, text_hash
 from ranker.errors import LiverankError
-from ranker.history import hash_id
-from ranker.join import examples_of
+from ranker.history import UserHistory, hash_id
+from ranker.join import example_of_silence, examples_of
 from ranker.records import CandidateList, Example, Interaction, Item, ItemVector
 from ranker.schema import FeatureSchema
 from ranker.tables import ItemTables
@@ -214,12 +215,18 @@ def join(
     step: Step, tables: ItemTables, schema: FeatureSchema, window_ms: int = ATTRIBUTION_MS, model: str = ""
 ) -> list[Example]:
     """The examples of one step of a log, as a worker would send them."""
-
-    def statistics(items: tuple[str, ...]) -> np.ndarray:
-        tables.sync()
-        return tables.statistics[[tables.catalog.index_of.get(hash_id(item), UNKNOWN) for item in items]]
-
+    statistics = partial(_statistics, tables)
     return examples_of(step.before, step.record, step.after, schema, window_ms, model, statistics)
+
+
+def silence(user_id: str, row: UserHistory, tables: ItemTables, schema: FeatureSchema) -> Example | None:
+    """The example of a row's list once its window has passed without a choice, as a worker would send it."""
+    return example_of_silence(user_id, row, schema, ATTRIBUTION_MS, "", partial(_statistics, tables))
+
+
+def _statistics(tables: ItemTables, items: tuple[str, ...]) -> np.ndarray:
+    tables.sync()
+    return tables.statistics[[tables.catalog.index_of.get(hash_id(item), UNKNOWN) for item in items]]
 
 
 def count(step: Step, counts: ItemCounts, schema: FeatureSchema) -> None:

@@ -30,10 +30,6 @@ class Fold:
         """A user's row as of now."""
         return self._rows.get(user_id, EMPTY)
 
-    def put(self, user_id: str, row: UserHistory) -> None:
-        """Go on from a row that was made elsewhere."""
-        self._rows[user_id] = row
-
     def apply(self, record: Record) -> Step:
         """The row of the record's user moves on."""
         topic = "candidates" if isinstance(record, CandidateList) else "interactions"

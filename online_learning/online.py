@@ -19,9 +19,9 @@ class Online(Struct, frozen=True, kw_only=True):
     """Beside the `Recipe`. Times are milliseconds."""
 
     mode: Mode = Mode.FULL
-    learning_rate: float = 5e-4  # of dense weights
+    learning_rate: float = 5e-4  # of dense weights, for a step on a full batch; a smaller one takes a part of a step
     row_rate: float = 1e-3  # of item rows
-    averaging: float = 0.995  # of the moving average of dense weights, a step; the average is what is published
+    averaging: float = 0.995  # of the moving average of dense weights, a full step; the average is what is published
     id_dropout: float = 0.2  # share of items whose id row is hidden, as in `Recipe`
     batch: int = 64  # new examples of one step at most
     replayed: float = 1.0  # remembered examples beside each new one

@@ -171,7 +171,11 @@ class Optimisation:
         self._told = False
 
     def step(
-        self, examples: Sequence[TrainingExample], scale: float = 1.0, considered: np.ndarray | None = None
+        self,
+        examples: Sequence[TrainingExample],
+        scale: float = 1.0,
+        considered: np.ndarray | None = None,
+        share: float = 1.0,
     ) -> Stepped:
         """One step on a batch.
 
@@ -179,12 +183,15 @@ class Optimisation:
             examples: the batch.
             scale: of the learning rates.
             considered: bool [B, C], the candidates that the softmax is over; all where None.
+            share: of a full batch that this one is. Dense weights, and their average, move by that share of a step: how
+                far a hundred examples move them does not depend on how many came at once. Each item's row learns from
+                its own examples, which are few in any batch, and takes whole steps.
         """
         arrays = self.learner.collate([example.inputs for example in examples])
         arrays |= Targets.of(examples, self.learner.device)._asdict()
         if considered is not None:
             arrays["considered"] = torch.from_numpy(considered).to(self.learner.device)
-        order = {"arrays": arrays, "scale": scale, "rows": len(self.learner.items.ids.weight)}
+        order = {"arrays": arrays, "scale": scale, "share": share, "rows": len(self.learner.items.ids.weight)}
         if self.parallel.size == 1:
             return self._take_part(order)
         if not self._told:
@@ -234,8 +241,10 @@ class Optimisation:
         if order["rows"] > len(learner.items.ids.weight):
             learner.make_room(order["rows"] // 2)  # which doubles, as it did in the first process
         learner.items.ids.weight.row_wise = True  # type: ignore[attr-defined]  # read by `parallel`
-        for optimizer, rate in zip(learner.optimizers, (self.online.learning_rate, self.online.row_rate), strict=True):
-            set_rate(optimizer, rate * order["scale"])
+        scale, share = order["scale"], order["share"]
+        rates = self.online.learning_rate * share, self.online.row_rate
+        for optimizer, rate in zip(learner.optimizers, rates, strict=True):
+            set_rate(optimizer, rate * scale)
             optimizer.zero_grad(set_to_none=True)
         learner.model.train()
         learner.items.train()
@@ -243,7 +252,7 @@ class Optimisation:
         loss = self._loss({name: value.to(learner.device) for name, value in arrays.items()} if arrays else None)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-        return self._apply(float(self.parallel.total(loss.detach().clone())))
+        return self._apply(float(self.parallel.total(loss.detach().clone())), share)
 
     def _loss(self, arrays: dict[str, Tensor] | None) -> Tensor:
         """This process's part of the joint batch's mean loss."""
@@ -264,12 +273,12 @@ class Optimisation:
         return [listwise, binary, self.next_item(history, encodings)]
 
     @torch.no_grad()
-    def _follow_average(self) -> None:
+    def _follow_average(self, share: float) -> None:
         weights = self.named_dense()
         for name, average in self._average.items():
-            average.lerp_(weights[name].detach(), 1 - self.online.averaging)
+            average.lerp_(weights[name].detach(), 1 - self.online.averaging**share)
 
-    def _apply(self, loss: float) -> Stepped:
+    def _apply(self, loss: float, share: float) -> Stepped:
         """Clip and step; a gradient or a loss that is not finite changes nothing."""
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows = self.learner.items.ids.weight
@@ -289,7 +298,7 @@ class Optimisation:
         for gradient in gradients:
             gradient.mul_(factor)
         self._dense.step()
-        self._follow_average()
+        self._follow_average(share)
         if rows.grad is None:
             return Stepped(loss, True, *nothing)
         touched = rows.grad.indices()[0]

@@ -14,6 +14,7 @@ from ranker.tables import ItemTables
 
 _DECAY = 0.5  # of an earlier item's say, for each item since
 _OWN = 0.1  # what an item of the user's own is worth, halved for each item since
+_STEPS, _TWO_STEPS = 20, 0.1  # followers looked at of each item, and what two steps are worth
 _LOOKED_AT = 8  # newest events that recall goes by
 
 
@@ -46,10 +47,10 @@ class Recall:
             index = tables.catalog.index_of.get(item, 0)
             if not index or index >= len(tables.neighbours):
                 continue
-            followers = zip(tables.neighbours[index].tolist(), tables.strengths[index].tolist(), strict=True)
-            for follower, strength in followers:
-                if strength:
-                    scores[follower] = scores.get(follower, 0.0) + strength * _DECAY**ago
+            for follower, strength in _followers(tables, index):
+                scores[follower] = scores.get(follower, 0.0) + strength * _DECAY**ago
+        for follower, strength in self._at_two_steps(tables, items):
+            scores[follower] = scores.get(follower, 0.0) + strength
         for item in self._most_popular(tables):
             if len(scores) >= self.size:
                 break
@@ -58,6 +59,13 @@ class Recall:
         listed = [Candidate(item_id=self._names[item], score=scores[item]) for item in best]
         return CandidateList(request_id=request_id, user_id=user_id, items=listed, ts=ts)
 
+    def _at_two_steps(self, tables: ItemTables, items: list[int]) -> Iterator[tuple[int, float]]:
+        """What follows what follows the newest item."""
+        index = tables.catalog.index_of.get(items[-1], 0) if items else 0
+        for between, first in _followers(tables, index)[:_STEPS]:
+            for follower, second in _followers(tables, tables.catalog.index_of.get(between, 0))[:_STEPS]:
+                yield follower, _TWO_STEPS * first * second
+
     def _most_popular(self, tables: ItemTables) -> list[int]:
         if self._asked % 200 == 0:
             touched = tables.statistics[:, -1]
@@ -65,6 +73,14 @@ class Recall:
             self._popular = tables.catalog.hashes[best[touched[best] > 0]].tolist()
         self._asked += 1
         return self._popular
+
+
+def _followers(tables: ItemTables, index: int) -> list[tuple[int, float]]:
+    """Hashes and strengths of what follows the item at a catalogue index, strongest first."""
+    if not index or index >= len(tables.neighbours):
+        return []
+    pairs = zip(tables.neighbours[index].tolist(), tables.strengths[index].tolist(), strict=True)
+    return [(follower, strength) for follower, strength in pairs if strength]
 
 
 def with_sampled_lists(

@@ -11,10 +11,9 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterable
 
-import msgspec
 import numpy as np
 
-from online_learning.fit import ATTRIBUTION_MS, join
+from online_learning.fit import ATTRIBUTION_MS, join, silence
 from online_learning.gate import Promote, Rules, decide
 from online_learning.metrics import NOT_FOUND, pessimistic_rank
 from online_learning.offline import Fold, Step, time_of
@@ -90,16 +89,11 @@ class Simulation:
 
     def _learn_later(self, step: Step, now: int) -> None:
         """The event's example is there at once; of a list that drew nothing, when its attribution window closes."""
-        made = join(step, self.trainer.versions.serving.tables, self.schema)
+        tables = self.trainer.versions.serving.tables
+        made = join(step, tables, self.schema)
         if made:
             heapq.heappush(self._due, (now, next(self._order), made[0]))
-            return
-        assert isinstance(step.record, Interaction)
-        after = now + ATTRIBUTION_MS + 1
-        late = msgspec.structs.replace(step.record, ts=after, event_id=f"{step.record.event_id}-closes")
-        closing = Fold(self.schema)
-        closing.put(step.record.user_id, step.after)
-        for example in join(closing.apply(late), self.trainer.versions.serving.tables, self.schema):
+        elif (example := silence(step.record.user_id, step.after, tables, self.schema)) is not None:
             heapq.heappush(self._due, (now + ATTRIBUTION_MS, next(self._order), example))
 
     def _sync(self, now: int) -> None:

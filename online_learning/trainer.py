@@ -324,7 +324,7 @@ class Trainer:
         examples = [one.training for one in batch]
         for entry in self.replay.sample(round(self.online.replayed * len(batch))):
             examples.append(recall(entry, self.learner.tables, self.schema))
-        stepped = self.optimisation.step(examples)
+        stepped = self.optimisation.step(examples, share=len(batch) / self.online.batch)
         self.versions.bases.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None
 

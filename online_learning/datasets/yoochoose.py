@@ -63,7 +63,7 @@ YOOCHOOSE = DataSet(
     name="yoochoose",
     schema=SCHEMA,
     recalled=100,
-    recipe=Recipe(neighbours=64, lag_s=10, id_dropout=0.5, epochs=3, learning_rate=3e-3),
+    recipe=Recipe(neighbours=64, lag_s=10, id_dropout=1.0, epochs=5, learning_rate=3e-3),
     records=records,
     source="https://recsys.acm.org/recsys15/challenge/",
 )
