@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,7 +80,7 @@ def next_items(
     """The next item among all seen so far, next to a first-order Markov chain that is synced as often.
 
     `by_target` has the same figures of items that the user had touched before in the session (`own`), which the user's
-    own history names whatever has been learned meanwhile, and of all `other` ones.
+    own history names whatever has been learned meanwhile, and of all `other` ones; `by_day` has them by day, in UTC.
     """
     del settings
     torch.set_num_threads(1)
@@ -97,17 +98,20 @@ def next_items(
     asked = [item for item in next_item(data.records(path), start, question.end) if item.asked]
     found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), markov)}
     own = np.array([item.item in item.session for item in asked], bool)
+    days = np.array([datetime.fromtimestamp(item.ts / 1000, UTC).date().isoformat() for item in asked])
     return {
         "n": len(ranks),
         "mode": question.mode,
         "sync_ms": sync,
         "bundles": {"served": simulation.bundles, "rejected": simulation.rejected},
         "rankers": _figures(found, np.ones(len(ranks), bool)),
-        "by_target": {
-            name: {"n": int(some.sum()), "rankers": _figures(found, some)}
-            for name, some in (("own", own), ("other", ~own))
-        },
+        "by_target": {"own": _part(found, own), "other": _part(found, ~own)},
+        "by_day": {day: _part(found, days == day) for day in np.unique(days).tolist()},
     }
+
+
+def _part(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Any]:
+    return {"n": int(some.sum()), "rankers": _figures(found, some)}
 
 
 def _figures(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Figures]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,8 +77,8 @@ class Graphs(NamedTuple):
     score: ort.InferenceSession
 
 
-def open_graphs(folder: Path, settings: Settings) -> Graphs:
-    """Both graphs of a bundle's folder: some 20 ms of a core.
+def open_graphs(folder: Path, settings: Settings, rest: Callable[[], None] = lambda: None) -> Graphs:
+    """Both graphs of a bundle's folder: some 20 ms of a core, and a rest after each.
 
     Raises:
         BundleError: one does not load.
@@ -90,6 +90,7 @@ def open_graphs(folder: Path, settings: Settings) -> Graphs:
             opened.append(open_session(path, settings.provider, settings.threads))
         except Exception as error:
             raise BundleError(f"{path} does not load: {error}") from error
+        rest()
     return Graphs(*opened)
 
 

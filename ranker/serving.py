@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,13 @@ TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relati
 _LISTS_KEPT = 65_536
 
 
-def load(folder: Path, catalog: Catalog, settings: Settings, like: ServingModel | None = None) -> ServingModel:
+def load(
+    folder: Path,
+    catalog: Catalog,
+    settings: Settings,
+    like: ServingModel | None = None,
+    rest: Callable[[], None] = lambda: None,
+) -> ServingModel:
     """Load a bundle's folder for serving: hashes, schema and golden outputs are checked, and the graphs are warm.
 
     Args:
@@ -31,15 +37,18 @@ def load(folder: Path, catalog: Catalog, settings: Settings, like: ServingModel 
         catalog: of the process.
         settings: how to run the graphs.
         like: another version over the same catalogue, which may go on serving: what they share is taken from it.
+        rest: called between two pieces of the work, for who has something else to let through.
 
     Raises:
         BundleError: what must not serve, and why.
     """
     manifest = bundle.check(folder)
-    graphs = open_graphs(folder, settings)
+    rest()
+    graphs = open_graphs(folder, settings, rest)
     check_golden(folder, graphs)
+    rest()
     try:
-        return ServingModel(folder, manifest, graphs, catalog, settings, like)
+        return ServingModel(folder, manifest, graphs, catalog, settings, like, rest)
     except BundleError:
         raise
     except Exception as error:
@@ -84,6 +93,7 @@ class ServingModel:
         catalog: Catalog,
         settings: Settings,
         like: ServingModel | None = None,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self.manifest = manifest
         self.version = manifest.version
@@ -94,7 +104,9 @@ class ServingModel:
         self.learned_until = manifest.learned_until  # by the bundle and the deltas applied since
         self.catalog = catalog
         arrays = TableArrays.load(folder / "tables.safetensors")
-        self.tables: ItemTables = ItemTables(arrays, catalog, manifest.encoder, None if like is None else like.tables)
+        rest()
+        shared = None if like is None else like.tables
+        self.tables: ItemTables = ItemTables(arrays, catalog, manifest.encoder, shared, rest)
         self.scorer = OnnxScorer(graphs, manifest.config, self.tables, settings)
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)

@@ -6,7 +6,7 @@ an item the model has never met has a row of zeros, and is its text and category
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from ranker.errors import BundleError
 #: Item statistics, decayed by nothing: how often the item was shown in a list, chosen from one, touched at all.
 STATISTICS = ("shown", "chosen", "touched")
 #: Rows computed in one go: other threads of a worker wait for no longer, and the texts of a catalogue need much memory.
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 512
 
 
 class TableArrays(Struct, frozen=True, kw_only=True):
@@ -69,7 +69,14 @@ def reduce_text(vectors: np.ndarray, reduction: np.ndarray, mean: np.ndarray) ->
 class ItemTables:
     """The rows of one model version over the catalogue's indexes, kept in step with it."""
 
-    def __init__(self, arrays: TableArrays, catalog: Catalog, encoder: str, like: ItemTables | None = None) -> None:
+    def __init__(
+        self,
+        arrays: TableArrays,
+        catalog: Catalog,
+        encoder: str,
+        like: ItemTables | None = None,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             arrays: what was learned.
@@ -77,6 +84,7 @@ class ItemTables:
             encoder: whose text vectors to use.
             like: tables of another version over the same catalogue, maybe in use on another thread. Where they reduce
                 texts in the same way, and versions of one training do, their reduced texts are taken over.
+            rest: called between two pieces of the work, for who has something else to let through.
         """
         self.arrays, self.catalog, self.encoder = arrays, catalog, encoder
         self._changes = catalog.listen()
@@ -92,7 +100,9 @@ class ItemTables:
         self.changed_at = np.zeros(rows, np.int64)
         self.clock = 0
         reduced = self._take_texts(like) if like is not None and self._reduces_as(like) else 0
+        rest()
         indexes = catalog.add_all(arrays.items)
+        rest()
         self._grow()
         known = len(self.vectors)
         self.ids[indexes] = arrays.ids
@@ -100,7 +110,8 @@ class ItemTables:
         self.neighbours[indexes] = arrays.neighbours
         self.strengths[indexes] = arrays.strengths
         # Another thread may describe items meanwhile: `sync` computes those again.
-        self._recompute(np.arange(min(catalog.count, known)), reduced)
+        rest()
+        self._recompute(np.arange(min(catalog.count, known)), reduced, rest)
 
     @property
     def has_neighbours(self) -> bool:
@@ -204,11 +215,12 @@ class ItemTables:
         self.texts = other.texts.copy()
         return len(self.texts)
 
-    def _recompute(self, indexes: np.ndarray, reduced: int = 0) -> None:
+    def _recompute(self, indexes: np.ndarray, reduced: int = 0, rest: Callable[[], None] = lambda: None) -> None:
         """Item vectors anew: id row + reduced text projected + category row. Texts of the first rows may be there."""
         self.clock += 1
         for start in range(0, len(indexes), _ROWS_AT_ONCE):
             self._recompute_some(indexes[start : start + _ROWS_AT_ONCE], reduced)
+            rest()
         self.vectors[UNKNOWN] = 0
 
     def _recompute_some(self, indexes: np.ndarray, reduced: int) -> None:

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Users ranked, one by one, while warming up; of the others only the histories are encoded, so many at once.
 _RANKED, _ENCODED_TOGETHER = 16, 4
-_PAUSE_S = 0.002  # after each: the users being served come first
+#: A fifth of a core is what a load may take from the users being served; pauses are within these limits.
+_PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 4.0, 0.002, 0.1
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
 #: version loading beside it, an event that changes threads several times would wait that long several times.
 _HAND_OVER_S = 0.0005
@@ -99,19 +100,42 @@ def load_version(
 def _loaded(
     settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
 ) -> ServingModel:
-    model = load(folder, catalog, settings, like)
+    pace = Pace(0.0 if like is None else _PAUSES)  # nobody waits behind the first version
+    model = load(folder, catalog, settings, like, pace.rest)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
             if not np.isfinite(getattr(model.tables, name)).all():
                 raise BundleError(f"{folder}: its item tables hold numbers that are not finite", "not-finite")
-        warm_up(model, warm_with)
+            pace.rest()
+        warm_up(model, warm_with, pace)
     except BaseException:
         model.close()
         raise
     return model
 
 
-def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
+class Pace:
+    """Work that goes on beside what matters more: after each piece a pause of some times its length, within limits.
+
+    Where others want the cores a piece takes longer, and so does the pause.
+    """
+
+    def __init__(self, pauses: float) -> None:
+        """
+        Args:
+            pauses: length of a pause, in lengths of the piece before it; 0: no pauses.
+        """
+        self._pauses, self._since = pauses, time.monotonic()
+
+    def rest(self) -> None:
+        """A piece of the work is done."""
+        if self._pauses:
+            length = self._pauses * (time.monotonic() - self._since)
+            time.sleep(min(max(length, _PAUSE_S), _LONGEST_PAUSE_S))
+        self._since = time.monotonic()
+
+
+def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
     """Rank before serving, once made up, then some of these users; the encodings of all are in the cache from then on.
 
     Raises:
@@ -131,7 +155,7 @@ def warm_up(model: ServingModel, rows: Sequence[Row]) -> None:
             raise
         except Exception as error:
             raise BundleError(f"model {model.version} cannot rank: {error!r}") from error
-        time.sleep(_PAUSE_S)
+        pace.rest()
     model.forget("")
 
 

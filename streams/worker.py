@@ -7,6 +7,7 @@ What was not committed by then comes again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: A stop that takes longer ends without the broker's confirmation of what was in flight.
 STOP_WITHIN_S = 4.5
+#: Python's thresholds are 700, 10 and 10.
+_COLLECT_AT = (2000, 20, 50)
 
 
 def run(settings: Settings) -> None:
@@ -124,6 +127,7 @@ class Worker:
         bind_to_running_loop(parts.app)
         watching = asyncio.create_task(self._watch(parts))
         await parts.app.start()
+        _set_up_is_no_garbage()
         self._ready()
         await parts.checkpoint(self._stop)
         await watching
@@ -162,6 +166,16 @@ class Worker:
         if self._follower is not None:
             await self._follower.stop()
         log.info("stopped")
+
+
+def _set_up_is_no_garbage() -> None:
+    """Full garbage collections pass over everything that is there by now, and are rarer.
+
+    Each of them stood the whole process still for 60 ms (10,000 items, 1,000 users), and found nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AT)
 
 
 def main() -> None:
