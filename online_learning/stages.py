@@ -15,6 +15,7 @@ __all__ = [
     "follow",
     "key_of",
     "next_stage",
+    "overtaken",
     "prunable",
     "stage_of",
     "starts_over",
@@ -26,6 +27,24 @@ def next_stage(stages: Stages, canary_share: float) -> str | None:
     if stages.pinned or stages.canary is not None:
         return None
     return CANARY if canary_share > 0 else PROMOTED
+
+
+def overtaken(stages: Stages, stage: str, parent: str, canary_share: float) -> str | None:
+    """Why a version may not be announced any more; None where it may.
+
+    Writing it took a while, in which somebody else may have said what serves: that must not be replaced unseen.
+
+    Args:
+        stages: by everything announced up to now.
+        stage: the one that was chosen when the version was taken.
+        parent: the version that served then.
+        canary_share: as for `next_stage`.
+    """
+    if stages.serving not in (None, parent):
+        return f"{stages.serving} was made to serve meanwhile"
+    if next_stage(stages, canary_share) != stage:
+        return f"{stages.serving} was pinned meanwhile" if stages.pinned else f"{stages.canary} is a canary meanwhile"
+    return None
 
 
 def prunable(versions: Sequence[str], stages: Stages, keep: int, protected: Collection[str] = ()) -> list[str]:

@@ -58,7 +58,9 @@ class Installation:
         draft = releases.draft(now)
         releases.save(draft.state)
         update = releases.write(draft)
-        if update is not None:
+        if update is None or not releases.confirm(draft, update):
+            update = None
+        else:
             self.updates.append(update)
             releases.announced(update)
         releases.comply()
@@ -127,7 +129,7 @@ def _live(here: Installation, topic: list, steps: int) -> bool:
             yield releases.save(draft.state)
             update = releases.write(draft)
             yield update
-            if update is not None:
+            if update is not None and releases.confirm(draft, update):
                 here.updates.append(update)
                 yield releases.announced(update)
             yield releases.comply()
@@ -202,6 +204,40 @@ def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path:
     again, _ = here.start()
     for name, value in again.optimisation.merged_weights().items():
         np.testing.assert_array_equal(value.numpy(), trainer.optimisation.merged_weights()[name].numpy())
+
+
+@pytest.mark.parametrize("decided", ["pinned", "canary", "promoted"])
+def test_what_was_decided_while_a_draft_was_written_stands(tmp_path: Path, decided: str) -> None:
+    """A pin, a canary or another version made to serve: the draft is rejected, counted, and takes no deltas."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    other = tiny_bundle(tmp_path / "registry", stream.SCHEMA, seed=1)
+    trainer.learn(stream.examples(30), 0)
+    draft = releases.draft(10)
+    update = releases.write(draft)
+    assert update is not None
+    releases.announced(here.model_update(here.first if decided == "pinned" else other, decided))
+    assert not releases.confirm(draft, update)
+    releases.comply()
+    serving = other if decided == "promoted" else here.first
+    assert trainer.versions.serving.version == serving
+    assert trainer.versions.bases.versions == [serving]
+    counted = releases._metrics.registry.get_sample_value
+    assert counted("liverank_trainer_bundles_total", {"decision": "rejected"}) == 1
+    assert counted("liverank_trainer_bundles_total", {"decision": "promoted"}) is None
+
+
+def test_a_draft_goes_out_where_nothing_was_decided_meanwhile(tmp_path: Path) -> None:
+    """A canary that has ended again, and what serves named once more, are no reason against it."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(30), 0)
+    draft = releases.draft(10)
+    update = releases.write(draft)
+    assert update is not None
+    for version, stage in (("other", "canary"), ("other", "rolled-back"), (here.first, "promoted")):
+        releases.announced(here.model_update(version, stage))
+    assert releases.confirm(draft, update)
 
 
 def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:
