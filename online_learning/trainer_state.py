@@ -6,6 +6,7 @@ which there is nothing to keep are left out: those that have expired do not make
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from online_learning.replay_buffer import Remembered
 from online_learning.trainer import Trainer
 from ranker.catalog import Catalog, grown
 
+log = logging.getLogger(__name__)
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -32,6 +35,8 @@ def capture(trainer: Trainer) -> State:
 
 def restore(trainer: Trainer, state: State) -> None:
     """Make the trainer what it was; its versions in service and its metrics stay as they are.
+
+    Where it was in another mode than it is asked to be in now, it goes on in that one from the weights that it had.
 
     Raises:
         CheckpointError: the state is of another model config or feature schema.
@@ -56,6 +61,9 @@ def restore(trainer: Trainer, state: State) -> None:
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
+    if trainer.finetuned is None and trainer.optimisation.mode is not trainer.online.mode:
+        log.warning("learning was in mode %s and goes on in %s", trainer.optimisation.mode, trainer.online.mode)
+        trainer.optimisation.use(trainer.online.mode)
 
 
 def indexes_of(catalog: Catalog, items: np.ndarray) -> np.ndarray:

@@ -213,6 +213,23 @@ def test_a_trainer_taken_up_again_goes_on_as_if_nothing_had_been(mode: Mode, tmp
         np.testing.assert_array_equal(array, theirs.arrays[name], err_msg=name)
 
 
+@pytest.mark.parametrize(("before", "now"), [(Mode.FULL, Mode.ROWS), (Mode.ADAPTERS, Mode.FULL)])
+def test_a_changed_mode_holds_after_a_restart(before: Mode, now: Mode) -> None:
+    """What was learned in the old mode stays, and from then on only what the new one names changes."""
+    first, second = stream.trainer(mode=before, replay=30), stream.trainer(mode=now, replay=10)
+    examples = stream.examples(60)
+    first.learn(examples[:40], 0)
+    restore(second, capture(first))
+    assert second.optimisation.mode is now
+    assert len(second.replay) == 10
+    weights = second.optimisation.merged_weights()
+    for name, value in first.optimisation.merged_weights().items():
+        torch.testing.assert_close(weights[name], value)
+    second.learn(examples[40:], 0)
+    after = second.optimisation.merged_weights()
+    assert any(not torch.equal(after[name], value) for name, value in weights.items()) == (now is Mode.FULL)
+
+
 def straight_clock(start: int) -> int:
     """When the last fine-tuning began, in a run whose clock moves 20 a call."""
     return start - 20
