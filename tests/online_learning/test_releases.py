@@ -237,7 +237,12 @@ def test_a_draft_goes_out_where_nothing_was_decided_meanwhile(tmp_path: Path) ->
     assert update is not None
     for version, stage in (("other", "canary"), ("other", "rolled-back"), (here.first, "promoted")):
         releases.announced(here.model_update(version, stage))
+        releases.comply()
+    trainer.learn(stream.examples(20, seed=1), 20)
     assert releases.confirm(draft, update)
+    releases.announced(update)
+    releases.comply()
+    assert [delta.base for delta in trainer.deltas(30)] == [update.version], "it hears of what was learned meanwhile"
 
 
 def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:
