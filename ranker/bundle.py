@@ -105,13 +105,23 @@ def versions(registry: str, model: str) -> list[str]:
     """
     try:
         fs, root = fsspec.core.url_to_fs(registry)
+        fs.invalidate_cache()  # some backends keep listings
         home = f"{root}/{model}"
-        if not fs.exists(home):
-            return []
-        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False))
-        return sorted(name for name in names if name[0] != "." and fs.exists(f"{home}/{name}/{MANIFEST}"))
+        names = listed(fs, home) - {MANIFEST}
+        return sorted(name for name in names if name[0] != "." and MANIFEST in listed(fs, f"{home}/{name}"))
     except (OSError, ValueError, ImportError) as error:
         raise BundleError(f"the registry {shown(registry)} cannot be read: {error}", "missing") from error
+
+
+def listed(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
+    """Names in a folder of a registry; none where there is no such folder.
+
+    `fs.exists` is no way to ask: it takes every error for a no, and a whole bundle for a half-written one.
+    """
+    try:
+        return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def newest(registry: str, model: str) -> str | None:

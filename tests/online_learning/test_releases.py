@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
-from online_learning import checkpoint, registry
+from online_learning import checkpoint, publisher, registry
 from online_learning.releases import Releases
 from online_learning.stages import Stages, follow
 from online_learning.startup import open_trainer
@@ -313,6 +314,41 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     releases.prune()
     assert [folder.exists() for folder in (*stay, *go)] == [True] * len(stay) + [False] * len(go)
     assert here.first in bundle.versions(here.settings.registry, "default")
+
+
+def test_sweeping_takes_nothing_that_is_needed(tmp_path: Path) -> None:
+    """Whatever serves, served or may serve stays though its manifest is gone; so does all, where nobody can look."""
+    here = Installation(tmp_path)
+    home, now = tmp_path / "registry" / "default", time.time_ns() // 10**6
+    serving, previous, canary, half = (bundle.new_version(now - hours * 3_600_000) for hours in (40, 30, 20, 10))
+    for version in (serving, previous, canary, half):
+        (home / version).mkdir()
+    (home / here.first / bundle.MANIFEST).unlink()
+    known = Stages(serving=serving, previous=previous, canary=canary, pinned=True)
+    publisher.prune(here.settings, known, here.first)
+    assert {path.name for path in home.iterdir()} == {here.first, serving, previous, canary}
+
+
+def test_a_registry_that_does_not_answer_has_no_half_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`exists` says no where it fails: that must delete nothing, and pruning waits for the next time."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    old = bundle.new_version(time.time_ns() // 10**6 - 30 * 3_600_000)
+    home = tmp_path / "registry" / "default"
+    (home / here.first).rename(home / old)
+    trainer.versions.first.version = "another"
+
+    def down(self: object, path: str, *args: object, **more: object) -> list:
+        if str(path).rstrip("/").endswith(old):
+            raise OSError("no answer")
+        return listing(self, path, *args, **more)
+
+    listing = LocalFileSystem.ls
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "exists", lambda *_, **__: False)
+        patched.setattr(LocalFileSystem, "ls", down)
+        releases.prune()
+    assert bundle.versions(here.settings.registry, "default") == [old]
 
 
 def test_a_registry_that_goes_down_after_a_bundle_ends_nothing(tmp_path: Path) -> None:
