@@ -115,6 +115,24 @@ def test_texts_are_computed_anew_where_they_are_reduced_in_another_way() -> None
     assert_same(ItemTables(arrays(1), elsewhere, ENCODER, first), ItemTables(arrays(1), elsewhere, ENCODER))
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_every_column_has_room_for_every_item(added: list[tuple[int, bool]]) -> None:
+    """Though texts came with the room of another version, and the items that come later are never described."""
+    catalog = Catalog()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ranker.catalog._FIRST_ROOM", 4)
+        made = [ItemTables(arrays(1), catalog, ENCODER)]
+        for count, another in added:
+            for _ in range(count):
+                catalog.add(hash_id(f"new-{catalog.count}"))
+            made[-1].sync()
+            if another:
+                made.append(ItemTables(arrays(2), catalog, ENCODER, made[-1]))
+            for name in ("ids", "texts", "vectors", "statistics", "neighbours", "strengths", "changed_at"):
+                assert len(getattr(made[-1], name)) >= catalog.count, name
+
+
 def test_what_was_taken_over_is_ones_own() -> None:
     """A row that the new version computes again does not change under the old one, which still serves."""
     catalog = Catalog()
