@@ -18,7 +18,7 @@ from online_learning.snapshot import Snapshot
 from online_learning.stages import Stages
 from online_learning.trainer import Trainer
 from online_learning.trainer_metrics import TrainerMetrics
-from online_learning.trainer_state import capture, restore
+from online_learning.trainer_state import belongs, capture, restore
 from online_learning.versions import Candidate
 from ranker.bundle import new_version
 from ranker.errors import BundleError
@@ -58,6 +58,16 @@ class Releases:
             shutil.rmtree(left, ignore_errors=True)  # by a trainer that was killed
         self._graphs = settings.trainer_data / f".graphs-{os.getpid()}"
         self._take_up_canary()
+
+    def begin(self) -> None:
+        """Write a first checkpoint, where there is none that this trainer could go back to.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        state = checkpoint.newest(self._settings.trainer_data)
+        if state is None or not belongs(self._trainer, state):
+            self.save(capture(self._trainer))
 
     def announced(self, update: ModelUpdate) -> None:
         """A record of `model-updates`, in the topic's order."""

@@ -33,6 +33,12 @@ def capture(trainer: Trainer) -> State:
     return State(arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer))
 
 
+def belongs(trainer: Trainer, state: State) -> bool:
+    """Whether `restore` would take the state: it is of the trainer's model config and feature schema."""
+    found: bool = state.facts["model"] == _identity(trainer)
+    return found
+
+
 def restore(trainer: Trainer, state: State) -> None:
     """Make the trainer what it was; its versions in service and its metrics stay as they are.
 
@@ -42,9 +48,8 @@ def restore(trainer: Trainer, state: State) -> None:
         CheckpointError: the state is of another model config or feature schema.
     """
     facts = state.facts
-    expected = _identity(trainer)
-    if facts["model"] != expected:
-        raise CheckpointError(f"the checkpoint is of {facts['model']}; this trainer's model is {expected}")
+    if not belongs(trainer, state):
+        raise CheckpointError(f"the checkpoint is of {facts['model']}; this trainer's model is {_identity(trainer)}")
     arrays = state.arrays
     indexes = indexes_of(trainer.catalog, arrays["rows.items"])
     trainer.optimisation.use(Mode(facts["mode"]))

@@ -152,8 +152,7 @@ class Worker:
         opening = partial(startup.open_trainer, settings, serving, known, self._catalog, fetch, self._group)
         self._trainer: Trainer = await self._in_turn(opening)
         self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
-        if checkpoint.newest(settings.trainer_data) is None:
-            self._releases.save(capture(self._trainer))
+        await self._in_turn(self._releases.begin)
         await self._assign()
         self._metrics.serve(settings)
         log.info("learning on from %s; %d examples so far", version, self._trainer.trained)

@@ -50,8 +50,7 @@ class Installation:
         fetch = lambda version: registry.fetch_origin(self.settings, version)  # noqa: E731
         trainer = open_trainer(self.settings, fetch(known.serving or self.first), known, Catalog(), fetch)
         releases = Releases(self.settings, trainer, known, TrainerMetrics())
-        if checkpoint.newest(self.settings.trainer_data) is None:
-            releases.save(capture(trainer))
+        releases.begin()
         return trainer, releases
 
     def release(self, trainer: Trainer, releases: Releases, now: int) -> ModelUpdate | None:
@@ -147,6 +146,21 @@ def _live(here: Installation, topic: list, steps: int) -> bool:
 def _newest(here: Installation) -> Path | None:
     found = sorted(here.settings.trainer_data.glob("checkpoint-*"))
     return found[-1] if found else None
+
+
+def test_a_trainer_of_another_schema_has_a_checkpoint_to_go_back_to(tmp_path: Path) -> None:
+    """One that started over from a version of another schema goes back to its own beginning, not to the old model."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+    releases.save(capture(trainer))
+    schema = msgspec.structs.replace(stream.SCHEMA, window=stream.SCHEMA.window + 2)
+    here.updates.append(here.model_update(tiny_bundle(tmp_path / "registry", schema), "promoted"))
+    trainer, releases = here.start()
+    assert (trainer.schema, trainer.trained) == (schema, 0)
+    trainer.learn(stream.examples(20, schema=schema), 0)
+    releases.roll_back()
+    assert (trainer.schema, trainer.trained) == (schema, 0)
 
 
 def test_a_restart_knows_which_rows_workers_lack(tmp_path: Path) -> None:
