@@ -118,7 +118,7 @@ class Trainer:
         self.bundled = 0  # `trained` when the last bundle was taken
         self.finetuned: int | None = None  # steps done of the fine-tuning that is on
         self._asked = 0  # `trained` when a bundle was last due and could not be published
-        self._sequence = 0  # of the last delta
+        self.sequence = 0  # of the last delta
         self._last: dict[str, int] = {}  # when a delta, a bundle, a fine-tuning was last made
         self._weights = np.array([action.weight for action in self.schema.positives])
 
@@ -172,7 +172,7 @@ class Trainer:
         stands still or is set back, since workers take nothing that is not newer.
         """
         self._last["delta"] = now
-        self._sequence = max(now, self._sequence + 1)
+        self.sequence = max(now, self.sequence + 1)
         made = []
         for snapshot in self.versions.live:
             rows = self._packed(self.versions.bases.take(snapshot.version, self.online.delta_rows))
@@ -182,7 +182,7 @@ class Trainer:
                 ModelDelta(
                     model=model,
                     base=snapshot.version,
-                    sequence=self._sequence,
+                    sequence=self.sequence,
                     learned_until=self.learned_until,
                     rows=rows,
                     offsets=dict(self.offsets),
@@ -365,6 +365,8 @@ class Trainer:
     def _packed(self, indexes: np.ndarray) -> dict[str, bytes]:
         """Rows as they go into a delta."""
         tables = self.learner.tables
+        tables.sync()
+        self.learner.make_room(self.catalog.count)  # an item may have moved that no step has met yet
         ids = self.learner.items.ids.weight.detach()[torch.from_numpy(indexes)].cpu().numpy()
         return {
             str(self.catalog.hashes[index]): pack_row(

@@ -66,6 +66,8 @@ def restore(trainer: Trainer, state: State) -> None:
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
+    # Never back to what was sent since; checkpoints of earlier releases have none.
+    trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
     if trainer.finetuned is None and trainer.optimisation.mode is not trainer.online.mode:
         log.warning("learning was in mode %s and goes on in %s", trainer.optimisation.mode, trainer.online.mode)
         trainer.optimisation.use(trainer.online.mode)
@@ -92,6 +94,7 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "trained": trainer.trained,
         "bundled": trainer.bundled,
         "learned_until": trainer.learned_until,
+        "sequence": trainer.sequence,
         "replay_seen": trainer.replay.seen,
         "floor": trainer.counts.floor,
         "refused": list(trainer.refused),

@@ -314,6 +314,35 @@ def test_deltas_rise_though_the_clock_does_not() -> None:
     assert sequences == [5000, 5001, 5002, 6000]
 
 
+def test_deltas_rise_over_restarts() -> None:
+    """Though the clock was set back; a checkpoint that knows of no delta is taken up all the same."""
+    first, second, third = (stream.trainer() for _ in range(3))
+    examples = stream.examples(40)
+    first.learn(examples[:20], 5000)
+    first.deltas(5000)
+    state = capture(first)
+    restore(second, state)
+    second.learn(examples[20:], 4000)
+    assert [delta.sequence for delta in second.deltas(4000)] == [5001]
+    restore(second, state)
+    second.learn(examples[20:], 4000)
+    assert [delta.sequence for delta in second.deltas(4000)] == [5002], "what was sent since the checkpoint counts"
+    restore(third, msgspec.structs.replace(state, facts={n: v for n, v in state.facts.items() if n != "sequence"}))
+    third.learn(examples[20:], 6000)
+    assert [delta.sequence for delta in third.deltas(6000)] == [6000]
+
+
+def test_a_delta_holds_rows_that_no_step_has_met() -> None:
+    """Items that came since the last step, more than there is room for, and have only counted."""
+    trainer = stream.trainer()
+    trainer.learn(stream.examples(20), 0)
+    trainer.deltas(1)
+    newest = [trainer.catalog.add(hash_id(f"new-{number}")) for number in range(3000)][-1]
+    trainer.versions.bases.move(np.array([newest]), 1.0)
+    (delta,) = trainer.deltas(2)
+    assert list(delta.rows) == [str(hash_id("new-2999"))]
+
+
 def test_bundles_are_due_after_so_many_examples() -> None:
     """Before their interval is over; where none can be published now, not again before as many more have come."""
     trainer, examples = stream.trainer(bundle_ms=5000, bundle_examples=20), stream.examples(90)
