@@ -14,6 +14,7 @@ from online_learning.counts import ItemCounts
 from online_learning.fit import count
 from online_learning.offline import fold
 from online_learning.online import Mode
+from online_learning.optimisation import Stepped
 from online_learning.trainer import Publish, Trainer
 from online_learning.trainer_state import capture, restore
 from ranker.catalog import Catalog
@@ -254,6 +255,22 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint() -> None:
     assert not done.diverged
     assert set(done.refused) == set(refused)
     assert trainer.trained == len(examples) - len(refused)
+
+
+def test_a_fine_tuning_that_is_not_finite_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named on the log once, and the stream goes on in its own mode."""
+    trainer = stream.trainer(mode=Mode.ROWS, finetune_ms=100, finetune_steps=3)
+    trainer.learn(stream.examples(20), 0)
+    broken = Stepped(float("nan"), False, np.zeros(0, np.int64), np.zeros(0, np.float32))
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.optimisation, "step", lambda *_, **__: broken)
+        for now in (150, 160, 170):
+            assert not trainer.learn([], now).diverged
+            assert (trainer.finetuned, trainer.optimisation.mode) == (None, Mode.ROWS)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert not trainer.learn(stream.examples(20, seed=1), 180).diverged
 
 
 def test_rows_of_items_that_nobody_names_expire() -> None:
