@@ -36,7 +36,8 @@ def publish(
         What to announce once it is in the registry, or why it is not.
 
     Raises:
-        OSError: the registry cannot be written.
+        BundleError: the registry cannot be written.
+        OSError: this machine's disk cannot be.
     """
     rules = Rules(least=settings.gate_least, margin=settings.gate_margin)
     with registry.written(candidate, snapshot.model, graphs) as folder:

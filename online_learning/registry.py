@@ -131,11 +131,12 @@ def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
     for version in versions:
         path = f"{root}/{settings.model}/{version}"
         try:
-            fs.rm_file(f"{path}/{bundle.MANIFEST}")
-            fs.rm(path, recursive=True)
-            gone.append(version)
-        except OSError as error:
-            log.warning("the old version %s stays: %s", version, error)
+            with bundle.reaching(f"the old version {version} stays"):
+                fs.rm_file(f"{path}/{bundle.MANIFEST}")
+                fs.rm(path, recursive=True)
+                gone.append(version)
+        except BundleError as error:
+            log.warning("%s", error)
     return gone
 
 
@@ -148,9 +149,13 @@ def sweep(settings: Settings, before: str, needed: Collection[str] = ()) -> list
         needed: versions to keep whatever their folders look like.
 
     Raises:
-        BundleError: the registry cannot be read.
-        OSError: it cannot be listed, or does not let us delete.
+        BundleError: the registry cannot be read, or does not let us delete.
     """
+    with bundle.reaching(f"{bundle.shown(settings.registry)} cannot be swept"):
+        return _sweep(settings, before, needed)
+
+
+def _sweep(settings: Settings, before: str, needed: Collection[str]) -> list[str]:
     fs, root = fsspec.core.url_to_fs(settings.registry)
     home = f"{root}/{settings.model}"
     old = {name for name in bundle.listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
