@@ -195,7 +195,11 @@ class Releases:
         except BundleError as error:
             log.error("learning goes on as it was: %s", error)
             if self.stages.serving == version:  # else somebody has decided anew while it was fetched
-                self.stages = Stages(serving=self._trainer.versions.serving.version, canary=self.stages.canary)
+                self.stages = Stages(
+                    serving=self._trainer.versions.serving.version,
+                    canary=self.stages.canary,
+                    followed=self.stages.followed,
+                )
             return False
         snapshot = self._trainer.versions.snapshot(version, origin.weights, origin.tables)
         self._trainer.start_over(origin, snapshot)
