@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
@@ -20,6 +21,9 @@ __all__ = [
     "stage_of",
     "starts_over",
 ]
+
+#: Versions begin with the time they were made at, and that with the hour; see `ranker.bundle.new_version`.
+_TIMED, _HOUR, _HOURS = re.compile(r"\d{8}T\d{6}"), len("20261123T08"), 24
 
 
 def next_stage(stages: Stages, canary_share: float) -> str | None:
@@ -50,13 +54,17 @@ def overtaken(stages: Stages, stage: str, parent: str, canary_share: float) -> s
 def prunable(versions: Sequence[str], stages: Stages, keep: int, protected: Collection[str] = ()) -> list[str]:
     """The versions to delete, oldest first: all but the newest `keep` and whatever serves, served, or may serve.
 
+    With a version every few seconds the newest few reach back for a minute. So that a rollback can go further, the
+    newest one of each hour stays too, of the last 24 hours in which any was made.
+
     Args:
         versions: of the registry, oldest first.
         stages: where they stand. Before anything was announced the newest serves, and is kept as such.
         keep: at least 1.
         protected: versions to keep for another reason.
     """
-    kept = {stages.serving, stages.previous, stages.canary, *protected, *versions[-max(keep, 1) :]}
+    hours = list({version[:_HOUR]: version for version in versions if _TIMED.match(version)}.values())[-_HOURS:]
+    kept = {stages.serving, stages.previous, stages.canary, *protected, *hours, *versions[-max(keep, 1) :]}
     return [version for version in versions if version not in kept]
 
 

@@ -300,7 +300,8 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
     """The newest few, what serves, what served before, and the first model stay."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    made, now = [], time.time_ns() // 10**6  # versions are sorted by their time
+    hour = 3_600_000
+    made, now = [], (time.time_ns() // 10**6 // hour + 1) * hour  # versions sort by their time; all are of one hour
     for round_ in range(6):
         trainer.learn(stream.examples(5, seed=round_), now)
         update = here.release(trainer, releases, now + 1000 * (round_ + 1))
