@@ -63,8 +63,8 @@ def publish(
 def prune(settings: Settings, stages: Stages, first: str) -> list[str]:
     """Delete what is neither among the newest nor needed; the versions that are gone."""
     versions = bundle.versions(settings.registry, settings.model)
-    needed = {first, stages.serving, stages.previous, stages.canary} - {None}
-    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), needed)
+    needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
+    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), [first, *needed])
     return registry.prune(settings, prunable(versions, stages, settings.keep_bundles, {first}))
 
 

@@ -106,8 +106,8 @@ class Versions:
         self.canary = snapshot
         if snapshot is not None and snapshot.version == self._made_last:
             self._made_last = None
-        kept = {self.serving.version, self._made_last, snapshot and snapshot.version}
-        self.bases.keep({version for version in kept if version is not None})
+        canary = None if snapshot is None else snapshot.version
+        self.bases.keep({version for version in (self.serving.version, self._made_last, canary) if version is not None})
 
     def drop(self, version: str) -> None:
         """The version was refused: it never takes deltas."""
