@@ -36,7 +36,8 @@ def publish(
         What to announce once it is in the registry, or why it is not.
 
     Raises:
-        OSError: the registry cannot be written.
+        BundleError: the registry cannot be written.
+        OSError: this machine's disk cannot be.
     """
     rules = Rules(least=settings.gate_least, margin=settings.gate_margin)
     with registry.written(candidate, snapshot.model, graphs) as folder:
@@ -62,7 +63,8 @@ def publish(
 def prune(settings: Settings, stages: Stages, first: str) -> list[str]:
     """Delete what is neither among the newest nor needed; the versions that are gone."""
     versions = bundle.versions(settings.registry, settings.model)
-    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS))
+    needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
+    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), [first, *needed])
     return registry.prune(settings, prunable(versions, stages, settings.keep_bundles, {first}))
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,26 +131,35 @@ def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
     for version in versions:
         path = f"{root}/{settings.model}/{version}"
         try:
-            fs.rm_file(f"{path}/{bundle.MANIFEST}")
-            fs.rm(path, recursive=True)
-            gone.append(version)
-        except OSError as error:
-            log.warning("the old version %s stays: %s", version, error)
+            with bundle.reaching(f"the old version {version} stays"):
+                fs.rm_file(f"{path}/{bundle.MANIFEST}")
+                fs.rm(path, recursive=True)
+                gone.append(version)
+        except BundleError as error:
+            log.warning("%s", error)
     return gone
 
 
-def sweep(settings: Settings, before: str) -> list[str]:
+def sweep(settings: Settings, before: str, needed: Collection[str] = ()) -> list[str]:
     """Delete what was left half written or half deleted by a process that was killed; the names that are gone.
 
     Args:
         settings: where the registry is.
         before: a version. What is older than it, and no whole bundle, is nobody's work any more.
+        needed: versions to keep whatever their folders look like.
+
+    Raises:
+        BundleError: the registry cannot be read, or does not let us delete.
     """
+    with bundle.reaching(f"{bundle.shown(settings.registry)} cannot be swept"):
+        return _sweep(settings, before, needed)
+
+
+def _sweep(settings: Settings, before: str, needed: Collection[str]) -> list[str]:
     fs, root = fsspec.core.url_to_fs(settings.registry)
     home = f"{root}/{settings.model}"
-    names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False)}
-    old = {name for name in names if (found := _LEFT.fullmatch(name)) and found[1] < before}
-    gone = sorted(old - set(bundle.versions(settings.registry, settings.model)))
+    old = {name for name in bundle.listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
+    gone = sorted(old - set(bundle.versions(settings.registry, settings.model)) - set(needed))
     for name in gone:
         fs.rm(f"{home}/{name}", recursive=True)
     return gone

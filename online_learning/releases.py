@@ -1,7 +1,7 @@
 """From learned weights to served versions and back: checkpoints, candidates, and what was announced by anyone.
 
 `draft` and `comply` touch the trainer and belong between two batches; `write` does the slow part and touches nothing
-of it, so learning goes on meanwhile.
+of it, so learning goes on meanwhile. `confirm` belongs right before an announcement.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from online_learning.snapshot import Snapshot
 from online_learning.stages import Stages
 from online_learning.trainer import Trainer
 from online_learning.trainer_metrics import TrainerMetrics
-from online_learning.trainer_state import capture, restore
+from online_learning.trainer_state import belongs, capture, restore
 from online_learning.versions import Candidate
 from ranker.bundle import new_version
 from ranker.errors import BundleError
@@ -59,6 +59,16 @@ class Releases:
         self._graphs = settings.trainer_data / f".graphs-{os.getpid()}"
         self._take_up_canary()
 
+    def begin(self) -> None:
+        """Write a first checkpoint, where there is none that this trainer could go back to.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        state = checkpoint.newest(self._settings.trainer_data)
+        if state is None or not belongs(self._trainer, state):
+            self.save(capture(self._trainer))
+
     def announced(self, update: ModelUpdate) -> None:
         """A record of `model-updates`, in the topic's order."""
         self.stages = stages.follow(self.stages, update)
@@ -88,7 +98,10 @@ class Releases:
         self._number += 1
 
     def write(self, draft: Draft) -> ModelUpdate | None:
-        """Publish a draft's candidate, if it has one and the gate lets it pass; what to announce, else None."""
+        """Publish a draft's candidate, if it has one and the gate lets it pass; what to announce, else None.
+
+        Nothing is announced without `confirm`.
+        """
         candidate, snapshot = draft.candidate, draft.snapshot
         if candidate is None or snapshot is None:
             return None
@@ -99,14 +112,31 @@ class Releases:
             found = Reject(reason=f"the registry cannot be written: {error}")
             log.error("%s: %s", candidate.version, found.reason)
         if isinstance(found, Reject):
-            self._dropped.append((candidate.version, snapshot))
-            self._metrics.bundles.labels("rejected").inc()
-            log.info("%s is not published: %s", candidate.version, found.reason)
+            self._reject(candidate.version, snapshot, f"is not published: {found.reason}")
             return None
+        return found
+
+    def confirm(self, draft: Draft, update: ModelUpdate) -> bool:
+        """Whether what `write` gave may be announced now, by everything that was announced since the draft.
+
+        Where it may, it counts as announced. Where somebody else has decided meanwhile, it is rejected.
+        """
+        candidate, snapshot = draft.candidate, draft.snapshot
+        assert candidate is not None, "only a candidate is written"
+        assert snapshot is not None, "it is taken with the candidate"
+        why = stages.overtaken(self.stages, draft.stage, candidate.parent, self._settings.canary_share)
+        if why is not None:
+            self._reject(candidate.version, snapshot, f"is not announced: {why}")
+            return False
         self._waiting, self._staged[candidate.version] = candidate.version, snapshot
         self._metrics.bundles.labels(draft.stage).inc()
-        log.info("%s is %s: %s", found.version, found.stage, found.reason)
-        return found
+        log.info("%s is %s: %s", update.version, update.stage, update.reason)
+        return True
+
+    def _reject(self, version: str, snapshot: Snapshot, why: str) -> None:
+        self._dropped.append((version, snapshot))
+        self._metrics.bundles.labels("rejected").inc()
+        log.info("%s %s", version, why)
 
     def prune(self) -> None:
         """Delete bundles that nobody needs any more. Where the registry does not let us, the next time will do."""
@@ -123,7 +153,8 @@ class Releases:
         Returns:
             Whether learning goes on from other weights than before.
         """
-        versions, serving, canary = self._trainer.versions, self.stages.serving, self.stages.canary
+        versions, said = self._trainer.versions, self.stages  # asked once: more may be announced meanwhile
+        serving, canary = said.serving, said.canary
         other = False
         while self._dropped:
             version, snapshot = self._dropped.pop()
@@ -163,7 +194,12 @@ class Releases:
             origin = registry.fetch_origin(self._settings, version)
         except BundleError as error:
             log.error("learning goes on as it was: %s", error)
-            self.stages = Stages(serving=self._trainer.versions.serving.version, canary=self.stages.canary)
+            if self.stages.serving == version:  # else somebody has decided anew while it was fetched
+                self.stages = Stages(
+                    serving=self._trainer.versions.serving.version,
+                    canary=self.stages.canary,
+                    followed=self.stages.followed,
+                )
             return False
         snapshot = self._trainer.versions.snapshot(version, origin.weights, origin.tables)
         self._trainer.start_over(origin, snapshot)

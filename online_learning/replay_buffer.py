@@ -79,8 +79,10 @@ class ReplayBuffer:
         return before - len(self._entries)
 
     def restore(self, seen: int, entries: Sequence[Remembered]) -> None:
-        """Hold these entries, and go on as after `seen` additions."""
+        """Hold these entries, or as many of them as there is room for, and go on as after `seen` additions."""
         self.seen, self._entries = seen, list(entries)
+        if len(self._entries) > self.capacity:  # a uniform part of a uniform sample is one
+            self._entries = self.sample(self.capacity)
 
 
 def remember(example: Example, inputs: UserInputs) -> Remembered:

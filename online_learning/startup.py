@@ -74,7 +74,7 @@ def open_trainer(
         group: the other processes.
     """
     state = checkpoint.newest(settings.trainer_data)
-    first = _first(state.facts["first"], fetch) if state is not None else None
+    first = _first(state.facts["first"], serving, fetch) if state is not None else None
     trainer = Trainer(
         serving, catalog, online_of(settings), Recipe(), device=device(), parallel=group, first=first or serving
     )
@@ -100,9 +100,12 @@ def assist(settings: Settings, group: Group) -> None:
     group.close()
 
 
-def _first(version: str, fetch: Fetch) -> Origin | None:
+def _first(version: str, serving: Origin, fetch: Fetch) -> Origin | None:
+    """The first model; None where it is gone, or of another kind than what serves and so cannot rank beside it."""
     try:
-        return fetch(version)
+        first = fetch(version)
     except BundleError as error:
         log.warning("the first model is gone, comparing with what serves instead: %s", error)
         return None
+    alike = (first.config, first.schema, first.encoder) == (serving.config, serving.schema, serving.encoder)
+    return first if alike else None

@@ -118,7 +118,7 @@ class Trainer:
         self.bundled = 0  # `trained` when the last bundle was taken
         self.finetuned: int | None = None  # steps done of the fine-tuning that is on
         self._asked = 0  # `trained` when a bundle was last due and could not be published
-        self._sequence = 0  # of the last delta
+        self.sequence = 0  # of the last delta
         self._last: dict[str, int] = {}  # when a delta, a bundle, a fine-tuning was last made
         self._weights = np.array([action.weight for action in self.schema.positives])
 
@@ -172,7 +172,7 @@ class Trainer:
         stands still or is set back, since workers take nothing that is not newer.
         """
         self._last["delta"] = now
-        self._sequence = max(now, self._sequence + 1)
+        self.sequence = max(now, self.sequence + 1)
         made = []
         for snapshot in self.versions.live:
             rows = self._packed(self.versions.bases.take(snapshot.version, self.online.delta_rows))
@@ -182,7 +182,7 @@ class Trainer:
                 ModelDelta(
                     model=model,
                     base=snapshot.version,
-                    sequence=self._sequence,
+                    sequence=self.sequence,
                     learned_until=self.learned_until,
                     rows=rows,
                     offsets=dict(self.offsets),
@@ -346,25 +346,35 @@ class Trainer:
                 return
             self.finetuned, self._last["finetune"] = 0, now
             self.optimisation.use(Mode.FULL)
-        at, steps = curriculum.stage(self.finetuned, self.online.finetune_steps), self.online.finetune_steps
-        # Of a few times a batch those that the stage allows are taken: nobody has to look at the whole buffer.
-        pool = [recall(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)]
-        if pool:
-            lengths = [len(example.inputs.history) for example in pool]
-            examples = [pool[place] for place in curriculum.draw(lengths, at, self.online.batch, self.rng)]
-            logits = self.learner.scores([example.inputs for example in examples]) if at.negatives else []
-            scores = [line[:, example.head] for line, example in zip(logits, examples, strict=False)]
-            mask = curriculum.considered(scores, [one.chosen for one in examples], at, self.rng) if scores else None
-            stepped = self.optimisation.step(examples, curriculum.rate(self.finetuned, steps), mask)
-            self.versions.bases.move(stepped.rows, stepped.moved)
+        sound = self._finetune_once(self.finetuned)
+        if not sound:
+            log.error("step %d of the fine-tuning is not finite: it changed nothing, and ends", self.finetuned)
         self.finetuned += 1
-        if self.finetuned >= steps:
+        if not sound or self.finetuned >= self.online.finetune_steps:
             self.finetuned = None
             self.optimisation.use(self.online.mode)
+
+    def _finetune_once(self, step: int) -> bool:
+        """This step of a fine-tuning; whether it was finite."""
+        at, steps = curriculum.stage(step, self.online.finetune_steps), self.online.finetune_steps
+        # Of a few times a batch those that the stage allows are taken: nobody has to look at the whole buffer.
+        pool = [recall(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)]
+        if not pool:
+            return True
+        lengths = [len(example.inputs.history) for example in pool]
+        examples = [pool[place] for place in curriculum.draw(lengths, at, self.online.batch, self.rng)]
+        logits = self.learner.scores([example.inputs for example in examples]) if at.negatives else []
+        scores = [line[:, example.head] for line, example in zip(logits, examples, strict=False)]
+        mask = curriculum.considered(scores, [one.chosen for one in examples], at, self.rng) if scores else None
+        stepped = self.optimisation.step(examples, curriculum.rate(step, steps), mask)
+        self.versions.bases.move(stepped.rows, stepped.moved)
+        return stepped.finite
 
     def _packed(self, indexes: np.ndarray) -> dict[str, bytes]:
         """Rows as they go into a delta."""
         tables = self.learner.tables
+        tables.sync()
+        self.learner.make_room(self.catalog.count)  # an item may have moved that no step has met yet
         ids = self.learner.items.ids.weight.detach()[torch.from_numpy(indexes)].cpu().numpy()
         return {
             str(self.catalog.hashes[index]): pack_row(

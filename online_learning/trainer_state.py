@@ -6,6 +6,7 @@ which there is nothing to keep are left out: those that have expired do not make
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from online_learning.replay_buffer import Remembered
 from online_learning.trainer import Trainer
 from ranker.catalog import Catalog, grown
 
+log = logging.getLogger(__name__)
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -30,16 +33,23 @@ def capture(trainer: Trainer) -> State:
     return State(arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer))
 
 
+def belongs(trainer: Trainer, state: State) -> bool:
+    """Whether `restore` would take the state: it is of the trainer's model config and feature schema."""
+    found: bool = state.facts["model"] == _identity(trainer)
+    return found
+
+
 def restore(trainer: Trainer, state: State) -> None:
     """Make the trainer what it was; its versions in service and its metrics stay as they are.
+
+    Where it was in another mode than it is asked to be in now, it goes on in that one from the weights that it had.
 
     Raises:
         CheckpointError: the state is of another model config or feature schema.
     """
     facts = state.facts
-    expected = _identity(trainer)
-    if facts["model"] != expected:
-        raise CheckpointError(f"the checkpoint is of {facts['model']}; this trainer's model is {expected}")
+    if not belongs(trainer, state):
+        raise CheckpointError(f"the checkpoint is of {facts['model']}; this trainer's model is {_identity(trainer)}")
     arrays = state.arrays
     indexes = indexes_of(trainer.catalog, arrays["rows.items"])
     trainer.optimisation.use(Mode(facts["mode"]))
@@ -56,6 +66,11 @@ def restore(trainer: Trainer, state: State) -> None:
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
+    # Never back to what was sent since; checkpoints of earlier releases have none.
+    trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
+    if trainer.finetuned is None and trainer.optimisation.mode is not trainer.online.mode:
+        log.warning("learning was in mode %s and goes on in %s", trainer.optimisation.mode, trainer.online.mode)
+        trainer.optimisation.use(trainer.online.mode)
 
 
 def indexes_of(catalog: Catalog, items: np.ndarray) -> np.ndarray:
@@ -79,6 +94,7 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "trained": trainer.trained,
         "bundled": trainer.bundled,
         "learned_until": trainer.learned_until,
+        "sequence": trainer.sequence,
         "replay_seen": trainer.replay.seen,
         "floor": trainer.counts.floor,
         "refused": list(trainer.refused),

@@ -66,6 +66,7 @@ class Versions:
         self.first = self.snapshot(first.version, first.weights, first.tables)
         self.serving = self.snapshot(origin.version, origin.weights, origin.tables)
         self.canary: Snapshot | None = None
+        self._made_last: str | None = None  # on its way: others that come and go do not cost it its base
         self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
         self.bases = Bases()
         self.bases.add(origin.version)
@@ -88,13 +89,14 @@ class Versions:
     def make(self, version: str) -> None:
         """A bundle is made of everything that is known now."""
         self.made = [*self.made[1 - _MADE :], version]
+        self._made_last = version
         self.bases.add(version)
 
     def serve(self, snapshot: Snapshot) -> None:
         """This version serves from now on: later tests are against it, and deltas go to it alone."""
         self.serving.close()
         self.serving = snapshot
-        self.canary = None
+        self.canary = self._made_last = None
         self.bases.keep({snapshot.version})
         self._pairs.clear()
         self.drift.restart()
@@ -102,11 +104,16 @@ class Versions:
     def stage(self, snapshot: Snapshot | None) -> None:
         """A canary beside what serves, or none any more."""
         self.canary = snapshot
-        self.bases.keep({one.version for one in (self.serving, snapshot) if one is not None})
+        if snapshot is not None and snapshot.version == self._made_last:
+            self._made_last = None
+        canary = None if snapshot is None else snapshot.version
+        self.bases.keep({version for version in (self.serving.version, self._made_last, canary) if version is not None})
 
     def drop(self, version: str) -> None:
         """The version was refused: it never takes deltas."""
         self.bases.keep(set(self.bases.versions) - {version})
+        if version == self._made_last:
+            self._made_last = None
         if self.canary is not None and self.canary.version == version:
             self.canary = None
 

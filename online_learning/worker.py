@@ -51,6 +51,7 @@ ITEMS, ITEM_VECTORS, MODEL_UPDATES, MODEL_DELTAS = "items", "item-vectors", "mod
 _MAX_MESSAGE_BYTES = 8 << 20
 _AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
+_HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
 
 _example = msgspec.json.Decoder(Example)
 Given = TypeVar("Given")
@@ -151,8 +152,7 @@ class Worker:
         opening = partial(startup.open_trainer, settings, serving, known, self._catalog, fetch, self._group)
         self._trainer: Trainer = await self._in_turn(opening)
         self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
-        if checkpoint.newest(settings.trainer_data) is None:
-            self._releases.save(capture(self._trainer))
+        await self._in_turn(self._releases.begin)
         await self._assign()
         self._metrics.serve(settings)
         log.info("learning on from %s; %d examples so far", version, self._trainer.trained)
@@ -292,12 +292,24 @@ class Worker:
             self._metrics.delta_rows.inc(len(delta.rows))
 
     async def _write(self, draft: Draft) -> None:
-        """Checkpoint, registry, announcement, in this order; learning goes on meanwhile."""
+        """Checkpoint, registry, announcement, in this order; learning goes on meanwhile.
+
+        Raises:
+            LiverankError: the broker does not say what was announced meanwhile.
+        """
         releases = self._releases
         await asyncio.to_thread(releases.save, draft.state)
         await self._commit(draft.state.facts["offsets"])
         update = await asyncio.to_thread(releases.write, draft)
-        if update is not None:
+        if update is None:
+            return
+        try:
+            async with asyncio.timeout(_HEARD_WITHIN_S):
+                await self._read_all(self._control, self._control_record, while_stopping=True)
+        except TimeoutError as error:
+            raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
+        self._take_updates()
+        if releases.confirm(draft, update):
             await self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=stages.key_of(update))
             await asyncio.to_thread(releases.prune)
 
@@ -317,16 +329,20 @@ class Worker:
         if self._writing is not None and self._writing.done():
             writing, self._writing = self._writing, None
             writing.result()  # a checkpoint that cannot be written, or a broker that is gone, ends the process
-        for update in self._updates:
-            self._releases.announced(update)
-        self._updates.clear()
+        self._take_updates()
         if await self._in_turn(self._releases.comply):
             self._purges = max(self._purges, 1)  # a checkpoint of the new line, soon
 
-    async def _read_all(self, consumer: Any, handle: Callable[[Any], None]) -> None:
-        """Everything that followed topics hold now."""
+    def _take_updates(self) -> None:
+        """Nothing is awaited between reading an update and this, so they are taken in the topic's order."""
+        for update in self._updates:
+            self._releases.announced(update)
+        self._updates.clear()
+
+    async def _read_all(self, consumer: Any, handle: Callable[[Any], None], *, while_stopping: bool = False) -> None:
+        """Everything that followed topics hold now; once asked to stop it ends early, unless `while_stopping`."""
         for place, end in (await consumer.end_offsets(consumer.assignment())).items():
-            while await consumer.position(place) < end and not self._stop.is_set():
+            while await consumer.position(place) < end and (while_stopping or not self._stop.is_set()):
                 fetched = await consumer.getmany(timeout_ms=500, max_records=_AT_ONCE)
                 for records in fetched.values():
                     for record in records:

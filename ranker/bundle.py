@@ -14,6 +14,8 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +75,26 @@ def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
 
     Returns:
         The bundle's address, and the sha256 of its manifest.
+
+    Raises:
+        BundleError: the registry cannot be written.
     """
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = msgspec.structs.replace(manifest, files=files)
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(encoded)
-    fs, root = fsspec.core.url_to_fs(registry)
-    home = f"{root}/{manifest.model}"
-    fs.makedirs(home, exist_ok=True)
-    final = f"{home}/{manifest.version}"
-    renames = isinstance(fs, LocalFileSystem)
-    written = f"{home}/.{manifest.version}.tmp" if renames else final
-    fs.makedirs(written, exist_ok=True)
-    for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
-        fs.put_file(str(folder / name), f"{written}/{name}")
-    if renames:
-        fs.mv(written, final, recursive=True)
+    with reaching(f"the registry {shown(registry)} cannot be written"):
+        fs, root = fsspec.core.url_to_fs(registry)
+        home = f"{root}/{manifest.model}"
+        fs.makedirs(home, exist_ok=True)
+        final = f"{home}/{manifest.version}"
+        renames = isinstance(fs, LocalFileSystem)
+        written = f"{home}/.{manifest.version}.tmp" if renames else final
+        fs.makedirs(written, exist_ok=True)
+        for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
+            fs.put_file(str(folder / name), f"{written}/{name}")
+        if renames:
+            fs.mv(written, final, recursive=True)
     return final, hashlib.sha256(encoded).hexdigest()
 
 
@@ -97,21 +103,50 @@ def shown(registry: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "***@", registry)
 
 
+@contextmanager
+def reaching(problem: str) -> Iterator[None]:
+    """Make whatever goes wrong within the block one error.
+
+    Backends of fsspec raise OSErrors, and the errors of whatever client they are built on: none of those may end a
+    process that can do without the registry for a while.
+
+    Args:
+        problem: what then cannot be done.
+
+    Raises:
+        BundleError: with the reason "missing"; one raised within keeps its own.
+    """
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(f"{problem}: {error or repr(error)}", "missing") from error
+
+
 def versions(registry: str, model: str) -> list[str]:
     """The complete bundles of a model, oldest first.
 
     Raises:
         BundleError: the registry cannot be read.
     """
-    try:
+    with reaching(f"the registry {shown(registry)} cannot be read"):
         fs, root = fsspec.core.url_to_fs(registry)
+        fs.invalidate_cache()  # some backends keep listings
         home = f"{root}/{model}"
-        if not fs.exists(home):
-            return []
-        names = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(home, detail=False))
-        return sorted(name for name in names if name[0] != "." and fs.exists(f"{home}/{name}/{MANIFEST}"))
-    except (OSError, ValueError, ImportError) as error:
-        raise BundleError(f"the registry {shown(registry)} cannot be read: {error}", "missing") from error
+        names = listed(fs, home) - {MANIFEST}
+        return sorted(name for name in names if name[0] != "." and MANIFEST in listed(fs, f"{home}/{name}"))
+
+
+def listed(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
+    """Names in a folder of a registry; none where there is no such folder.
+
+    `fs.exists` is no way to ask: it takes every error for a no, and a whole bundle for a half-written one.
+    """
+    try:
+        return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def newest(registry: str, model: str) -> str | None:
@@ -133,17 +168,14 @@ def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: 
     if not target.exists():
         staged = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
         try:
-            fs, root = fsspec.core.url_to_fs(registry)
-            staged.mkdir(parents=True)
-            fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(staged / MANIFEST))
-            for name in read_manifest(staged).files:
-                fs.get_file(f"{root}/{model}/{version}/{name}", str(staged / name))
-            check(staged, manifest_sha256)
-            staged.replace(target)
-        except (OSError, ValueError, ImportError) as error:
-            raise BundleError(
-                f"bundle {model}/{version} cannot be fetched from {shown(registry)}: {error}", "missing"
-            ) from error
+            with reaching(f"bundle {model}/{version} cannot be fetched from {shown(registry)}"):
+                fs, root = fsspec.core.url_to_fs(registry)
+                staged.mkdir(parents=True)
+                fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(staged / MANIFEST))
+                for name in read_manifest(staged).files:
+                    fs.get_file(f"{root}/{model}/{version}/{name}", str(staged / name))
+                check(staged, manifest_sha256)
+                staged.replace(target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     else:

@@ -6,6 +6,9 @@ has the model's name as its key, and one of a canary (`canary`, `rolled-back`) t
 Several workers may decide about one canary at the same moment. The first decision on the topic counts: a promotion that
 was decided by clicks changes nothing where the version has been rolled back before it. `previous` in such a record
 says what serves then, since compaction may have removed the record that did.
+
+A producer that was not answered sends again, so a record may come twice, others between the two. The second one changes
+nothing, unless compaction has taken the first one and those between: who starts later then follows the second.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from ranker.records import ModelUpdate
 
 PROMOTED, PINNED, CANARY, ROLLED_BACK = "promoted", "pinned", "canary", "rolled-back"
 
+_KNOWN_AGAIN = 64  # records; a retry comes within a few
+
 
 class Stages(Struct, frozen=True, kw_only=True):
     """Where the versions of one model stand."""
@@ -27,6 +32,7 @@ class Stages(Struct, frozen=True, kw_only=True):
     canary: str | None = None
     share: float = 0.0  # of users that get the canary
     rolled_back: str | None = None  # the newest version that was a canary and failed
+    followed: tuple[tuple[str, str, int], ...] = ()  # version, stage and time of the newest records, to know them again
 
 
 def key_of(update: ModelUpdate) -> bytes:
@@ -36,7 +42,16 @@ def key_of(update: ModelUpdate) -> bytes:
 
 
 def follow(stages: Stages, update: ModelUpdate) -> Stages:
-    """The stages after a record; one of an unknown stage changes nothing."""
+    """The stages after a record; one of an unknown stage, or that was followed already, changes nothing."""
+    mark = update.version, update.stage, update.ts
+    if mark in stages.followed:
+        return stages
+    if update.ts:
+        stages = msgspec.structs.replace(stages, followed=(*stages.followed[1 - _KNOWN_AGAIN :], mark))
+    return _followed(stages, update)
+
+
+def _followed(stages: Stages, update: ModelUpdate) -> Stages:
     change = msgspec.structs.replace
     if update.stage in (PROMOTED, PINNED):
         if update.measured and stages.rolled_back == update.version:

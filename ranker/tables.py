@@ -89,7 +89,9 @@ class ItemTables:
         self.arrays, self.catalog, self.encoder = arrays, catalog, encoder
         self._changes = catalog.listen()
         self._taken: set[int] = set()  # changes that are being taken over just now
-        rows = catalog.count
+        taken = self._texts_of(like) if like is not None and self._reduces_as(like) else None
+        reduced = 0 if taken is None else len(taken)
+        rows = max(catalog.count, reduced)  # all columns have the same room, now and whenever they grow
         d, neighbours = arrays.ids.shape[1], arrays.neighbours.shape[1]
         self.ids = np.zeros((rows, d), np.float32)
         self.vectors = np.zeros((rows, d), np.float32)
@@ -99,7 +101,8 @@ class ItemTables:
         self.strengths = np.zeros((rows, neighbours), np.float32)
         self.changed_at = np.zeros(rows, np.int64)
         self.clock = 0
-        reduced = self._take_texts(like) if like is not None and self._reduces_as(like) else 0
+        if taken is not None:
+            self.texts[:reduced] = taken
         rest()
         indexes = catalog.add_all(arrays.items)
         rest()
@@ -204,16 +207,15 @@ class ItemTables:
             and np.array_equal(ours.reduction_mean, theirs.reduction_mean)
         )
 
-    def _take_texts(self, other: ItemTables) -> int:
-        """Take over reduced texts, which another thread may be changing; how many rows they are.
+    def _texts_of(self, other: ItemTables) -> np.ndarray:
+        """Reduced texts to copy, which another thread may be changing; their room may be larger than the catalogue.
 
         A row that changes after this listens to the catalogue is computed again anyway. One that changed before is in
         the other's `_changes`, then in its `_taken`, and then computed: asked for in this order, none slips through.
         """
         self._changes |= other._changes.copy()
         self._changes |= other._taken
-        self.texts = other.texts.copy()
-        return len(self.texts)
+        return other.texts
 
     def _recompute(self, indexes: np.ndarray, reduced: int = 0, rest: Callable[[], None] = lambda: None) -> None:
         """Item vectors anew: id row + reduced text projected + category row. Texts of the first rows may be there."""

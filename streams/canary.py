@@ -3,8 +3,10 @@
 Each worker compares the clicks of its own users, and announces what they say on `model-updates`. No worker acts on its
 own decision: all of them, this one too, follow the topic, where the first decision about a version counts (see
 `ranker.stages`). Since any of them may be the first, they share the chance of being wrong: each takes the part of
-`canary_alpha` that it has of the partitions, and the chance that any of them is ever wrong stays below the whole
-(Bonferroni's inequality). A worker that starts anew counts from zero, which costs clicks and not correctness.
+`canary_alpha` that it has of the partitions. As long as the workers and their partitions stay the same, the chance that
+any of them is ever wrong stays below the whole (Bonferroni's inequality). A worker that starts anew counts from zero
+and has its part once more, and partitions that move take theirs along: each such start or assignment within one trial
+may add up to the whole again.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ _LEAST_ALPHA = 1e-9
 
 
 class _Trial:
-    """One canary from when it began to serve; the same version announced again later is another trial."""
+    """One canary against one version, from when it began to serve; announced again later it is another trial."""
 
-    def __init__(self, canary: ServingModel) -> None:
-        self.canary = canary
+    def __init__(self, canary: ServingModel, current: ServingModel | None) -> None:
+        self.canary, self.current = canary, current
         self.began = monotonic()
         self.compared = Comparison()
         self.failure: str | None = None
@@ -76,13 +78,13 @@ class CanaryWatch:
         serving = self._slot.serving
         if serving.canary is None or serving.current is None:
             return
-        trial = self._trial_of(serving.canary)
+        trial = self._trial_of(serving.canary, serving.current)
         if version in (serving.canary.version, serving.current.version):
             trial.compared = trial.compared.plus(value, version == serving.canary.version)
 
     def failed(self, canary: ServingModel, error: Exception) -> None:
         """The canary failed on somebody; they got the other model's ranking."""
-        trial = self._trial_of(canary)
+        trial = self._trial_of(canary, self._slot.current)
         if trial.failure is None:
             log.error("the canary %s fails: %r", canary.version, error)
         trial.failure = f"it fails: {error!r:.500}"
@@ -99,7 +101,7 @@ class CanaryWatch:
         if serving.canary is None or serving.current is None:
             self._trial = None
             return
-        trial = self._trial_of(serving.canary)
+        trial = self._trial_of(serving.canary, serving.current)
         if trial.decided:
             return
         decision = self._decision(trial)
@@ -133,9 +135,16 @@ class CanaryWatch:
         log.warning("the canary %s is %s: %s", canary, update.stage, decision.reason)
         self._outbox.send(MODEL_UPDATES, key_of(update), msgspec.json.encode(update))
 
-    def _trial_of(self, canary: ServingModel) -> _Trial:
-        """The trial of a loaded canary. What one thread still adds to an old trial does not reach the new one."""
+    def _trial_of(self, canary: ServingModel, current: ServingModel | None) -> _Trial:
+        """The trial of a loaded canary. What one thread still adds to an old trial does not reach the new one.
+
+        Where another version has come to serve beside it, clicks on the one before say nothing about that.
+        """
         with self._lock:
-            if self._trial is None or self._trial.canary is not canary:
-                self._trial = _Trial(canary)
+            before = self._trial
+            if before is None or before.canary is not canary or before.current is not current:
+                self._trial = _Trial(canary, current)
+                if before is not None and before.canary is canary:
+                    self._trial.failure = before.failure  # it fails beside whatever serves
+            assert self._trial is not None, "made above"
             return self._trial

@@ -155,13 +155,17 @@ class Models:
             self._show()
         if stages.serving is not None:
             model = await self._obtain(stages.serving, 1.0)
-            if model is not None and model is not slot.current:
+            if model is not None and self._stages.serving != model.version:
+                self._let_go(model)  # while it loaded, another one was made to serve
+            elif model is not None and model is not slot.current:
                 self._dismiss(slot.swap(model))
                 self._swapped(model, "serves")
         stages = self._stages
         if stages.canary is not None:
             model = await self._obtain(stages.canary, stages.share)
-            if model is not None and self._stages.canary == model.version and self._changes_canary(model):
+            if model is not None and self._stages.canary != model.version:
+                self._let_go(model)
+            elif model is not None and self._changes_canary(model):
                 self._dismiss(slot.stage(model, self._stages.share))
                 self._swapped(model, f"serves {self._stages.share:.0%} of the users")
 
@@ -232,6 +236,13 @@ class Models:
         """Models that leave are freed beside what serves, not by whoever swaps."""
         while models:
             self._loader.submit(loading.take_apart, models.pop())
+
+    def _let_go(self, model: ServingModel) -> None:
+        """A model that is not wanted any more; where it was loaded for nothing, it is freed."""
+        if not any(model is one for one in self.slot.serving.models):
+            model.close()
+            self._dismiss([model])
+        self._want()
 
     def _show(self) -> None:
         current, canary = self.slot.current, self.slot.canary

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from online_learning.bases import Bases
 from online_learning.stages import Stages, follow, key_of, next_stage, prunable, stage_of
+from ranker.bundle import new_version
 from ranker.records import ModelUpdate
 
 MOVES = st.lists(st.tuples(st.sets(st.integers(1, 30), min_size=1), st.integers(1, 5)), max_size=12)
@@ -88,3 +89,16 @@ def test_nothing_that_serves_is_pruned(numbers: list[int], keep: int, data: st.D
     assert not {stages.serving, stages.previous, stages.canary, "00", *versions[-1:]} & set(gone)
     assert not set(versions[-keep:] if keep else ()) & set(gone)
     assert len(versions) - len(gone) <= max(keep, 1) + 4
+
+
+def test_the_newest_of_each_hour_is_kept_for_a_day() -> None:
+    """With a version every five minutes, a rollback may still go back by hours; in all they are bounded."""
+    start = 1_699_999_200_000  # a full hour
+    versions = [new_version(start + minute * 60_000) for minute in range(0, 60 * 40, 5)]
+    kept = [version for version in versions if version not in prunable(versions, Stages(), 3)]
+    assert kept[-3:] == versions[-3:]
+    hours = [version[: len("20261123T08")] for version in kept[:-3]]
+    assert len(hours) == len(set(hours)) == 23
+    for version, hour in zip(kept[:-3], hours, strict=True):
+        assert version == max(other for other in versions if other.startswith(hour))
+    assert prunable(kept, Stages(), 3) == []

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
-from online_learning import checkpoint, registry
+from online_learning import checkpoint, publisher, registry
 from online_learning.releases import Releases
 from online_learning.stages import Stages, follow
 from online_learning.startup import open_trainer
@@ -49,8 +50,7 @@ class Installation:
         fetch = lambda version: registry.fetch_origin(self.settings, version)  # noqa: E731
         trainer = open_trainer(self.settings, fetch(known.serving or self.first), known, Catalog(), fetch)
         releases = Releases(self.settings, trainer, known, TrainerMetrics())
-        if checkpoint.newest(self.settings.trainer_data) is None:
-            releases.save(capture(trainer))
+        releases.begin()
         return trainer, releases
 
     def release(self, trainer: Trainer, releases: Releases, now: int) -> ModelUpdate | None:
@@ -58,7 +58,9 @@ class Installation:
         draft = releases.draft(now)
         releases.save(draft.state)
         update = releases.write(draft)
-        if update is not None:
+        if update is None or not releases.confirm(draft, update):
+            update = None
+        else:
             self.updates.append(update)
             releases.announced(update)
         releases.comply()
@@ -127,7 +129,7 @@ def _live(here: Installation, topic: list, steps: int) -> bool:
             yield releases.save(draft.state)
             update = releases.write(draft)
             yield update
-            if update is not None:
+            if update is not None and releases.confirm(draft, update):
                 here.updates.append(update)
                 yield releases.announced(update)
             yield releases.comply()
@@ -144,6 +146,21 @@ def _live(here: Installation, topic: list, steps: int) -> bool:
 def _newest(here: Installation) -> Path | None:
     found = sorted(here.settings.trainer_data.glob("checkpoint-*"))
     return found[-1] if found else None
+
+
+def test_a_trainer_of_another_schema_has_a_checkpoint_to_go_back_to(tmp_path: Path) -> None:
+    """One that started over from a version of another schema goes back to its own beginning, not to the old model."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+    releases.save(capture(trainer))
+    schema = msgspec.structs.replace(stream.SCHEMA, window=stream.SCHEMA.window + 2)
+    here.updates.append(here.model_update(tiny_bundle(tmp_path / "registry", schema), "promoted"))
+    trainer, releases = here.start()
+    assert (trainer.schema, trainer.trained) == (schema, 0)
+    trainer.learn(stream.examples(20, schema=schema), 0)
+    releases.roll_back()
+    assert (trainer.schema, trainer.trained) == (schema, 0)
 
 
 def test_a_restart_knows_which_rows_workers_lack(tmp_path: Path) -> None:
@@ -204,6 +221,45 @@ def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path:
         np.testing.assert_array_equal(value.numpy(), trainer.optimisation.merged_weights()[name].numpy())
 
 
+@pytest.mark.parametrize("decided", ["pinned", "canary", "promoted"])
+def test_what_was_decided_while_a_draft_was_written_stands(tmp_path: Path, decided: str) -> None:
+    """A pin, a canary or another version made to serve: the draft is rejected, counted, and takes no deltas."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    other = tiny_bundle(tmp_path / "registry", stream.SCHEMA, seed=1)
+    trainer.learn(stream.examples(30), 0)
+    draft = releases.draft(10)
+    update = releases.write(draft)
+    assert update is not None
+    releases.announced(here.model_update(here.first if decided == "pinned" else other, decided))
+    assert not releases.confirm(draft, update)
+    releases.comply()
+    serving = other if decided == "promoted" else here.first
+    assert trainer.versions.serving.version == serving
+    assert trainer.versions.bases.versions == [serving]
+    counted = releases._metrics.registry.get_sample_value
+    assert counted("liverank_trainer_bundles_total", {"decision": "rejected"}) == 1
+    assert counted("liverank_trainer_bundles_total", {"decision": "promoted"}) is None
+
+
+def test_a_draft_goes_out_where_nothing_was_decided_meanwhile(tmp_path: Path) -> None:
+    """A canary that has ended again, and what serves named once more, are no reason against it."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(30), 0)
+    draft = releases.draft(10)
+    update = releases.write(draft)
+    assert update is not None
+    for version, stage in (("other", "canary"), ("other", "rolled-back"), (here.first, "promoted")):
+        releases.announced(here.model_update(version, stage))
+        releases.comply()
+    trainer.learn(stream.examples(20, seed=1), 20)
+    assert releases.confirm(draft, update)
+    releases.announced(update)
+    releases.comply()
+    assert [delta.base for delta in trainer.deltas(30)] == [update.version], "it hears of what was learned meanwhile"
+
+
 def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:
     """Learning and checkpoints go on; no bundle is announced until something is promoted."""
     here = Installation(tmp_path)
@@ -244,7 +300,8 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
     """The newest few, what serves, what served before, and the first model stay."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    made, now = [], time.time_ns() // 10**6  # versions are sorted by their time
+    hour = 3_600_000
+    made, now = [], (time.time_ns() // 10**6 // hour + 1) * hour  # versions sort by their time; all are of one hour
     for round_ in range(6):
         trainer.learn(stream.examples(5, seed=round_), now)
         update = here.release(trainer, releases, now + 1000 * (round_ + 1))
@@ -272,6 +329,41 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     releases.prune()
     assert [folder.exists() for folder in (*stay, *go)] == [True] * len(stay) + [False] * len(go)
     assert here.first in bundle.versions(here.settings.registry, "default")
+
+
+def test_sweeping_takes_nothing_that_is_needed(tmp_path: Path) -> None:
+    """Whatever serves, served or may serve stays though its manifest is gone; so does all, where nobody can look."""
+    here = Installation(tmp_path)
+    home, now = tmp_path / "registry" / "default", time.time_ns() // 10**6
+    serving, previous, canary, half = (bundle.new_version(now - hours * 3_600_000) for hours in (40, 30, 20, 10))
+    for version in (serving, previous, canary, half):
+        (home / version).mkdir()
+    (home / here.first / bundle.MANIFEST).unlink()
+    known = Stages(serving=serving, previous=previous, canary=canary, pinned=True)
+    publisher.prune(here.settings, known, here.first)
+    assert {path.name for path in home.iterdir()} == {here.first, serving, previous, canary}
+
+
+def test_a_registry_that_does_not_answer_has_no_half_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`exists` says no where it fails: that must delete nothing, and pruning waits for the next time."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    old = bundle.new_version(time.time_ns() // 10**6 - 30 * 3_600_000)
+    home = tmp_path / "registry" / "default"
+    (home / here.first).rename(home / old)
+    trainer.versions.first.version = "another"
+
+    def down(self: object, path: str, *args: object, **more: object) -> list:
+        if str(path).rstrip("/").endswith(old):
+            raise OSError("no answer")
+        return listing(self, path, *args, **more)
+
+    listing = LocalFileSystem.ls
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "exists", lambda *_, **__: False)
+        patched.setattr(LocalFileSystem, "ls", down)
+        releases.prune()
+    assert bundle.versions(here.settings.registry, "default") == [old]
 
 
 def test_a_registry_that_goes_down_after_a_bundle_ends_nothing(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_the_same_seed_holds_the_same() -> None:
     assert held[0] == held[1]
 
 
+def test_a_smaller_room_holds_a_sample_of_what_was_held() -> None:
+    """Restored with a smaller capacity it is bounded by that, then and later, and holds nothing twice."""
+    large, small = (ReplayBuffer(capacity, np.random.default_rng(1)) for capacity in (30, 7))
+    for number in range(50):
+        large.add(entry(number))
+    small.restore(large.seen, large.entries)
+    held = {one.ts for one in small.entries}
+    assert len(held) == len(small) == 7
+    assert held <= {one.ts for one in large.entries}
+    for number in range(50, 200):
+        small.add(entry(number))
+        assert len(small) == 7
+
+
 def test_forgetting_takes_out_all_of_a_user() -> None:
     """And nothing of anyone else."""
     buffer = ReplayBuffer(50, np.random.default_rng(0))

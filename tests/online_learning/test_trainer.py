@@ -14,6 +14,7 @@ from online_learning.counts import ItemCounts
 from online_learning.fit import count
 from online_learning.offline import fold
 from online_learning.online import Mode
+from online_learning.optimisation import Stepped
 from online_learning.trainer import Publish, Trainer
 from online_learning.trainer_state import capture, restore
 from ranker.catalog import Catalog
@@ -213,6 +214,23 @@ def test_a_trainer_taken_up_again_goes_on_as_if_nothing_had_been(mode: Mode, tmp
         np.testing.assert_array_equal(array, theirs.arrays[name], err_msg=name)
 
 
+@pytest.mark.parametrize(("before", "now"), [(Mode.FULL, Mode.ROWS), (Mode.ADAPTERS, Mode.FULL)])
+def test_a_changed_mode_holds_after_a_restart(before: Mode, now: Mode) -> None:
+    """What was learned in the old mode stays, and from then on only what the new one names changes."""
+    first, second = stream.trainer(mode=before, replay=30), stream.trainer(mode=now, replay=10)
+    examples = stream.examples(60)
+    first.learn(examples[:40], 0)
+    restore(second, capture(first))
+    assert second.optimisation.mode is now
+    assert len(second.replay) == 10
+    weights = second.optimisation.merged_weights()
+    for name, value in first.optimisation.merged_weights().items():
+        torch.testing.assert_close(weights[name], value)
+    second.learn(examples[40:], 0)
+    after = second.optimisation.merged_weights()
+    assert any(not torch.equal(after[name], value) for name, value in weights.items()) == (now is Mode.FULL)
+
+
 def straight_clock(start: int) -> int:
     """When the last fine-tuning began, in a run whose clock moves 20 a call."""
     return start - 20
@@ -237,6 +255,22 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint() -> None:
     assert not done.diverged
     assert set(done.refused) == set(refused)
     assert trainer.trained == len(examples) - len(refused)
+
+
+def test_a_fine_tuning_that_is_not_finite_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named on the log once, and the stream goes on in its own mode."""
+    trainer = stream.trainer(mode=Mode.ROWS, finetune_ms=100, finetune_steps=3)
+    trainer.learn(stream.examples(20), 0)
+    broken = Stepped(float("nan"), False, np.zeros(0, np.int64), np.zeros(0, np.float32))
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.optimisation, "step", lambda *_, **__: broken)
+        for now in (150, 160, 170):
+            assert not trainer.learn([], now).diverged
+            assert (trainer.finetuned, trainer.optimisation.mode) == (None, Mode.ROWS)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert not trainer.learn(stream.examples(20, seed=1), 180).diverged
 
 
 def test_rows_of_items_that_nobody_names_expire() -> None:
@@ -295,6 +329,35 @@ def test_deltas_rise_though_the_clock_does_not() -> None:
         trainer.learn(examples[len(sequences) * 20 :][:20], now)
         sequences += [delta.sequence for delta in trainer.deltas(now)]
     assert sequences == [5000, 5001, 5002, 6000]
+
+
+def test_deltas_rise_over_restarts() -> None:
+    """Though the clock was set back; a checkpoint that knows of no delta is taken up all the same."""
+    first, second, third = (stream.trainer() for _ in range(3))
+    examples = stream.examples(40)
+    first.learn(examples[:20], 5000)
+    first.deltas(5000)
+    state = capture(first)
+    restore(second, state)
+    second.learn(examples[20:], 4000)
+    assert [delta.sequence for delta in second.deltas(4000)] == [5001]
+    restore(second, state)
+    second.learn(examples[20:], 4000)
+    assert [delta.sequence for delta in second.deltas(4000)] == [5002], "what was sent since the checkpoint counts"
+    restore(third, msgspec.structs.replace(state, facts={n: v for n, v in state.facts.items() if n != "sequence"}))
+    third.learn(examples[20:], 6000)
+    assert [delta.sequence for delta in third.deltas(6000)] == [6000]
+
+
+def test_a_delta_holds_rows_that_no_step_has_met() -> None:
+    """Items that came since the last step, more than there is room for, and have only counted."""
+    trainer = stream.trainer()
+    trainer.learn(stream.examples(20), 0)
+    trainer.deltas(1)
+    newest = [trainer.catalog.add(hash_id(f"new-{number}")) for number in range(3000)][-1]
+    trainer.versions.bases.move(np.array([newest]), 1.0)
+    (delta,) = trainer.deltas(2)
+    assert list(delta.rows) == [str(hash_id("new-2999"))]
 
 
 def test_bundles_are_due_after_so_many_examples() -> None:

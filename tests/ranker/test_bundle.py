@@ -161,6 +161,33 @@ def test_a_bundle_is_whole_at_every_moment_where_a_rename_is_a_copy(registry: Pa
     bundle.fetch("watched://registry", "default", version, tmp_path / "back", sha256)
 
 
+class Failing(MemoryFileSystem):
+    """A registry whose client has errors of its own, as those of object stores do."""
+
+    protocol = "failing"
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise RuntimeError("endpoint gone")
+
+    ls = get_file = put_file = makedirs = _fail
+
+
+def test_every_error_of_a_registry_is_one_kind(registry: Path, tmp_path: Path) -> None:
+    """Not only an OSError: whoever can do without the registry for a while catches one error, and tries again."""
+    version = bundle.newest(str(registry), "default")
+    assert version is not None
+    whole = bundle.fetch(str(registry), "default", version, tmp_path / "out")
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    for ask in (
+        lambda: bundle.newest("failing://registry", "default"),
+        lambda: bundle.fetch("failing://registry", "default", version, tmp_path),
+        lambda: bundle.publish(whole, bundle.read_manifest(whole), "failing://registry"),
+    ):
+        with pytest.raises(BundleError, match="endpoint gone") as error:
+            ask()
+        assert error.value.reason == "missing"
+
+
 @pytest.mark.parametrize(
     ("address", "says"),
     [

@@ -63,6 +63,16 @@ def test_a_canary_that_is_tried_again_is_judged_anew() -> None:
 STAGES = st.sampled_from([PROMOTED, PINNED, CANARY, ROLLED_BACK])
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), STAGES), min_size=1, max_size=8), st.data())
+def test_a_record_that_comes_twice_is_followed_once(records: list[tuple[str, str]], data: st.DataObject) -> None:
+    """A producer's retry, after whatever came in between, undoes nothing of it."""
+    written = [update(version, stage, ts=at) for at, (version, stage) in enumerate(records, 1)]
+    twice = data.draw(st.integers(0, len(written) - 1))
+    later = data.draw(st.integers(twice + 1, len(written)))
+    retried = [*written[:later], written[twice], *written[later:]]
+    assert folded(*retried) == folded(*written)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), STAGES, st.booleans()), max_size=12))
 def test_compaction_changes_nothing_that_serves(history: list[tuple[str, str, bool]]) -> None:
     """A worker that reads only the newest record of each key serves the same as one that read all of them.

@@ -90,9 +90,9 @@ def test_a_change_that_is_being_taken_over_meanwhile_is_not_lost() -> None:
     class Interrupted(ItemTables):
         meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-        def _recompute(self, indexes: np.ndarray, reduced: int = 0) -> None:
+        def _recompute(self, indexes: np.ndarray, *given: object) -> None:
             self.meanwhile()
-            super()._recompute(indexes, reduced)
+            super()._recompute(indexes, *given)
 
     describe(catalog, ITEMS[0], 1, vector=True)
     first = Interrupted(arrays(1), catalog, ENCODER)
@@ -113,6 +113,24 @@ def test_texts_are_computed_anew_where_they_are_reduced_in_another_way() -> None
     elsewhere = Catalog()
     describe(elsewhere, ITEMS[0], 5, vector=True)
     assert_same(ItemTables(arrays(1), elsewhere, ENCODER, first), ItemTables(arrays(1), elsewhere, ENCODER))
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_every_column_has_room_for_every_item(added: list[tuple[int, bool]]) -> None:
+    """Though texts came with the room of another version, and the items that come later are never described."""
+    catalog = Catalog()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ranker.catalog._FIRST_ROOM", 4)
+        made = [ItemTables(arrays(1), catalog, ENCODER)]
+        for count, another in added:
+            for _ in range(count):
+                catalog.add(hash_id(f"new-{catalog.count}"))
+            made[-1].sync()
+            if another:
+                made.append(ItemTables(arrays(2), catalog, ENCODER, made[-1]))
+            for name in ("ids", "texts", "vectors", "statistics", "neighbours", "strengths", "changed_at"):
+                assert len(getattr(made[-1], name)) >= catalog.count, name
 
 
 def test_what_was_taken_over_is_ones_own() -> None:

@@ -134,3 +134,19 @@ def test_workers_share_the_chance_of_being_wrong() -> None:
         needed.append(clicks)
         assert updates[0].stage == "promoted"
     assert needed[1] > needed[0]
+
+
+def test_another_version_to_compare_with_begins_another_trial() -> None:
+    """Clicks on what served before say nothing about what serves now; a failure of the canary does."""
+    watch, slot, updates = watched(canary_least=50)
+    canary = model("new")
+    slot.stage(canary, 0.5)
+    click(watch, 200, canary=5, current=1)
+    slot.swap(model("newer"))
+    watch.look()
+    assert updates == []
+    watch.failed(canary, ValueError("no"))
+    slot.swap(model("newest"))
+    watch.look()
+    (update,) = updates
+    assert (update.version, update.stage, update.previous) == ("new", "rolled-back", "newest")

@@ -1,0 +1,64 @@
+"""What a worker does with a version that was loaded for nothing: another one was announced meanwhile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import msgspec
+import pytest
+
+from ranker.records import ModelUpdate
+from ranker.serving import ServingModel
+from ranker.settings import Settings
+from ranker.slot import ModelSlot
+from streams.metrics import Metrics
+from streams.models import Models
+
+
+class Model:
+    """Has a version, and can be let go of."""
+
+    def __init__(self, version: str) -> None:
+        self.version, self.closed, self.users = version, 0, 3
+
+    def close(self) -> None:
+        """As `ServingModel.close`."""
+        self.closed += 1
+
+    def forget_some(self, most: int) -> int:
+        """As `ServingModel.forget_some`."""
+        self.users, left = 0, self.users
+        return left
+
+
+@pytest.mark.parametrize("stage", ["promoted", "canary"])
+async def test_what_is_overtaken_while_it_loads_never_serves(stage: str) -> None:
+    """Nobody is ranked for by it, not even for a moment, and what it holds is freed."""
+    models = Models(Settings(model="m"), Metrics(), lambda error: None)
+    models.slot = ModelSlot(cast(ServingModel, Model("old")))
+    loaded: list[Model] = []
+    served: list[str] = []
+
+    def announce(version: str) -> None:
+        update = ModelUpdate(model="m", version=version, sha256="", stage=stage, share=0.5)
+        models._announced(SimpleNamespace(value=msgspec.json.encode(update), topic="model-updates", offset=0))
+
+    async def load(version: str, share: float) -> ServingModel:
+        loaded.append(Model(version))
+        if version == "first":
+            announce("second")
+        return cast(ServingModel, loaded[-1])
+
+    models._load = load  # type: ignore[method-assign]
+    models._swapped = lambda model, how: served.append(model.version)  # type: ignore[method-assign]
+    announce("first")
+    await models._comply()
+    assert models._changed.is_set()
+    await models._comply()
+    models._loader.shutdown()
+    first, second = loaded
+    assert served == ["second"]
+    assert (first.closed, first.users) == (1, 0)
+    assert (second.closed, second.users) == (0, 3)
+    assert {model.version for model in models.slot.serving.models} == {"old", "second"}
