@@ -16,7 +16,7 @@ from ranker.tables import STATISTICS, ItemTables
 
 SHOWN, CHOSEN, TOUCHED = range(len(STATISTICS))
 TRAIL = 5  # earlier items of a user that a new one follows
-_BACK = 0.3
+_BACK = 0.3  # of the inverse distance
 _KEPT_PER_SLOT = 4  # transitions remembered for each neighbour that a row has room for
 
 
@@ -44,8 +44,8 @@ class ItemCounts:
     def follow(self, trail: Sequence[int], after: int) -> set[int]:
         """A user who had touched `trail`, oldest first, touched `after` next; all are catalogue indexes.
 
-        Co-visitation is directed and falls with the distance d: 1/d from an earlier item to a later one, and, between
-        items that are not neighbours, a share of that back.
+        Co-visitation is directed: 1/d² from an earlier item to one d steps later, and .3/d back where d is above 1. An
+        item that is touched twice in a row follows itself.
 
         Returns:
             The indexes whose rows changed.
