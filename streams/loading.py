@@ -26,9 +26,9 @@ from ranker.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Users ranked, one by one, while warming up; of the others only the histories are encoded, so many at once.
-_RANKED, _ENCODED_TOGETHER = 16, 4
-#: A fifth of a core is what a load may take from the users being served; pauses are within these limits.
-_PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 4.0, 0.002, 0.1
+_RANKED, _ENCODED_TOGETHER = 16, 1
+#: A seventh of a core is what a load may take from the users being served; pauses are within these limits.
+_PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
 #: version loading beside it, an event that changes threads several times would wait that long several times.
 _HAND_OVER_S = 0.0005

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _REGISTRY_EVERY_S = 1.0
 _WAITING_EVERY = 30  # looks into an empty registry between two lines that say so
 #: Users whose encodings a new model has before it serves.
-_WARMED = 512
+_WARMED = 256
 _RETRIES = 6  # of a bundle that is not there, the wait doubling from a second
 
 _update = msgspec.json.Decoder(ModelUpdate)
