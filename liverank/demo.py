@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from liverank.demo_view import Shown, screen
 from liverank.endings import ENDING, handled
 from liverank.processes import Process, environment_of
 from ranker import bundle
-from ranker.errors import LiverankError
+from ranker.errors import BundleError, LiverankError
 from ranker.settings import Settings
 from streams import connection, topics
 
@@ -93,10 +93,17 @@ class Stage:
         self.pages.trainer(self.trainer.page())
 
     def read_manifests(self, learning: Learning) -> None:
-        """Tell what the bundles of versions that ranked had learned from."""
+        """Tell what the bundles of versions that ranked had learned from.
+
+        One that the trainer has pruned meanwhile, as it does where a worker is ten versions behind, counts as having
+        learned from nothing: the waits that it would have ended only get longer.
+        """
         for version in learning.freshness.unknown:
             folder = Path(self.settings.registry) / self.settings.model / version
-            learning.freshness.manifest(version, bundle.read_manifest(folder).offsets)
+            offsets: dict[str, int] = {}
+            with suppress(BundleError):
+                offsets = bundle.read_manifest(folder).offsets
+            learning.freshness.manifest(version, offsets)
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
