@@ -25,8 +25,8 @@ from ranker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Users ranked, one by one, while warming up; of the others only the histories are encoded, so many at once.
-_RANKED, _ENCODED_TOGETHER = 16, 1
+#: Users ranked while warming up; of the others only the histories are encoded.
+_RANKED = 16
 #: A seventh of a core is what a load may take from the users being served; pauses are within these limits.
 _PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
@@ -142,10 +142,9 @@ def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
         BundleError: a ranking fails.
     """
     newest, others = rows[:_RANKED], rows[_RANKED:]
-    groups = [others[at : at + _ENCODED_TOGETHER] for at in range(0, len(others), _ENCODED_TOGETHER)]
     work: list[Callable[[], object]] = [
         partial(model.rank, [("", example_row(model.schema))]),
-        *(partial(model.encode, group) for group in reversed(groups)),  # the cache drops what was used longest ago
+        *(partial(model.encode, [row]) for row in reversed(others)),  # the cache drops what was used longest ago
         *(partial(model.rank, [row]) for row in reversed(newest)),
     ]
     for step in work:
