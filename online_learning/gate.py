@@ -7,6 +7,9 @@ from msgspec import Struct
 
 from online_learning.metrics import of_ranks, paired_bootstrap
 
+#: Users below which the interval is no evidence: drawn from a few, it is far too narrow (from one, a single point).
+FEWEST_USERS = 10
+
 
 class Evidence(Struct, frozen=True, kw_only=True):
     """What is known of a candidate. Neither ranker had learned from any of these examples when it ranked them."""
@@ -45,7 +48,8 @@ def decide(evidence: Evidence, rules: Rules, seed: int = 0) -> Promote | Reject:
     """Promote what is sound and not worse than what serves, by a paired bootstrap over users.
 
     "Not worse" is: the 95 % interval of the difference in reciprocal rank does not lie below 0, and its mean does not
-    lie below -margin. With few queries the interval is wide, which is why there is a margin and a least number.
+    lie below -margin. With few queries the interval is wide, which is why there is a margin and a least number; of fewer
+    than `FEWEST_USERS` users it means nothing, and the margin alone decides.
 
     Args:
         evidence: what was measured.
@@ -60,7 +64,8 @@ def decide(evidence: Evidence, rules: Rules, seed: int = 0) -> Promote | Reject:
         return Promote(difference=0.0, low=0.0, high=0.0, queries=0)
     ours, theirs = (of_ranks(np.asarray(ranks))["RR"] for ranks in (evidence.candidate, evidence.serving))
     found = paired_bootstrap(ours, theirs, evidence.users, seed=seed)
-    if found.high < 0 or found.value < -rules.margin:
+    significant = found.high < 0 and len(np.unique(evidence.users)) >= FEWEST_USERS
+    if significant or found.value < -rules.margin:
         return Reject(
             reason=f"reciprocal rank is {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against the serving "
             f"version's on {queries} examples"

@@ -21,6 +21,7 @@ from liverank.brokers import BrokerError, choose
 KINDS = ("Western", "Musical", "Horror")
 LIVERANK = "from liverank.cli import main; main()"
 # Versions in quick succession, which the gate lets pass whatever the few clicks of six users say.
+SECONDS = "20"  # time for several of them, on a slow machine too
 QUICK = {"LIVERANK_BUNDLE_S": "1", "LIVERANK_GATE_LEAST": "1", "LIVERANK_GATE_MARGIN": "1"}
 
 
@@ -108,7 +109,7 @@ def assert_all_is_well(found: dict[str, Any], kind: str) -> None:
     assert all(0 < found["mrr"][order] <= 1 for order in ("shown", "liverank"))
     assert len(found["training"]["sha256"]) == 64
     assert found["training"]["examples"] > 300
-    assert found["swaps"] >= 2
+    assert found["swaps"] >= 2, found["bundles"]
     assert found["swap_errors"] == 0
     assert found["bundles"]["promoted"] > found["swaps"]  # the first one came before the time began
     assert found["model_version"] > found["training"]["version"]
@@ -126,7 +127,7 @@ def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
         # On CI a missing broker must not look like a pass.
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
     report = tmp_path / "demo.json"
-    arguments = ("--headless", "--seconds", "8", "--rate", "30", "--json", str(report))
+    arguments = ("--headless", "--seconds", SECONDS, "--rate", "30", "--json", str(report))
     with start(temporary, cinema, *arguments, broker="kafka", **QUICK) as demo:
         output, _ = demo.communicate(timeout=240)
     assert demo.returncode == 0, output
@@ -141,7 +142,7 @@ def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     """
     ours, theirs = pty.openpty()
     report, terminal = tmp_path / "demo.json", {"TERM": "xterm", "COLUMNS": "160", "LINES": "50"}
-    arguments = ("--seconds", "8", "--rate", "30", "--json", str(report))
+    arguments = ("--seconds", SECONDS, "--rate", "30", "--json", str(report))
     with start(temporary, cinema, *arguments, stdout=theirs, **terminal, **QUICK) as demo:
         os.close(theirs)
         screen = read_all(ours)

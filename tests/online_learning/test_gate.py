@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learning.drift import DriftAlarm
-from online_learning.gate import Evidence, Promote, Reject, Rules, decide
+from online_learning.gate import FEWEST_USERS, Evidence, Promote, Reject, Rules, decide
 
 RULES = Rules(least=30, margin=0.05)
 
@@ -42,6 +42,13 @@ def test_worse_is_refused_with_its_numbers() -> None:
     mostly_same = [50, 50, 50, *[1] * 37]
     uncertain = decide(evidence(mostly_same, [1] * 40), Rules(margin=0.05))
     assert isinstance(uncertain, Reject)
+
+
+@pytest.mark.parametrize(("users", "verdict"), [(1, Promote), (FEWEST_USERS - 1, Promote), (FEWEST_USERS, Reject)])
+def test_a_small_loss_of_a_few_users_is_no_evidence(users: int, verdict: type) -> None:
+    """However many lists they had: the interval is over users, and one user's is a single point below 0."""
+    found = evidence([21] * 200, [20] * 200, users=np.arange(200) % users)
+    assert isinstance(decide(found, RULES), verdict)
 
 
 @pytest.mark.parametrize(
