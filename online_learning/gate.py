@@ -48,8 +48,8 @@ def decide(evidence: Evidence, rules: Rules, seed: int = 0) -> Promote | Reject:
     """Promote what is sound and not worse than what serves, by a paired bootstrap over users.
 
     "Not worse" is: the 95 % interval of the difference in reciprocal rank does not lie below 0, and its mean does not
-    lie below -margin. With few queries the interval is wide, which is why there is a margin and a least number; of fewer
-    than `FEWEST_USERS` users it means nothing, and the margin alone decides.
+    lie below -margin. With few queries the interval is wide, which is why there is a margin and a least number; of
+    fewer than `FEWEST_USERS` users it means nothing, and the margin alone decides.
 
     Args:
         evidence: what was measured.
