@@ -12,7 +12,7 @@ from liverank.terminal import Json, errors, report
 # ruff: noqa: PLC0415
 
 bench_app = typer.Typer(
-    help="Measure swaps and freshness on this machine; each starts a broker, a model and real processes.",
+    help="Measure latency, swaps and freshness on this machine; each starts a broker, a model and real processes.",
     no_args_is_help=True,
 )
 
@@ -22,6 +22,29 @@ Users = Annotated[int, typer.Option(help="Simulated users.")]
 Candidates = Annotated[int, typer.Option(help="Items in a list.")]
 Items = Annotated[int, typer.Option(help="Items in the catalogue.")]
 Warm = Annotated[float, typer.Option(help="Seconds of load before anything is measured.")]
+
+
+@bench_app.command("latency", epilog="Example:  liverank bench latency --json latency.json")
+def latency(
+    broker: Broker = "kafka",
+    seconds: Annotated[float, typer.Option(help="How long the steady load is measured.")] = 30.0,
+    rate: Rate = 200,
+    burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 20_000,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: Annotated[int, typer.Option(help="Events that a user has done when it begins.")] = 50,
+    items: Items = 10_000,
+    warm_s: Warm = 5.0,
+    json: Json = None,
+) -> None:
+    """Rank under a steady load, then a burst: milliseconds to the ranking, processor time an input, inputs a second."""
+    from liverank.bench_latency import LatencyOptions, bench_latency
+
+    options = LatencyOptions(
+        broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
+        items=items, warm_s=warm_s,
+    )  # fmt: skip
+    report(bench_latency(options, errors), json)
 
 
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")

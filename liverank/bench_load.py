@@ -37,7 +37,7 @@ Handle = Callable[[Any], None]
 
 Result = TypeVar("Result")
 
-_WATCH_S, _POLL_S = 0.2, 0.005
+_WATCH_S, _POLL_S, _LOOK_S = 0.2, 0.005, 0.05
 _MOST_UNDER_WAY = 5000  # inputs that the broker has not confirmed
 
 
@@ -65,6 +65,7 @@ class Load:
         self.first_of: dict[str, float] = {}  # version -> when its first ranking came
         self.on_ranking: Callable[[float, str, int], None] = lambda at, model, delta: None
         self._bench, self._producer = bench, bench.producer
+        self._applied: dict[tuple[str, str], int] = {}  # (user, topic) -> the highest offset that a ranking knew of
         self._came = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -127,15 +128,15 @@ class Load:
         None is left where none came before the deadline.
         """
         await self.room(0)
-        open_ones = list(self.sent)
-
-        def all_came() -> bool:
-            found = covered_at(open_ones, self.arrivals)
-            open_ones[:] = [event for event, at in zip(open_ones, found, strict=True) if at is None]
-            return not open_ones
-
-        await self.until(all_came, deadline_s)
+        open_ones, deadline = list(self.sent), time.perf_counter() + deadline_s
+        while open_ones and time.perf_counter() < deadline:
+            open_ones = [event for event in open_ones if not self._is_covered(event)]
+            await asyncio.sleep(_LOOK_S)
         return covered_at(self.sent, self.arrivals)
+
+    def _is_covered(self, event: Sent) -> bool:
+        """Whether some ranking that came knows of an event."""
+        return event.offset is not None and self._applied.get((event.user_id, event.topic), -1) >= event.offset
 
     def took(self, message: Any) -> None:
         """A ranking came. Those of users of an earlier benchmark on the same broker are none of ours."""
@@ -143,6 +144,9 @@ class Load:
         found = _decode(message.value)
         if not found.user_id.startswith(self._bench.settings.app):
             return
+        for topic, offset in found.applied.items():
+            name = found.user_id, topic
+            self._applied[name] = max(offset, self._applied.get(name, -1))
         self.arrivals.append(Arrival(at, found.user_id, found.revision, found.ranking_id, found.applied, found.model))
         self.first_of.setdefault(found.model, at)
         self.on_ranking(time.time(), found.model, found.delta)

@@ -141,7 +141,7 @@ def _settings(brokers: str, folder: Path) -> Settings:
         data=folder / "worker" / "data",
         app=folder.name,  # a broker that was there before may know another benchmark's group and model
         model=folder.name,
-        metrics_port=-1,
+        metrics_port=0,
         trainer_data=folder / "trainer" / "data",
         trainer_metrics_port=-1,
     )

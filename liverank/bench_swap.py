@@ -25,12 +25,12 @@ from liverank.bench_load import Load, attended
 from liverank.bench_models import simulated_users
 from liverank.bench_stage import Bench, staged
 from liverank.bench_swaps import Swap, Timed, figures, split
+from liverank.bench_users import prepare
 from liverank.deliveries import repeated
-from liverank.demo_users import SimulatedUser
 from ranker.errors import LiverankError
-from ranker.records import Interaction, ModelUpdate
+from ranker.records import ModelUpdate
 
-_SERVES_S, _ANSWERS_S, _PREPARED_S = 60.0, 30.0, 120.0
+_SERVES_S, _ANSWERS_S = 60.0, 30.0
 _SETTLE_S = 1.0  # a swap lasts so long after the first ranking by the new version
 
 
@@ -75,7 +75,8 @@ def bench_swap(options: SwapOptions, console: Console) -> dict[str, Any]:
 async def _perform(bench: Bench, load: Load, updates: list[ModelUpdate], options: SwapOptions) -> Run:
     """Give the users histories and lists, then go through the swaps under load."""
     users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
-    await _prepare(bench, load, users, options)
+    seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
+    await prepare(bench, load, users, max(1, options.history - round(options.rate * seconds / options.users)))
     columns = (TextColumn("swaps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     swaps = []
     async with load.running(options.rate, lambda now: order.choice(users).next_record(now), order):
@@ -104,40 +105,6 @@ async def _swap(bench: Bench, load: Load, update: ModelUpdate, options: SwapOpti
         raise bench.failure(f"{update.version} ranks nothing {_SERVES_S:.0f} s after its announcement")
     await asyncio.sleep(_SETTLE_S)
     return Swap(update.version, quiet_from, announced, load.first_of[update.version], time.perf_counter())
-
-
-async def _prepare(bench: Bench, load: Load, users: list[SimulatedUser], options: SwapOptions) -> None:
-    """Events of the past, then a list for every user; until every list is ranked and all of the past is known.
-
-    Raises:
-        LiverankError: not in time.
-    """
-    seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
-    events = max(1, options.history - round(options.rate * seconds / options.users))
-    with bench.console.status(f"{len(users)} users with {events} events each, and their lists"):
-        for user in users:
-            *earlier, last = _past(user, events, bench.items)
-            for event in earlier:
-                load.send_unnoted(event)
-            load.send(last)
-            await load.room()
-        for user in users:
-            load.send(user.next_record(time.time_ns() // 10**6))
-            await load.room()
-        if None in await load.covered(_PREPARED_S):
-            raise bench.failure(f"the users' lists are not ranked after {_PREPARED_S:.0f} s")
-
-
-def _past(user: SimulatedUser, count: int, items: list[str]) -> list[Interaction]:
-    """So many views, a minute apart."""
-    random, now = Random(user.user_id), time.time_ns() // 10**6
-    return [
-        Interaction(
-            user_id=user.user_id, item_id=random.choice(items), action="view", event_id=f"past-{number}",
-            ts=now - (count - number) * 60_000,
-        )
-        for number in range(count)
-    ]  # fmt: skip
 
 
 def _figures(load: Load, run: Run, options: SwapOptions) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from online_learning.progressive import Window
 from online_learning.trainer import Learned, Trainer
@@ -20,6 +20,7 @@ class TrainerMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # processor time, memory, open files
         self.trained = Counter("liverank_trainer_examples", "Examples learned from", registry=registry)
         self.repeated = Counter("liverank_trainer_repeated", "Examples that came again", registry=registry)
         self.refused = Counter(

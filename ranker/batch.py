@@ -11,7 +11,11 @@ from ranker.tables import ItemTables
 
 
 def padded(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Arrays [n, ...] of one kind, zero-padded on the right to [len(arrays), length, ...]."""
+    """Arrays [n, ...] of one kind, zero-padded on the right to [len(arrays), length, ...]. One that needs no padding is
+    not copied.
+    """
+    if len(arrays) == 1 and len(arrays[0]) == length:
+        return arrays[0][None]
     out = np.zeros((len(arrays), length, *arrays[0].shape[1:]), arrays[0].dtype)
     for at, array in enumerate(arrays):
         out[at, : len(array)] = array
@@ -31,8 +35,9 @@ def list_arrays(users: Sequence[UserInputs], tables: ItemTables, events: int) ->
     """
     lists = max(len(user.candidates) for user in users)
     candidates, history = padded([u.candidates for u in users], lists), padded([u.history for u in users], events)
-    covisit = np.zeros((len(users), lists, events), np.float32)
-    if tables.has_neighbours:
+    covisit = users[0].covisit[None]
+    if covisit.shape != (len(users), lists, events):
+        covisit = np.zeros((len(users), lists, events), np.float32)
         for at, user in enumerate(users):
             covisit[at, : len(user.candidates), : len(user.history)] = user.covisit
     return {
@@ -41,7 +46,7 @@ def list_arrays(users: Sequence[UserInputs], tables: ItemTables, events: int) ->
         "cand_feat": padded([u.features for u in users], lists),
         "cand_item": padded([u.cand_item for u in users], lists),
         "cand_cat": tables.catalog.categories[candidates],
-        "cand_pos": np.tile(np.arange(lists), (len(users), 1)),
+        "cand_pos": np.arange(lists)[None].repeat(len(users), axis=0),
         "cand_text": tables.texts[candidates],
         "cand_len": np.array([len(u.candidates) for u in users], np.int64),
         "covisit": covisit,

@@ -30,6 +30,7 @@ class ListInputs(Struct, frozen=True):
     indexes: np.ndarray  # int64 [C] in the catalogue
     items: np.ndarray  # int64 [C] hashes of item ids
     place: dict[int, int]  # hash -> position
+    places: np.ndarray  # float32 [C, 3] the positions as features
     given: np.ndarray  # float32 [C, columns of the features declared by the schema]
     logs: np.ndarray  # float32 [C, features declared by the schema], their logarithms, 0 where missing
     context: np.ndarray  # float32 [context fields of the schema]
@@ -71,11 +72,12 @@ def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> Li
     current = row.candidates
     assert current is not None
     hashes = [hash_id(item_id) for item_id in current.item_ids]
-    index_of = catalog.index_of
+    index_of, position = catalog.index_of, np.arange(len(hashes), dtype=np.float32)
     return ListInputs(
         indexes=np.array([index_of.get(item, 0) for item in hashes], np.int64),
         items=np.array(hashes, np.int64),
-        place={item: position for position, item in enumerate(hashes)},
+        place={item: at for at, item in enumerate(hashes)},
+        places=np.stack([1 / (1 + position), np.log1p(position) / 3, position / len(hashes)], axis=1),
         given=_given_features(current, schema),
         logs=_logarithms(current, schema),
         context=_context(row, schema),
@@ -116,7 +118,7 @@ def user_inputs(
         hist_item=hist_item,
         action=events["action"].astype(np.int64),
         gap=gap,
-        value=np.nan_to_num(events["value"]),
+        value=np.where(np.isfinite(events["value"]), events["value"], 0),
         age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
         hist_pos=hist_pos,
         candidates=listed.indexes,
@@ -149,45 +151,37 @@ def _moment(row: UserHistory, events: np.ndarray, hist_pos: np.ndarray, schema: 
 def _candidate_features(
     row: UserHistory, listed: ListInputs, catalog: Catalog, statistics: np.ndarray, hist_pos: np.ndarray
 ) -> np.ndarray:
-    indexes = listed.indexes
-    count = len(indexes)
-    position = np.arange(count, dtype=np.float32)
+    indexes, given = listed.indexes, listed.given.shape[1]
     shown, chosen, touched = statistics.T
     published = catalog.published[indexes]
-    age_days = np.maximum(row.now - published, 0) / _DAY_MS
-    long_term = row.long_term()[listed.items % SUMMARY_CELLS]
-    numeric = catalog.numeric[indexes]
-    columns = [
-        1 / (1 + position),
-        np.log1p(position) / 3,
-        position / count,
-        np.log1p(shown) / 5,
-        np.log1p(chosen) / 3,
-        np.log1p(touched) / 5,
-        np.log((chosen + 0.5) / (shown + 12.5)) + 3.2,
-        np.log((touched + 1) / (shown + 5)) + 1.6,
-        np.log1p(long_term),
-        np.where(published > 0, np.log1p(age_days) / 5, 0),
-        published > 0,
-        *listed.given.T,
-        *_from_touched(listed.logs, hist_pos),
-        *np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric))).T,
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)
+    numeric, touched_columns = catalog.numeric[indexes], len(FROM_TOUCHED) * listed.logs.shape[1]
+    features = np.empty((len(indexes), len(BUILT_IN) + given + touched_columns + numeric.shape[1]), np.float32)
+    features[:, :3] = listed.places
+    features[:, 3:6] = np.log1p(statistics) / (5, 3, 5)
+    features[:, 6] = np.log((chosen + 0.5) / (shown + 12.5)) + 3.2
+    features[:, 7] = np.log((touched + 1) / (shown + 5)) + 1.6
+    features[:, 8] = np.log1p(row.long_term()[listed.items % SUMMARY_CELLS])
+    features[:, 9] = np.where(published > 0, np.log1p(np.maximum(row.now - published, 0) / _DAY_MS) / 5, 0)
+    features[:, 10] = published > 0
+    rest = features[:, len(BUILT_IN) :]
+    rest[:, :given] = listed.given
+    _from_touched(listed.logs, hist_pos, rest[:, given : given + touched_columns])
+    if numeric.size:
+        rest[:, -numeric.shape[1] :] = np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric)))
+    return features
 
 
-def _from_touched(logs: np.ndarray, hist_pos: np.ndarray) -> list[np.ndarray]:
-    """For each declared feature the columns of FROM_TOUCHED, float32 [C], in log units, cut at 2."""
+def _from_touched(logs: np.ndarray, hist_pos: np.ndarray, out: np.ndarray) -> None:
+    """For each declared feature the columns of FROM_TOUCHED, in log units, cut at 2: into float32 [C, 4 * declared]."""
     touched = hist_pos[hist_pos >= 0]
-    if not len(touched):
-        return [np.zeros(len(logs), np.float32)] * (len(FROM_TOUCHED) * logs.shape[1])
-    columns: list[np.ndarray] = []
-    distinct = np.unique(touched)
-    for values in logs.T:
-        for reference in (values[touched[-1]], values[distinct].mean()):
-            distance = np.clip(values - reference, -2, 2)
-            columns += [distance, np.abs(distance)]
-    return columns
+    out[:] = 0
+    if not len(touched) or not logs.size:
+        return
+    last, mean = logs[touched[-1]], logs[np.unique(touched)].mean(axis=0)
+    for at, reference in ((0, last), (2, mean)):
+        distance = np.clip(logs - reference, -2, 2)
+        out[:, at :: len(FROM_TOUCHED)] = distance
+        out[:, at + 1 :: len(FROM_TOUCHED)] = np.abs(distance)
 
 
 def _logarithms(current: CurrentList, schema: FeatureSchema) -> np.ndarray:

@@ -134,10 +134,8 @@ def drew(row: UserHistory, schema: FeatureSchema) -> bool:
     """Whether the current list drew a positive action that the history still holds."""
     assert row.candidates is not None
     events = np.frombuffer(row.events, EVENT)
-    positive = [number for number, action in enumerate(schema.actions) if action.positive]
-    taken = events[(events["ts"] >= row.candidates.ts) & np.isin(events["action"], positive)]
-    listed = {hash_id(item) for item in row.candidates.item_ids}
-    return any(item in listed for item in taken["item"].tolist())
+    taken = events[(events["ts"] >= row.candidates.ts) & schema.positive_numbers[events["action"]]]["item"].tolist()
+    return bool(taken) and not {hash_id(item) for item in row.candidates.item_ids}.isdisjoint(taken)
 
 
 def _outcome(current: CurrentList, record: Record, schema: FeatureSchema) -> Outcome | None:

@@ -163,7 +163,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d = config.d
-        self.heads = config.heads
+        self.heads, self.scale = config.heads, (d // config.heads) ** -0.5
         self.norm_attention, self.norm_mlp = nn.LayerNorm(d), nn.LayerNorm(d)
         self.query, self.key, self.value = Linear(d, d), Linear(d, d), Linear(d, d)
         self.out = Linear(d, d)
@@ -177,8 +177,9 @@ class EncoderLayer(nn.Module):
         q = self._split(self.query(a))  # [B, h, n, d/h]
         keys = self._split(torch.cat((past_k, k), dim=1))  # [B, h, P+n, d/h]
         values = self._split(torch.cat((past_v, v), dim=1))
-        weights = q @ keys.transpose(2, 3) * (q.shape[-1] ** -0.5) + mask  # [B, h, n, P+n]
-        read = (torch.softmax(weights, dim=-1) @ values).transpose(1, 2).flatten(2)  # [B, n, d]
+        weights = q @ keys.transpose(2, 3) * self.scale + mask  # [B, h, n, P+n]
+        read = (torch.softmax(weights, dim=-1) @ values).transpose(1, 2)  # [B, n, h, d/h]
+        read = read.reshape(*read.shape[:2], -1)  # [B, n, d]
         x = x + self.dropout(self.out(read))
         x = x + self.dropout(self.down(F.relu(self.up(self.norm_mlp(x)))))
         return k, v, x
@@ -223,7 +224,8 @@ class HistoryEncoder(nn.Module):
             k, v, x = layer(x, cache.k[:, i], cache.v[:, i], mask)
             ks.append(k)
             vs.append(v)
-        return torch.stack(ks, dim=1), torch.stack(vs, dim=1), self.norm(x)
+        k, v = (each[0][:, None] if len(each) == 1 else torch.stack(each, dim=1) for each in (ks, vs))
+        return k, v, self.norm(x)
 
 
 class Relations(nn.Module):
@@ -244,6 +246,7 @@ class Relations(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d, e = config.d, config.relation_dim
+        self.related = e
         self.action = nn.Embedding(config.n_actions, d)
         self.encoding, self.recency = Linear(d, d), Linear(RECENCY_FEATURES, d)
         self.events = nn.Parameter(torch.zeros(RELATIONS, d, e))  # the maps to E_k
@@ -267,12 +270,15 @@ class Relations(nn.Module):
         latest, others = self._trail(place, listed.float())  # [B, L] each
         x = self._describe(history, h, self._recency(history.age, rank, listed.float(), latest, others))
         x = x * real.float()[:, :, None]  # [B, L, d]
-        e = (x[:, None] @ self.events).flatten(1, 2)  # [B, K*L, e]
+        e = self._in_a_row(x[:, None] @ self.events)  # [B, K*L, e]
         picked = (others[:, None] == self.ranks).float() * latest[:, None]  # [B, M, L] one-hot: the m-th last touched
         # Where fewer were touched, a row is zero, and so is what it adds.
-        e_trail = ((picked @ x)[:, None] @ self.trail).flatten(1, 2)  # [B, D*M, e]
+        e_trail = self._in_a_row((picked @ x)[:, None] @ self.trail)  # [B, D*M, e]
         bumps = self._distances(slate.position, (picked @ place[:, :, None]).transpose(1, 2))  # [B, C, D*M]
         return self._relate(slate, candidates, history, h) @ e + bumps @ e_trail
+
+    def _in_a_row(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1, self.related)  # [B, K, L, e] -> [B, K*L, e]; `flatten` makes four nodes more
 
     def _trail(self, place: Tensor, listed: Tensor) -> tuple[Tensor, Tensor]:
         """Places in the list of the events' items, [B, L] -> whether an event is the newest on its item of the list,
@@ -365,7 +371,7 @@ class Ranker(nn.Module):
         x = x + self.dropout(F.relu(self.mix(x)))
         if self.list_block is not None:
             x = self.list_block(x, slate.length)
-        taste = self.match(user).unflatten(-1, (self.config.n_outcomes, -1))  # [B, A, d]
+        taste = self.match(user).reshape(-1, self.config.n_outcomes, self.config.d)  # [B, A, d]
         logits: Tensor = self.outcomes(x) + slate.item_vec @ taste.transpose(1, 2)  # [B, C, A]
         return logits
 

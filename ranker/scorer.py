@@ -169,25 +169,19 @@ class OnnxScorer:
     def _extend(self, group: list[tuple[UserInputs, Encoding]]) -> None:
         past = max(1, *(encoding.length for _, encoding in group))
         new = max(len(inputs.history) - encoding.length for inputs, encoding in group)
-        size = len(group)
-        item_vec = np.zeros((size, new, self.width), np.float32)
-        action = np.zeros((size, new), np.int64)
-        gap, value = np.zeros((size, new), np.float32), np.zeros((size, new), np.float32)
-        past_k = np.zeros((size, self.layers, past, self.width), np.float32)
-        past_v = np.zeros_like(past_k)
-        for at, (inputs, encoding) in enumerate(group):
-            old, count = encoding.length, len(inputs.history) - encoding.length
-            item_vec[at, :count] = self.tables.vectors[inputs.history[old:]]
-            action[at, :count] = inputs.action[old:]
-            gap[at, :count] = inputs.gap[old:]
-            value[at, :count] = inputs.value[old:]
-            past_k[at, :, :old] = encoding.k[:, :old]
-            past_v[at, :, :old] = encoding.v[:, :old]
+        fresh = [slice(encoding.length, len(inputs.history)) for inputs, encoding in group]
+        news = [(inputs, part) for (inputs, _), part in zip(group, fresh, strict=True)]
         feed = {
-            "item_vec": item_vec, "action": action, "gap": gap, "value": value, "past_k": past_k, "past_v": past_v,
+            "item_vec": padded([self.tables.vectors[inputs.history[part]] for inputs, part in news], new),
+            "action": padded([inputs.action[part] for inputs, part in news], new),
+            "gap": padded([inputs.gap[part] for inputs, part in news], new),
+            "value": padded([inputs.value[part] for inputs, part in news], new),
+            # Beyond its length an encoding is zero.
+            "past_k": np.stack([encoding.k[:, :past] for _, encoding in group]),
+            "past_v": np.stack([encoding.v[:, :past] for _, encoding in group]),
             "past_len": np.array([encoding.length for _, encoding in group], np.int64),
-            "n_len": np.array([len(inputs.history) - encoding.length for inputs, encoding in group], np.int64),
-        }  # fmt: skip
+            "n_len": np.array([part.stop - part.start for part in fresh], np.int64),
+        }
         k, v, h = self.extend.run(None, {name: feed[name] for name in self._extend_inputs})
         for at, (inputs, encoding) in enumerate(group):
             old, length = encoding.length, len(inputs.history)

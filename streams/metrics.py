@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from ranker.settings import Settings
 from streams.model_metrics import ModelMetrics
@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # processor time, memory, open files
         self._events = Counter("liverank_events", "Inputs handled", ["topic"], registry=registry)
         self._rankings = Counter("liverank_rankings", "Rankings sent", registry=registry)
         self._dead = Counter("liverank_dead_letters", "Inputs refused", ["topic", "reason"], registry=registry)

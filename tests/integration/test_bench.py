@@ -1,4 +1,4 @@
-"""Both benchmarks from end to end on Apache Kafka, as short as they can be: what they count, not how fast it is."""
+"""The benchmarks from end to end on Apache Kafka, as short as they can be: what they count, not how fast it is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,23 @@ def bench(kafka: str, report: Path, *arguments: str) -> dict:
     assert found["machine"]["broker"] == {"kind": "external", "version": None, "address": kafka}
     assert found["machine"]["provider"].endswith("ExecutionProvider")
     return found
+
+
+def test_latency(kafka: str, tmp_path: Path) -> None:
+    """Every input is in a ranking, steady and in the burst; a worker that is behind ranks a user once for several."""
+    found = bench(
+        kafka, tmp_path / "latency.json", "latency", "--seconds", "2", "--rate", "60", "--burst", "600",
+        "--users", "40", "--candidates", "20", "--history", "20", "--items", "300", "--warm-s", "1",
+    )  # fmt: skip
+    assert (found["missing"], found["repeated"]) == (0, 0)
+    assert found["latency_ms"]["n"] > 60
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
+    assert found["worker_cpu_us"] > 0
+    burst = found["burst"]
+    assert burst["inputs"] == 600
+    assert 40 <= burst["rankings"] <= 600
+    assert burst["worker_cpu_us"] > 0
+    assert burst["inputs_per_s"] == pytest.approx(600 / burst["seconds"], rel=0.05)
 
 
 def test_swap(kafka: str, tmp_path: Path) -> None:
@@ -60,6 +77,7 @@ def test_freshness(kafka: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (("latency", "--burst", "0"), "seconds, rate and burst must be above 0"),
         (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
         (("freshness", "--seconds", "0"), "seconds and rate must be above 0"),
         (("freshness", "--broker", "pigeon"), "unknown broker 'pigeon'"),
