@@ -12,7 +12,7 @@ from liverank.terminal import Json, errors, report
 # ruff: noqa: PLC0415
 
 bench_app = typer.Typer(
-    help="Measure latency, swaps and freshness on this machine; each starts a broker, a model and real processes.",
+    help="Measure latency, swaps, freshness and recovery here; each starts a broker, a model and real processes.",
     no_args_is_help=True,
 )
 
@@ -88,3 +88,26 @@ def freshness(
         broker=broker, seconds=seconds, rate=rate, users=users, candidates=candidates, items=items, warm_s=warm_s,
     )  # fmt: skip
     report(bench_freshness(options, errors), json)
+
+
+@bench_app.command("recovery", epilog="Example:  liverank bench recovery --json recovery.json")
+def recovery(
+    broker: Broker = "kafka",
+    kills: Annotated[int, typer.Option(help="How often a worker is killed, and started again.")] = 3,
+    stretch_s: Annotated[float, typer.Option(help="Seconds after a kill, and after the worker is back.")] = 20.0,
+    rate: Rate = 100,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: Annotated[int, typer.Option(help="Events that a user has done when it begins.")] = 50,
+    items: Items = 2000,
+    warm_s: Warm = 5.0,
+    json: Json = None,
+) -> None:
+    """Kill one of two workers under load, again and again: the longest wait for a ranking, and what was lost."""
+    from liverank.bench_recovery import RecoveryOptions, bench_recovery
+
+    options = RecoveryOptions(
+        broker=broker, kills=kills, stretch_s=stretch_s, rate=rate, users=users, candidates=candidates,
+        history=history, items=items, warm_s=warm_s,
+    )  # fmt: skip
+    report(bench_recovery(options, errors), json)

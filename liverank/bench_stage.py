@@ -29,7 +29,7 @@ from streams import connection, topics
 
 log = logging.getLogger(__name__)
 
-_READY_S, _DELIVERY_S = 120.0, 60.0
+READY_S, _DELIVERY_S = 120.0, 60.0
 #: Settings that a benchmark makes; all others may come from the environment, and the report names them.
 _OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "trainer_data", "trainer_metrics_port")
 
@@ -45,7 +45,30 @@ class Bench:
     producer: Producer
     console: Console
     report: dict[str, Any]
+    stack: ExitStack  # ends everything
     processes: list[Process] = field(default_factory=list)
+
+    def start(self, command: str, name: str | None = None) -> Process:
+        """Start a `liverank` command; its folder's file `ready` says when it is.
+
+        Args:
+            command: worker or trainer.
+            name: names its folder, where there are several of the kind. Started again, it finds what it left there.
+        """
+        folder = self.folder / (name or command)
+        own = {"ready_file": folder / "ready", "data": folder / "data", "trainer_data": folder / "data"}
+        own["ready_file"].unlink(missing_ok=True)
+        process = Process(
+            [command], environment_of(msgspec.structs.replace(self.settings, **own), *_OWN, "ready_file"), folder
+        )
+        self.stack.callback(process.stop)
+        self.processes.append(process)
+        return process
+
+    def kill(self, process: Process) -> None:
+        """End a process at once, and do not miss it."""
+        self.processes.remove(process)
+        process.kill()
 
     def check(self) -> None:
         """Nothing, while every process runs.
@@ -112,7 +135,7 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
     names = [f"item-{number}" for number in range(items)]
     options = {"acks": "all", "linger.ms": 0, "partitioner": connection.PARTITIONER}
     producer = Producer(connection.librdkafka(settings) | options, logger=log)
-    bench = Bench(settings, folder, names, Versions(settings, names, folder), producer, console, report)
+    bench = Bench(settings, folder, names, Versions(settings, names, folder), producer, console, report, stack)
     with console.status("the first model and the catalogue"):
         bench.announce(bench.versions.publish())
         for vector in item_vectors(names):
@@ -120,29 +143,19 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
             bench.producer.poll(0)
         bench.flush()
     for command in commands:
-        _start(bench, command, stack)
+        process = bench.start(command)
+        with console.status(f"the {command} starts"):
+            process.await_file(bench.folder / command / "ready", READY_S)
     return bench
-
-
-def _start(bench: Bench, command: str, stack: ExitStack) -> None:
-    ready = bench.folder / command / "ready"
-    environment = environment_of(msgspec.structs.replace(bench.settings, ready_file=ready), *_OWN, "ready_file")
-    process = Process([command], environment, bench.folder / command)
-    stack.callback(process.stop)
-    bench.processes.append(process)
-    with bench.console.status(f"the {command} starts"):
-        process.await_file(ready, _READY_S)
 
 
 def _settings(brokers: str, folder: Path) -> Settings:
     return Settings(
         brokers=brokers,
         registry=str(folder / "registry"),
-        data=folder / "worker" / "data",
         app=folder.name,  # a broker that was there before may know another benchmark's group and model
         model=folder.name,
         metrics_port=0,
-        trainer_data=folder / "trainer" / "data",
         trainer_metrics_port=-1,
     )
 

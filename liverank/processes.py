@@ -119,8 +119,12 @@ class Process:
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL): it can put nothing in order."""
+        self._process.kill()
+        self._process.wait()
 
     def tail(self) -> str:
         """The last lines of its log."""

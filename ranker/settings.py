@@ -37,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_candidates: int = 1000
     max_message_bytes: int = 1 << 20
     max_ahead_ms: int = 300_000
-    session_timeout_s: float = 10.0  # after this long without a heartbeat the broker gives a worker's users away
+    session_timeout_s: float = 6.0  # after this long without a heartbeat the broker gives a worker's users away
     attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
     exploration: float = 0.0  # share of rankings whose last positions are shuffled
     exploration_after: int = 5  # positions that exploration leaves alone

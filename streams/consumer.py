@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 #: Records handed on at once.
 CHUNK = 64
+_PAUSED_S = 0.02  # between two looks whether there is a partition to fetch from
 
 
 class Chunk(Struct, frozen=True):
@@ -145,6 +146,12 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """
         if self._rewinds and self.flow_active:
             await self._go_back({})
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        if not self._get_active_partitions():
+            # All are paused by a rebalance, or their agents have enough to do. Faust looks again after a second.
+            await asyncio.sleep(_PAUSED_S)
+            return
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if self.should_stop or not self.flow_active:
@@ -200,7 +207,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         for tp, offset in {**dropped, **rewinds}.items():
             if tp in assigned:
                 with contextlib.suppress(IllegalStateError):  # it left meanwhile
-                    await self._thread.seek_wait({tp: offset})
+                    # Where nothing was taken meanwhile, a seek would throw away what is fetched already, and the next
+                    # fetch waits until the broker has answered the one under way.
+                    if await self._thread.position(tp) != offset:
+                        await self._thread.seek_wait({tp: offset})
                 self._read_offset[tp] = None  # or Faust drops what comes again as already read
                 self._position[tp] = offset
 

@@ -57,6 +57,19 @@ def test_swap(kafka: str, tmp_path: Path) -> None:
     assert low <= found["p99_ratio"] <= high
 
 
+def test_recovery(kafka: str, tmp_path: Path) -> None:
+    """A killed worker's users are ranked by the other one, after the session timeout at the latest; nothing is lost."""
+    found = bench(
+        kafka, tmp_path / "recovery.json", "recovery", "--kills", "1", "--stretch-s", "9", "--rate", "40",
+        "--users", "40", "--candidates", "10", "--history", "10", "--items", "100", "--warm-s", "1",
+    )  # fmt: skip
+    assert found["missing"] == 0
+    assert found["kill_wait_s"]["n"] == found["return_wait_s"]["n"] == 1
+    assert found["kill_wait_s"]["max"] > 1  # nobody hears of a kill before the session timeout is over
+    assert 0 < found["over_1_s"] < 1
+    assert found["inputs"] > 500
+
+
 def test_freshness(kafka: str, tmp_path: Path) -> None:
     """Every event is learned from, in a delta and in dense weights, and none was before it happened."""
     found = bench(
@@ -78,6 +91,7 @@ def test_freshness(kafka: str, tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("latency", "--burst", "0"), "seconds, rate and burst must be above 0"),
+        (("recovery", "--kills", "0"), "kills, rate and stretch-s must be above 0"),
         (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
         (("freshness", "--seconds", "0"), "seconds and rate must be above 0"),
         (("freshness", "--broker", "pigeon"), "unknown broker 'pigeon'"),

@@ -38,12 +38,22 @@ class Fetched(ChunkConsumer):
         self._position: dict[TP, int] = {}
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
-        self._thread = SimpleNamespace(seek_wait=self._seek_wait)
+        self._thread = SimpleNamespace(seek_wait=self._seek_wait, position=self._reads_from)
+        self.seeks: list[int] = []
+        self.fetches = 0
+
+    async def _reads_from(self, tp: TP) -> int:
+        return self.at
 
     async def _seek_wait(self, places: dict[TP, int]) -> None:
         self.at = places[CLICKS]
+        self.seeks.append(self.at)
+
+    def _get_active_partitions(self) -> set[TP]:
+        return self.active
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
+        self.fetches += 1
         found = [offset for offset in self.offsets if offset >= self.at][: self.most]
         self.during_fetch()
         if found:
@@ -100,6 +110,29 @@ def test_a_chunk_lost_on_the_way_is_read_again() -> None:
     _, after = consumer.chunks()
     assert consumer.handle(after) == []
     assert consumer.handle(*consumer.chunks()) == list(range(2 * CHUNK))
+
+
+def test_what_was_fetched_from_the_right_place_is_kept() -> None:
+    """A rebalance seeks only where records were taken meanwhile: a seek throws away what has been fetched."""
+    consumer = Fetched(range(9), at=4)
+    consumer.committed(4)
+    assert consumer.handle(*consumer.chunks()) == [4, 5, 6, 7, 8]
+    assert consumer.seeks == []
+    consumer.progress.clear()
+    consumer.committed(7)
+    assert consumer.handle(*consumer.chunks()) == [7, 8]
+    assert consumer.seeks == [7]
+
+
+def test_nothing_is_fetched_while_every_partition_is_paused() -> None:
+    """A fetch then would wait for a second, and so would the first record after the pause."""
+    consumer = Fetched(range(3))
+    consumer.committed(0)
+    consumer.active = set()
+    assert consumer.chunks() == []
+    assert consumer.fetches == 0
+    consumer.active = {CLICKS}
+    assert consumer.handle(*consumer.chunks()) == [0, 1, 2]
 
 
 def test_a_gap_of_the_topic_itself_is_passed() -> None:
