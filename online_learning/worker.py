@@ -29,6 +29,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from threadpoolctl import threadpool_limits
 
 from online_learning import checkpoint, registry, stages, startup
 from online_learning.parallel import Group, join
@@ -74,7 +75,9 @@ def run(settings: Settings, connection: Mapping[str, Any]) -> None:
         return
     torch.set_num_threads(settings.threads)
     try:
-        uvloop.run(Worker(settings, connection, group).serve())
+        # A second thread of numpy's spins on after each product, on a core that a worker beside it may want.
+        with threadpool_limits(settings.threads, "blas"):
+            uvloop.run(Worker(settings, connection, group).serve())
     except (LiverankError, KafkaError) as error:
         log.critical("the trainer ends: %s", " ".join(str(error).split()))
         sys.exit(1)
