@@ -32,7 +32,7 @@ _PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
 #: version loading beside it, an event that changes threads several times would wait that long several times.
 _HAND_OVER_S = 0.0005
-_FREED_TOGETHER = 128  # users
+_FREED_TOGETHER = 32  # users
 
 Row = tuple[str, UserHistory]
 
