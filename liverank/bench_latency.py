@@ -71,7 +71,11 @@ def bench_latency(options: LatencyOptions, console: Console) -> dict[str, Any]:
 
 
 async def _perform(bench: Bench, load: Load, options: LatencyOptions) -> tuple[list[float | None], Stretch, Stretch]:
-    """Give the users histories and lists, then the steady load, then the burst."""
+    """Give the users histories and lists, then the steady load, then the burst.
+
+    Raises:
+        LiverankError: the worker ranks nothing.
+    """
     users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
     await prepare(bench, load, users, options.history)
     with bench.console.status("") as status:
@@ -88,6 +92,8 @@ async def _perform(bench: Bench, load: Load, options: LatencyOptions) -> tuple[l
                 load.send(order.choice(users).next_record(time.time_ns() // 10**6))
                 await load.room()
             covered = await load.covered(_BURST_S)
+    if set(covered[steady.first : steady.end]) == {None} or set(covered[burst.first :]) == {None}:
+        raise bench.failure(f"no ranking came within {_BURST_S:.0f} s")
     return covered, steady, burst
 
 
