@@ -259,8 +259,8 @@ def _faust_app(settings: Settings) -> InputsApp:
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=connection.MAX_MESSAGE_BYTES,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s
-        / 10,  # a worker hears of a rebalance at its next heartbeat
+        # A worker hears of a rebalance at its next heartbeat.
+        broker_heartbeat_interval=settings.session_timeout_s / 10,
         broker_commit_interval=10.0,  # Faust has nothing to commit
         broker_max_poll_interval=300.0,
         stream_recovery_delay=0.0,

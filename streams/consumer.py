@@ -1,4 +1,5 @@
-"""Faust's consumer with three changes: it hands on chunks, it can go back, and it commits what a checkpoint covers.
+"""Faust's consumer with four changes: it hands on chunks, it can go back, it commits what a checkpoint covers, and it
+fetches without detours.
 
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
@@ -6,6 +7,8 @@
   `Progress`, which goes by what was handled, finds the hole, and `rewind` closes it.
 * Faust commits what is acked, and acks what it skips. Here the topics are read without acks (`acks=False`), and a
   checkpoint commits the offsets that it has covered.
+* Faust asks its thread for records through a queue of calls, and looks again after a second where all partitions are
+  paused, as in a rebalance. Here a fetch is one call, and that second is 20 ms.
 """
 
 from __future__ import annotations
@@ -131,7 +134,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
-        """As Faust's, without its queue of calls to the consumer's thread: that costs more than the fetch itself."""
+        """As Faust's, without its queue of calls to the consumer's thread: 3 to 4 % of a worker's processor time."""
         thread = self._thread
         consumer = thread._ensure_consumer()
         fetch = thread._fetch_records(

@@ -49,7 +49,7 @@ def run(settings: Settings) -> None:
     if settings.ready_file is not None:
         settings.ready_file.unlink(missing_ok=True)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the loop of Faust's consumer thread too
-    # A second thread of numpy's spins on after each product, for some 25 ms, on a core that rankings want.
+    # A second thread of numpy's spins on after each product, for 100 ms, on a core that rankings want.
     with threadpool_limits(settings.threads, "blas"):
         uvloop.run(_serve(settings))
 
