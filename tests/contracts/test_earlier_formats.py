@@ -1,0 +1,84 @@
+"""What an earlier release wrote is read by this one: `tests/fixtures/format_1` is kept as that release left it.
+
+It holds a bundle of format 1 and what it ranked, rows of version 1 with the inputs that they were folded from, and a
+trainer's checkpoint of format 1. Nothing there is ever written anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from online_learning import checkpoint
+from online_learning.registry import read_origin
+from online_learning.trainer_state import capture, restore
+from ranker import bundle, history
+from ranker.catalog import Catalog
+from ranker.history import EMPTY, Position, UserHistory
+from ranker.records import CandidateList, Erasure, Interaction, User
+from ranker.serving import load
+from ranker.settings import Settings
+from tests import stream
+
+WRITTEN = Path(__file__).parents[1] / "fixtures" / "format_1"
+BUNDLE = next((WRITTEN / "models" / "default").iterdir())
+RECORDS = {"interactions": Interaction, "candidates": CandidateList, "users": User, "erasures": Erasure}
+LINES = [json.loads(line) for line in (WRITTEN / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def stored(line: dict) -> UserHistory:
+    """The row as it was stored."""
+    return history.decode(base64.b64decode(line["stored"]))
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line["user_id"])
+def test_rows(line: dict) -> None:
+    """A stored row is what its inputs fold to today, and what is stored today is the same bytes."""
+    schema, row = bundle.read_manifest(BUNDLE).schema, EMPTY
+    for given in line["inputs"]:
+        record = msgspec.convert(given["record"], RECORDS[given["topic"]])
+        row = history.apply(row, record, Position(given["topic"], given["partition"], given["offset"], 0), schema)
+    assert stored(line) == row
+    assert history.encode(row) == base64.b64decode(line["stored"])
+
+
+def test_a_bundle_ranks_as_it_did() -> None:
+    """It is checked, loads, and gives the rows' lists the order and the scores that it gave when it was written."""
+    model = load(BUNDLE, Catalog(), Settings())
+    expected = json.loads((WRITTEN / "rankings.json").read_text(encoding="utf-8"))
+    rows = {line["user_id"]: stored(line) for line in LINES if stored(line).candidates is not None}
+    assert set(rows) == set(expected)
+    for user_id, ranked in zip(rows, model.rank(list(rows.items())), strict=True):
+        assert ranked.item_ids == list(expected[user_id])
+        assert dict(zip(ranked.item_ids, ranked.scores, strict=True)) == pytest.approx(expected[user_id], abs=1e-4)
+
+
+def test_a_trainer_starts_from_a_bundle() -> None:
+    """Every weight is found under its name, and every item row."""
+    origin = read_origin(BUNDLE)
+    assert origin.version == BUNDLE.name
+    assert set(origin.weights) == set(stream.tiny_model(origin.schema).state_dict())
+    assert len(origin.tables.items) == 20
+
+
+def test_a_trainer_goes_on_from_a_checkpoint() -> None:
+    """Taken up, it is what was written; and it learns on."""
+    state = checkpoint.newest(WRITTEN / "trainer")
+    assert state is not None
+    trainer = stream.trainer()
+    restore(trainer, state)
+    again = capture(trainer)
+    assert again.facts == state.facts
+    assert set(again.arrays) == set(state.arrays)
+    by_item = {name for name in state.arrays if name.startswith(("rows.", "moved."))}
+    for name in set(state.arrays) - by_item:
+        np.testing.assert_array_equal(again.arrays[name], state.arrays[name], err_msg=name)
+    assert set(again.arrays["rows.items"].tolist()) == set(state.arrays["rows.items"].tolist())
+    done = trainer.learn(stream.examples(10, seed=3), 10**6)
+    assert done.trained > 0
+    assert trainer.trained == state.facts["trained"] + done.trained
