@@ -28,7 +28,7 @@ kafka: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 -
 	@echo "==> dependencies"
 	@$(SYNC)
 	@echo "==> Apache Kafka"
-	@$(RUN) python -m liverank.brokers kafka --port 9092 --data .liverank/kafka $(ARGS)
+	@$(RUN) python -m liverank.local.broker kafka --port 9092 --data .liverank/kafka $(ARGS)
 
 lint: sync ## ruff: rules and format
 	@echo "==> lint"

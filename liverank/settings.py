@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ranker.decoding import Limits
-from ranker.errors import SchemaError
-from ranker.rules import Rules
+from ranker.contracts.decoding import Limits
+from ranker.contracts.errors import SchemaError
+from ranker.serving.rules import Rules
 
 PREFIX = "LIVERANK_"
 

@@ -17,8 +17,12 @@ class Recipe(Struct, frozen=True, kw_only=True):
     clip: float = 1.0  # largest norm of the gradient
     id_dropout: float = 0.2  # share of items whose id row is hidden, so that text and relations carry new ones; 1: all
     neighbours: int = 0  # co-visited items kept for each item; 0: none are counted
-    lag_s: float = 0.0  # how much later than it happened an event is counted, see online_learning.fit.gather
+    lag_s: float = (
+        0.0  # how much later than it happened an event is counted, see online_learning.first_model.fit.gather
+    )
     calibration: float = 0.3  # weight of the binary loss that makes scores probabilities
     dropout: float = 0.2
-    sizes: dict[str, int | bool] = {}  # of the Transformer, where not its defaults; see ranker.model.ModelConfig
+    sizes: dict[
+        str, int | bool
+    ] = {}  # of the Transformer, where not its defaults; see ranker.network.transformer.ModelConfig
     seed: int = 0

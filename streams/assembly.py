@@ -11,26 +11,26 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from ranker.decoding import InputDecoder
-from ranker.settings import Settings
-from ranker.text import TextEncoder
-from streams import connection
-from streams.agents import AGENTS, Agent, Receive
-from streams.batcher import Batcher
-from streams.canary import CanaryWatch
-from streams.checkpoint import Checkpoints
-from streams.consumer import ChunkTransport
-from streams.dead_letters import DeadLetters
-from streams.examples import Examples
-from streams.inputs import Intake, UserInputs
-from streams.items import ItemInputs
-from streams.metrics import Metrics
-from streams.models import Models
-from streams.outbox import Outbox
-from streams.progress import Place, Progress
-from streams.rankings import Job, Rankings
-from streams.tables import Rows, RowTable, row_table
-from streams.topics import CLICKS, DELIVERY, ITEMS
+from liverank.settings import Settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.registry.encoder import TextEncoder
+from streams.kafka import connection
+from streams.kafka.admin import CLICKS, DELIVERY, ITEMS
+from streams.kafka.consumer import ChunkTransport
+from streams.kafka.outbox import Outbox
+from streams.kafka.progress import Place, Progress
+from streams.models.canary_watch import CanaryWatch
+from streams.models.manager import Models
+from streams.pipeline.agents import AGENTS, Agent, Receive
+from streams.pipeline.batcher import Batcher
+from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.examples import Examples
+from streams.pipeline.handler import Intake, UserInputs
+from streams.pipeline.items import ItemInputs
+from streams.pipeline.rankings import Job, Rankings
+from streams.state.checkpoint import Checkpoints
+from streams.state.store import Rows, RowTable, row_table
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

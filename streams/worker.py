@@ -19,17 +19,17 @@ import uvloop
 from faust.contrib.asgi import bind_to_running_loop
 from threadpoolctl import threadpool_limits
 
-from ranker.decoding import InputDecoder
-from ranker.errors import LiverankError
-from ranker.serving import ServingModel
-from ranker.settings import Settings, load_settings
-from ranker.text import EncoderError, TextEncoder, load_encoder
-from streams import topics
-from streams.app import Parts
-from streams.follower import Follower, catalog_handlers
-from streams.logs import quieten
-from streams.metrics import Metrics
-from streams.models import Models
+from liverank.settings import Settings, load_settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import LiverankError
+from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
+from ranker.serving.model import ServingModel
+from streams.assembly import Parts
+from streams.kafka import admin as topics
+from streams.kafka.follower import Follower, catalog_handlers
+from streams.models.manager import Models
+from streams.telemetry.logs import quieten
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

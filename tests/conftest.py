@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from liverank.brokers import KAFKA_VERSION, Broker, BrokerError, start_broker
+from liverank.local.broker import KAFKA_VERSION, Broker, BrokerError, start_broker
 
 NewTopicFactory = Callable[..., str]
 

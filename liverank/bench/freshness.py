@@ -1,9 +1,9 @@
 """`liverank bench freshness`: how soon is what people do in the weights that rank them?
 
 A worker, a trainer with its default settings, and simulated users at a steady rate. Which ranking is the first by
-weights that had learned from an event is not estimated but read from the records (`liverank.freshness`). Measured are
-the events of `seconds`; after that the load goes on, unmeasured, until all of them were learned from, or at most for
-`_TAIL_S` more: what was not by then is counted as never. So no wait is left out because it was long.
+weights that had learned from an event is not estimated but read from the records (`liverank.measure.freshness`).
+Measured are the events of `seconds`; after that the load goes on, unmeasured, until all of them were learned from, or
+at most for `_TAIL_S` more: what was not by then is counted as never. So no wait is left out because it was long.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from liverank.bench_load import Load, attended
-from liverank.bench_models import simulated_users
-from liverank.bench_stage import Bench, staged
-from liverank.deliveries import repeated
-from liverank.demo_users import CLICKS_A_LIST, SimulatedUser
-from liverank.freshness import Freshness, percentiles
-from ranker import bundle
-from ranker.errors import LiverankError
-from ranker.records import Example, ModelDelta
-from streams.topics import EXAMPLES, MODEL_DELTAS
+from liverank.bench.load import Load, attended
+from liverank.bench.models import simulated_users
+from liverank.bench.system import Bench, staged
+from liverank.measure.deliveries import repeated
+from liverank.measure.freshness import Freshness, percentiles
+from liverank.simulate.users import CLICKS_A_LIST, SimulatedUser
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Example, ModelDelta
+from ranker.registry import bundle
+from streams.kafka.admin import EXAMPLES, MODEL_DELTAS
 
 _PREPARED_S, _ANSWERS_S = 60.0, 30.0
 _TAIL_S = 60.0
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 class Join:
-    """Feeds what is consumed to `liverank.freshness`, and reads the manifests that it asks for."""
+    """Feeds what is consumed to `liverank.measure.freshness`, and reads the manifests that it asks for."""
 
     def __init__(self, bench: Bench) -> None:
         self.freshness = Freshness()

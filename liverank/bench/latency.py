@@ -20,13 +20,13 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from liverank.bench_load import Load, attended
-from liverank.bench_models import simulated_users
-from liverank.bench_stage import Bench, staged
-from liverank.bench_users import prepare
-from liverank.deliveries import repeated
-from liverank.freshness import percentiles
-from ranker.errors import LiverankError
+from liverank.bench.load import Load, attended
+from liverank.bench.models import simulated_users
+from liverank.bench.system import Bench, staged
+from liverank.bench.users import prepare
+from liverank.measure.deliveries import repeated
+from liverank.measure.freshness import percentiles
+from ranker.contracts.errors import LiverankError
 
 _ANSWERS_S, _BURST_S = 30.0, 300.0
 _CPU = "process_cpu_seconds_total"  # of all the worker's threads, by its own page

@@ -21,13 +21,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from liverank.bench_stage import Bench
-from liverank.deliveries import Arrival, Sent, covered_at
-from liverank.messages import message_of
-from liverank.tasks import beside
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Interaction
-from streams import connection, topics
+from liverank.bench.system import Bench
+from liverank.local.tasks import beside
+from liverank.measure.deliveries import Arrival, Sent, covered_at
+from liverank.offline.messages import message_of
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Interaction
+from streams.kafka import admin as topics
+from streams.kafka import connection
 
 Record = CandidateList | Interaction
 #: Gives the next input, for the time in milliseconds since the epoch.

@@ -15,22 +15,22 @@ import msgspec
 import numpy as np
 import torch
 
-from liverank.demo_tastes import Taste
-from liverank.demo_users import Recall, SimulatedUser
-from online_learning.learner import empty_arrays, model_config
-from online_learning.publish import Provenance, publish_model
-from ranker.bundle import new_version
-from ranker.history import hash_id
-from ranker.model import Ranker
-from ranker.records import ItemVector, ModelUpdate
-from ranker.schema import FeatureSchema
-from ranker.settings import Settings
-from ranker.tables import TableArrays
+from liverank.settings import Settings
+from liverank.simulate.tastes import Taste
+from liverank.simulate.users import Recall, SimulatedUser
+from online_learning.learning.learner import empty_arrays, model_config
+from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.records import ItemVector, ModelUpdate
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.tables import TableArrays
+from ranker.network.transformer import Ranker
+from ranker.registry.bundle import new_version
+from ranker.state.fold import hash_id
 
 ENCODER, ENCODER_WIDTH = "bench", 384  # as wide as the default encoder's vectors
 _NEIGHBOURS = 8
 _TASTES, _FACTORS = 100, 8
-_STRENGTH = 2.0  # deviation of utilities, as in `liverank.demo_tastes`
+_STRENGTH = 2.0  # deviation of utilities, as in `liverank.simulate.tastes`
 
 
 class Versions:

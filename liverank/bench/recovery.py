@@ -18,12 +18,12 @@ import numpy as np
 import uvloop
 from rich.console import Console
 
-from liverank.bench_load import Load, attended
-from liverank.bench_models import simulated_users
-from liverank.bench_stage import READY_S, Bench, staged
-from liverank.bench_users import prepare
-from liverank.deliveries import Sent, repeated
-from ranker.errors import LiverankError
+from liverank.bench.load import Load, attended
+from liverank.bench.models import simulated_users
+from liverank.bench.system import READY_S, Bench, staged
+from liverank.bench.users import prepare
+from liverank.measure.deliveries import Sent, repeated
+from ranker.contracts.errors import LiverankError
 
 _ANSWERS_S = 60.0
 _SECOND = "worker-2"

@@ -4,8 +4,9 @@ One worker under a steady load of lists and clicks; every few seconds another ve
 is announced on `model-updates`. Before and during are interleaved, a quiet stretch and then a swap, again and again:
 what else the machine does meanwhile falls on both alike, and a log of rows that grows, or a cache that fills, is in
 both. A swap lasts from its announcement, so fetching, checking, loading and warming up are in it, until a second after
-the first ranking by the new version (`liverank.bench_swaps` has which event counts where). Latency is by one clock in
-one process, from the hand-over to the producer to the arrival of the first ranking whose `applied` covers the event.
+the first ranking by the new version (`liverank.bench.swap_figures` has which event counts where). Latency is by one
+clock in one process, from the hand-over to the producer to the arrival of the first ranking whose `applied` covers the
+event.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from liverank.bench_load import Load, attended
-from liverank.bench_models import simulated_users
-from liverank.bench_stage import Bench, staged
-from liverank.bench_swaps import Swap, Timed, figures, split
-from liverank.bench_users import prepare
-from liverank.deliveries import repeated
-from ranker.errors import LiverankError
-from ranker.records import ModelUpdate
+from liverank.bench.load import Load, attended
+from liverank.bench.models import simulated_users
+from liverank.bench.swap_figures import Swap, Timed, figures, split
+from liverank.bench.system import Bench, staged
+from liverank.bench.users import prepare
+from liverank.measure.deliveries import repeated
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import ModelUpdate
 
 _SERVES_S, _ANSWERS_S = 60.0, 30.0
 _SETTLE_S = 1.0  # a swap lasts so long after the first ranking by the new version

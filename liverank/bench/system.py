@@ -16,16 +16,17 @@ import msgspec
 from confluent_kafka import Producer
 from rich.console import Console
 
-from liverank.bench_models import Versions, item_vectors
-from liverank.brokers import BrokerError, start_broker
-from liverank.endings import handled
-from liverank.machine import machine
-from liverank.processes import Process, environment_of
-from ranker.errors import LiverankError
-from ranker.records import ModelUpdate
-from ranker.settings import PREFIX, Settings
-from ranker.stages import key_of
-from streams import connection, topics
+from liverank.bench.models import Versions, item_vectors
+from liverank.local.broker import BrokerError, start_broker
+from liverank.local.machine import machine
+from liverank.local.processes import Process, environment_of
+from liverank.local.signals import handled
+from liverank.settings import PREFIX, Settings
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import ModelUpdate
+from ranker.rollout.stages import key_of
+from streams.kafka import admin as topics
+from streams.kafka import connection
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from random import Random
 
-from liverank.bench_load import Load
-from liverank.bench_stage import Bench
-from liverank.demo_users import SimulatedUser
-from ranker.records import Interaction
+from liverank.bench.load import Load
+from liverank.bench.system import Bench
+from liverank.simulate.users import SimulatedUser
+from ranker.contracts.records import Interaction
 
 _PREPARED_S = 120.0
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from liverank.terminal import Json, errors, report
+from liverank.cli.terminal import Json, errors, report
 
 # Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
 # ruff: noqa: PLC0415
@@ -38,7 +38,7 @@ def latency(
     json: Json = None,
 ) -> None:
     """Rank under a steady load, then a burst: milliseconds to the ranking, processor time an input, inputs a second."""
-    from liverank.bench_latency import LatencyOptions, bench_latency
+    from liverank.bench.latency import LatencyOptions, bench_latency
 
     options = LatencyOptions(
         broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
@@ -61,7 +61,7 @@ def swap(
     json: Json = None,
 ) -> None:
     """Swap models under load: events lost, rankings repeated, and p99 during swaps against before."""
-    from liverank.bench_swap import SwapOptions, bench_swap
+    from liverank.bench.swap import SwapOptions, bench_swap
 
     options = SwapOptions(
         broker=broker, swaps=swaps, rate=rate, quiet_s=quiet_s, users=users, candidates=candidates, history=history,
@@ -82,7 +82,7 @@ def freshness(
     json: Json = None,
 ) -> None:
     """Learn from a stream: seconds from an event to the first ranking by weights that had learned from it."""
-    from liverank.bench_freshness import FreshnessOptions, bench_freshness
+    from liverank.bench.freshness import FreshnessOptions, bench_freshness
 
     options = FreshnessOptions(
         broker=broker, seconds=seconds, rate=rate, users=users, candidates=candidates, items=items, warm_s=warm_s,
@@ -104,7 +104,7 @@ def recovery(
     json: Json = None,
 ) -> None:
     """Kill one of two workers under load, again and again: the longest wait for a ranking, and what was lost."""
-    from liverank.bench_recovery import RecoveryOptions, bench_recovery
+    from liverank.bench.recovery import RecoveryOptions, bench_recovery
 
     options = RecoveryOptions(
         broker=broker, kills=kills, stretch_s=stretch_s, rate=rate, users=users, candidates=candidates,

@@ -16,12 +16,12 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from liverank.bench_commands import bench_app
-from liverank.model_commands import model_app
-from liverank.terminal import Config, Json, Registry, console, errors
-from liverank.terminal import report as _report
-from liverank.terminal import settings_from as _settings
-from ranker.errors import LiverankError
+from liverank.cli.bench import bench_app
+from liverank.cli.model import model_app
+from liverank.cli.terminal import Config, Json, Registry, console, errors
+from liverank.cli.terminal import report as _report
+from liverank.cli.terminal import settings_from as _settings
+from ranker.contracts.errors import LiverankError
 
 # Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
 # ruff: noqa: PLC0415
@@ -71,9 +71,9 @@ def worker(config: Config = None) -> None:
 @app.command(epilog="Example:  LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank trainer")
 def trainer(config: Config = None) -> None:
     """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
-    from online_learning.worker import run
-    from streams.connection import aiokafka
-    from streams.logs import quieten
+    from online_learning.trainer.process import run
+    from streams.kafka.connection import aiokafka
+    from streams.telemetry.logs import quieten
 
     _log_to_stderr()
     quieten()
@@ -84,7 +84,7 @@ def trainer(config: Config = None) -> None:
 @topics_app.command("create", epilog="Example:  liverank topics create")
 def topics_create(config: Config = None) -> None:
     """Create every topic that is missing, with its partitions and clean-up policy."""
-    from streams.topics import create
+    from streams.kafka.admin import create
 
     for line in create(_settings(config)):
         console.print(line, highlight=False)
@@ -93,7 +93,7 @@ def topics_create(config: Config = None) -> None:
 @topics_app.command("check", epilog="Example:  liverank topics check")
 def topics_check(config: Config = None) -> None:
     """Say what is wrong with the topics; exits 1 where something is."""
-    from streams.topics import check
+    from streams.kafka.admin import check
 
     problems = check(_settings(config))
     for line in problems:
@@ -115,7 +115,7 @@ def train(
     json: Json = None,
 ) -> None:
     """Fit a first model offline and publish its bundle."""
-    from online_learning.fit import fit
+    from online_learning.first_model.fit import fit
 
     settings = _settings(config, registry=out)
     recipe = _data_set(dataset).recipe
@@ -146,7 +146,7 @@ def evaluate(
     json: Json = None,
 ) -> None:
     """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
-    from liverank.evaluation import Question, run
+    from liverank.offline.evaluate import Question, run
 
     question = Question(
         train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync)
@@ -168,8 +168,8 @@ def replay(
     json: Json = None,
 ) -> None:
     """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
-    from liverank import replay as replaying
-    from streams.connection import aiokafka
+    from liverank.offline import replay as replaying
+    from streams.kafka.connection import aiokafka
 
     connection = aiokafka(_settings(config))
     if data is None:
@@ -177,7 +177,7 @@ def replay(
         return
     records = replaying.between(_data_set(dataset).records(data), _time(start), _time(end))
     with _progress() as report:
-        from online_learning.fit import Progress as Done
+        from online_learning.first_model.fit import Progress as Done
 
         done = asyncio.run(
             replaying.replay(
@@ -197,7 +197,7 @@ def rank(
     json: Json = None,
 ) -> None:
     """Rank one user's current list offline: events and candidates in, the list out, no Kafka."""
-    from liverank.offline import rank_file
+    from liverank.offline.rank import rank_file
 
     ranking = rank_file(events, user, _settings(config, registry=registry))
     table = Table("rank", "item", "score", title=f"{ranking.user_id}, list {ranking.request_id}, model {ranking.model}")
@@ -213,7 +213,7 @@ def schema(
     """The contracts: a JSON Schema for every record, and an AsyncAPI document."""
     from importlib.metadata import version
 
-    from liverank.contracts import asyncapi, json_schemas
+    from ranker.contracts.documents import asyncapi, json_schemas
 
     documents: dict[str, Any] = {**json_schemas(), "asyncapi": asyncapi(version("liverank"))}
     if out is None:
@@ -237,7 +237,7 @@ def demo(
     json: Json = None,
 ) -> None:
     """The whole loop here: broker, first model, worker, trainer, and people whose lists re-order as they click."""
-    from liverank.demo import DemoOptions, run_demo
+    from liverank.demo.run import DemoOptions, run_demo
 
     live = not headless and sys.stdout.isatty()
     result = run_demo(
@@ -251,7 +251,7 @@ def _log_to_stderr() -> None:
 
 
 def _data_set(name: str) -> Any:
-    from online_learning.datasets import DATASETS
+    from online_learning.data import DATASETS
 
     if name not in DATASETS:
         raise LiverankError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
@@ -280,7 +280,7 @@ def _duration(text: str) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """A progress bar on the error stream; gives a function that takes `online_learning.fit.Progress`."""
+    """A progress bar on the error stream; gives a function that takes `online_learning.first_model.fit.Progress`."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

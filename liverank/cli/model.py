@@ -9,8 +9,8 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.terminal import Config, Json, Registry, console, report, settings_from
-from ranker.errors import LiverankError
+from liverank.cli.terminal import Config, Json, Registry, console, report, settings_from
+from ranker.contracts.errors import LiverankError
 
 # Kafka and ONNX Runtime are imported inside the commands that need them.
 # ruff: noqa: PLC0415
@@ -28,7 +28,7 @@ Reason = Annotated[str | None, typer.Option("--reason", help="For whoever reads 
 @model_app.command("list", epilog="Example:  liverank model list --registry registry")
 def model_list(registry: Registry = None, config: Config = None, json: Json = None) -> None:
     """Every version, its stage, and what its trainer measured."""
-    from liverank.model_stages import list_models
+    from liverank.operate.models import list_models
 
     lines = list_models(settings_from(config, registry=registry))
     table = Table("version", "stage", "made", "learned until", "metrics", "why")
@@ -42,7 +42,7 @@ def model_list(registry: Registry = None, config: Config = None, json: Json = No
 @model_app.command("promote", epilog="Example:  liverank model promote 20261123T084316639-5f3641")
 def model_promote(version: Version, reason: Reason = None, registry: Registry = None, config: Config = None) -> None:
     """Have every worker serve this version. Ends a pin."""
-    from liverank.model_stages import promote
+    from liverank.operate.models import promote
 
     report(msgspec.to_builtins(promote(settings_from(config, registry=registry), version, reason)), None)
 
@@ -56,7 +56,7 @@ def model_canary(
     config: Config = None,
 ) -> None:
     """Serve this version to a share of the users; their clicks decide what becomes of it."""
-    from liverank.model_stages import canary
+    from liverank.operate.models import canary
 
     report(msgspec.to_builtins(canary(settings_from(config, registry=registry), version, share, reason)), None)
 
@@ -66,7 +66,7 @@ def model_rollback(
     version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
 ) -> None:
     """Go back to the version that served before, or to this one, and pin it. A canary's version ends the canary."""
-    from liverank.model_stages import rollback
+    from liverank.operate.models import rollback
 
     report(msgspec.to_builtins(rollback(settings_from(config, registry=registry), version, reason)), None)
 
@@ -76,7 +76,7 @@ def model_pin(
     version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
 ) -> None:
     """Serve this version, or go on with the one that serves, and nothing else until one is promoted."""
-    from liverank.model_stages import pin
+    from liverank.operate.models import pin
 
     report(msgspec.to_builtins(pin(settings_from(config, registry=registry), version, reason)), None)
 
@@ -89,8 +89,8 @@ def model_show(
     json: Json = None,
 ) -> None:
     """What a bundle is: its manifest."""
-    from liverank.offline import open_bundle
-    from ranker.bundle import read_manifest
+    from liverank.offline.rank import open_bundle
+    from ranker.registry.bundle import read_manifest
 
     report(msgspec.to_builtins(read_manifest(open_bundle(settings_from(config, registry=registry), version))), json)
 
@@ -102,7 +102,7 @@ def model_verify(
     config: Config = None,
 ) -> None:
     """Check a bundle as a worker does before it serves: hashes, schema, golden outputs, numbers; else exit 1."""
-    from liverank.model_stages import read_control, verify
+    from liverank.operate.models import read_control, verify
 
     settings = settings_from(config, registry=registry)
     try:

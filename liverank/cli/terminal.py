@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ranker.settings import Settings, load_settings
+from liverank.settings import Settings, load_settings
 
 console = Console()
 errors = Console(stderr=True)

@@ -19,17 +19,17 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from liverank.demo_tastes import left_out, likes_of
-from liverank.demo_users import LIST_LENGTH
-from online_learning.datasets import DataSet
-from online_learning.datasets.dataset import Record
-from online_learning.datasets.movielens import MOVIELENS_100K
-from online_learning.fit import FirstModel, fit
-from online_learning.fit import Progress as Done
+from liverank.simulate.tastes import left_out, likes_of
+from liverank.simulate.users import LIST_LENGTH
+from online_learning.data import DataSet
+from online_learning.data.dataset import Record
+from online_learning.data.movielens import MOVIELENS_100K
+from online_learning.first_model.fit import FirstModel, fit
+from online_learning.first_model.fit import Progress as Done
 from online_learning.recipe import Recipe
-from ranker.errors import LiverankError
-from ranker.records import Candidate, CandidateList, Interaction, Item
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from ranker.contracts.schema import FeatureSchema
 
 LIKES_A_PERSON = 24  # about as many clicks as a user of the demo makes in half a minute
 # Every film that is ever listed is known here, so no id row is hidden.

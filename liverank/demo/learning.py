@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-from liverank.freshness import Freshness, FreshnessReport
-from ranker.records import Example, ModelDelta, ModelUpdate, Ranking
-from ranker.stages import PROMOTED
-from streams.topics import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
+from liverank.measure.freshness import Freshness, FreshnessReport
+from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
+from ranker.rollout.stages import PROMOTED
+from streams.kafka.admin import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
 
 #: Topics of the learning, beside `rankings`.
 LEARNED = (EXAMPLES, MODEL_UPDATES, MODEL_DELTAS)

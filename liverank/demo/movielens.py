@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ranker.errors import LiverankError
+from ranker.contracts.errors import LiverankError
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ARCHIVE = "ml-100k.zip"
@@ -50,7 +50,7 @@ class DataUnavailable(LiverankError):
 
 
 def movielens_100k(cache: Path, say: Callable[[str], None], sources: Mapping[str, Source] | None = None) -> Path:
-    """A folder or a file that `online_learning.datasets.movielens` reads; fetched where the cache has none.
+    """A folder or a file that `online_learning.data.movielens` reads; fetched where the cache has none.
 
     Args:
         cache: a folder to keep it in.

@@ -1,10 +1,10 @@
 """`liverank demo`: the whole loop on this machine, with nothing set up before and nothing left behind.
 
 A broker, MovieLens-100K, a first model trained on it, worker and trainer as real processes, and simulated users who
-click by a taste that the model does not see (`liverank.demo_users`). For each click the figures compare where the
+click by a taste that the model does not see (`liverank.simulate.users`). For each click the figures compare where the
 chosen film stood in the order of the recall stage and in liverank's newest ranking, which covers what the user did
-before (`liverank.demo_traffic.Tally`). Meanwhile the trainer learns from the clicks, and its versions replace each
-other under the users (`liverank.demo_learning.Learning`).
+before (`liverank.demo.traffic.Tally`). Meanwhile the trainer learns from the clicks, and its versions replace each
+other under the users (`liverank.demo.learning.Learning`).
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from liverank.brokers import BrokerError, cache_dir, start_broker
-from liverank.demo_data import movielens_100k
-from liverank.demo_learning import Learning, Pages
-from liverank.demo_tastes import tastes
-from liverank.demo_traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
-from liverank.demo_training import Cinema, first_model, read_cinema
-from liverank.demo_users import Recall, SimulatedUser
-from liverank.demo_view import Shown, screen
-from liverank.endings import ENDING, handled
-from liverank.processes import Process, environment_of
-from ranker import bundle
-from ranker.errors import BundleError, LiverankError
-from ranker.settings import Settings
-from streams import connection, topics
+from liverank.demo.first_model import Cinema, first_model, read_cinema
+from liverank.demo.learning import Learning, Pages
+from liverank.demo.movielens import movielens_100k
+from liverank.demo.traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
+from liverank.demo.view import Shown, screen
+from liverank.local.broker import BrokerError, cache_dir, start_broker
+from liverank.local.processes import Process, environment_of
+from liverank.local.signals import ENDING, handled
+from liverank.settings import Settings
+from liverank.simulate.tastes import tastes
+from liverank.simulate.users import Recall, SimulatedUser
+from ranker.contracts.errors import BundleError, LiverankError
+from ranker.registry import bundle
+from streams.kafka import admin as topics
+from streams.kafka import connection
 
 _READY_S, _REFRESH_S, _WATCH_S, _PAGES_S = 120.0, 0.25, 0.2, 1.0
 _FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for

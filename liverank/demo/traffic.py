@@ -15,13 +15,13 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from liverank.demo_learning import LEARNED, Learning
-from liverank.demo_users import SimulatedUser, reciprocal_rank
-from liverank.messages import message_of
-from liverank.replay import Awaited
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Interaction, Item, Ranking
-from streams.topics import EXAMPLES
+from liverank.demo.learning import LEARNED, Learning
+from liverank.offline.messages import message_of
+from liverank.offline.replay import Awaited
+from liverank.simulate.users import SimulatedUser, reciprocal_rank
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
+from streams.kafka.admin import EXAMPLES
 
 FOLLOWED = ("rankings", "dead-letters", "item-vectors")
 

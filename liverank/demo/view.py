@@ -10,11 +10,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from liverank.demo_learning import Learning, Pages
-from liverank.demo_traffic import Tally
-from liverank.demo_users import SimulatedUser
-from ranker.records import ModelUpdate, RankedItem, Ranking
-from ranker.stages import PROMOTED
+from liverank.demo.learning import Learning, Pages
+from liverank.demo.traffic import Tally
+from liverank.simulate.users import SimulatedUser
+from ranker.contracts.records import ModelUpdate, RankedItem, Ranking
+from ranker.rollout.stages import PROMOTED
 
 FEATURED = 3  # users whose lists are shown, where there is room
 _LINES = 12  # of a list

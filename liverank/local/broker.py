@@ -1,7 +1,7 @@
 """A Kafka broker for this machine: one that already runs, a real Apache Kafka without containers, or an embedded one.
 
 Every started broker listens on loopback only, keeps its log in `DATA/broker.log` and ends with the process that started
-it. `python -m liverank.brokers kafka --port 9092` runs one in the foreground.
+it. `python -m liverank.local.broker kafka --port 9092` runs one in the foreground.
 """
 
 from __future__ import annotations
@@ -543,12 +543,13 @@ def _embedded_program(data_dir: Path, port: int) -> _Program:
     return _Program(argv, f"127.0.0.1:{port}", cluster_id, data_dir / "broker.log")
 
 
-# --- python -m liverank.brokers ---------------------------------------------------------------------------------------
+# --- python -m liverank.local.broker
+# ---------------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a broker in the foreground until Ctrl-C or SIGTERM; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m liverank.brokers", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m liverank.local.broker", description=main.__doc__)
     parser.add_argument("choice", choices=("kafka", "embedded", "auto"), help="which broker")
     parser.add_argument("--port", type=int, default=9092, help="where it listens on 127.0.0.1 (default: 9092)")
     parser.add_argument(

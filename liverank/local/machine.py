@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liverank.brokers import KAFKA_VERSION, Broker
-from ranker.scorer import providers
+from liverank.local.broker import KAFKA_VERSION, Broker
+from ranker.serving.scorer import providers
 
 
 def machine(broker: Broker, provider: str) -> dict[str, Any]:

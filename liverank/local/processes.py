@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from ranker.errors import LiverankError
-from ranker.settings import PREFIX, Settings
+from liverank.settings import PREFIX, Settings
+from ranker.contracts.errors import LiverankError
 
 _STOP_S = 10.0
 _LINES_SHOWN = 15
@@ -29,7 +29,7 @@ import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 15)
 if os.getppid() == int(sys.argv.pop(1)):
-    from liverank.cli import main
+    from liverank.cli.main import main
     main()
 """
 

@@ -19,7 +19,7 @@ class Sent(Struct):
 
 
 class Arrival(Struct, frozen=True):
-    """A ranking, as far as it matters here: the fields of `ranker.records.Ranking`, and when it was consumed."""
+    """A ranking, as far as it matters here: fields of `ranker.contracts.records.Ranking`, and when it was consumed."""
 
     at: float  # in seconds of the same clock
     user_id: str

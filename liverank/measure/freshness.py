@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from ranker.history import hash_id
-from ranker.records import Example, ModelDelta
+from ranker.contracts.records import Example, ModelDelta
+from ranker.state.fold import hash_id
 
 _TOPIC = "examples"
 

@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from liverank.offline import open_bundle
-from online_learning.datasets import DataSet
-from online_learning.evaluate import Figures, evaluate, queries, summarise_ranks
-from online_learning.fit import Progress, Report, fit
-from online_learning.online import Online
-from online_learning.peers import LIST_PEERS, MarkovChain, Synced
-from online_learning.protocols import next_item, prequential_ranks
-from online_learning.recall import Recall
-from online_learning.registry import read_origin
-from online_learning.simulation import Simulation, simulate
-from ranker.bundle import read_manifest
-from ranker.catalog import Catalog
-from ranker.errors import LiverankError
-from ranker.records import Interaction
-from ranker.serving import load
-from ranker.settings import Settings
+from liverank.offline.rank import open_bundle
+from liverank.settings import Settings
+from online_learning.data import DataSet
+from online_learning.data.recall import Recall
+from online_learning.evaluation.lists import Figures, evaluate, queries, summarise_ranks
+from online_learning.evaluation.next_item import next_item, prequential_ranks
+from online_learning.evaluation.peers import LIST_PEERS, MarkovChain, Synced
+from online_learning.first_model.fit import Progress, Report, fit
+from online_learning.online_recipe import Online
+from online_learning.releases.origins import read_origin
+from online_learning.trainer.simulation import Simulation, simulate
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Interaction
+from ranker.items.catalog import Catalog
+from ranker.registry.bundle import read_manifest
+from ranker.serving.model import load
 
 MODES = ("frozen", "online")
 #: Between two bundles of a simulated trainer, in the log's time.

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
 
 
 class Message(NamedTuple):

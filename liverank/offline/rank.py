@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from liverank.messages import read_messages
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.decoding import InputDecoder
-from ranker.errors import LiverankError
-from ranker.history import EMPTY, Position, UserHistory, apply
-from ranker.ranking import answer
-from ranker.records import Cause, Item, Ranking
-from ranker.serving import load
-from ranker.settings import Settings
+from liverank.offline.messages import read_messages
+from liverank.settings import Settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Cause, Item, Ranking
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.serving.model import load
+from ranker.serving.ranking import answer
+from ranker.state.fold import EMPTY, Position, UserHistory, apply
 
 
 class Folded(NamedTuple):

@@ -13,10 +13,10 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from msgspec import Struct
 
-from liverank.messages import Message, message_of, read_messages
-from online_learning.evaluate import Figures, rank_of, summarise_ranks
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Interaction, Item, Ranking
+from liverank.offline.messages import Message, message_of, read_messages
+from online_learning.evaluation.lists import Figures, rank_of, summarise_ranks
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
 
 _ranking_decoder = msgspec.json.Decoder(Ranking)
 

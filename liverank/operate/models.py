@@ -17,15 +17,16 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from msgspec import Struct
 
-from ranker import bundle
-from ranker.bundle import MANIFEST, Manifest
-from ranker.catalog import Catalog
-from ranker.errors import LiverankError
-from ranker.records import ModelUpdate
-from ranker.settings import Settings
-from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
-from streams import connection, loading
-from streams.topics import MODEL_UPDATES
+from liverank.settings import Settings
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import ModelUpdate
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.registry.bundle import MANIFEST, Manifest
+from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
+from streams.kafka import connection
+from streams.kafka.admin import MODEL_UPDATES
+from streams.models import loader as loading
 
 _ANSWER_S = 10.0
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from msgspec import Struct
 
-from online_learning.datasets.dataset import Record
-from ranker.records import Interaction
+from online_learning.data.dataset import Record
+from ranker.contracts.records import Interaction
 
 _SHARE = 10  # one person in so many is left out
 _FACTORS = 12

@@ -2,7 +2,7 @@
 
 A recall stage gives each a list of films in the order of popularity. The user picks the next film among those of the
 list not clicked yet, with probabilities exp(utility) / sum exp(utility), the utilities being the user's taste
-(`liverank.demo_tastes`). A film's place in the list plays no part: nobody clicks what stands at the top because it
+(`liverank.simulate.tastes`). A film's place in the list plays no part: nobody clicks what stands at the top because it
 stands there. So two orders can be compared on the same clicks, which would be unfair to the one that was not looked at
 if places drew clicks.
 """
@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from liverank.demo_tastes import Taste
-from ranker.records import Candidate, CandidateList, Interaction
+from liverank.simulate.tastes import Taste
+from ranker.contracts.records import Candidate, CandidateList, Interaction
 
 LIST_LENGTH = 40
 CLICKS_A_LIST = 6

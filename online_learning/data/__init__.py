@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from online_learning.datasets.dataset import DataSet, DataSetError, Record
-from online_learning.datasets.movielens import MOVIELENS_1M, MOVIELENS_100K
-from online_learning.datasets.trivago import TRIVAGO
-from online_learning.datasets.yoochoose import YOOCHOOSE
+from online_learning.data.dataset import DataSet, DataSetError, Record
+from online_learning.data.movielens import MOVIELENS_1M, MOVIELENS_100K
+from online_learning.data.trivago import TRIVAGO
+from online_learning.data.yoochoose import YOOCHOOSE
 
 #: name on the command line -> data set.
 DATASETS: dict[str, DataSet] = {data.name: data for data in (TRIVAGO, YOOCHOOSE, MOVIELENS_100K, MOVIELENS_1M)}

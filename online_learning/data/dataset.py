@@ -11,9 +11,9 @@ import msgspec
 import polars as pl
 
 from online_learning.recipe import Recipe
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Interaction, Item
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.contracts.schema import FeatureSchema
 
 Record = Item | Interaction | CandidateList
 

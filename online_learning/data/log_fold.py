@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ranker.history import EMPTY, Position, Record, UserHistory, apply
-from ranker.records import CandidateList, Interaction, Item
-from ranker.schema import FeatureSchema
+from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import EMPTY, Position, Record, UserHistory, apply
 
 
 class Step(NamedTuple):

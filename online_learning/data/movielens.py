@@ -1,7 +1,7 @@
 """MovieLens 100K and 1M: films with titles and genres, and who watched what, in order, without lists.
 
 100K: a rating of 4 or 5 is a `like`, of 3 a `view`, below that a `dislike`, and stands in `value`. Its times are of
-1997 and 1998, which `ranker.decoding` takes for mistaken units: shift them where they are to pass a broker.
+1997 and 1998, which `ranker.contracts.decoding` takes for mistaken units: shift them where they are to pass a broker.
 
 1M: sequences alone, in the form that the papers on SASRec share, in which ratings and times are gone. Every film is a
 `click`. A film's place in its user's sequence stands for the time, one second apart from a common start, so that all
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import polars as pl
 
-from online_learning.datasets.dataset import DataSet, DataSetError, Record, arrivals, read_table
-from ranker.records import Interaction, Item
-from ranker.schema import Action, FeatureSchema
+from online_learning.data.dataset import DataSet, DataSetError, Record, arrivals, read_table
+from ranker.contracts.records import Interaction, Item
+from ranker.contracts.schema import Action, FeatureSchema
 
 #: Both forms that 100K is published in: GroupLens' own and RecBole's. Ratings, then films.
 FORMS = (("u.data", "u.item"), ("ml-100k.inter", "ml-100k.item"))

@@ -7,10 +7,10 @@ from random import Random
 
 import numpy as np
 
-from ranker.history import EVENT, UserHistory, hash_id
-from ranker.records import Candidate, CandidateList, Interaction, Item
-from ranker.schema import FeatureSchema
-from ranker.tables import ItemTables
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.tables import ItemTables
+from ranker.state.fold import EVENT, UserHistory, hash_id
 
 _DECAY = 0.5  # of an earlier item's say, for each item since
 _OWN = 0.1  # what an item of the user's own is worth, halved for each item since

@@ -18,10 +18,10 @@ from typing import Any
 
 import polars as pl
 
-from online_learning.datasets.dataset import DataSet, arrivals, read_table
+from online_learning.data.dataset import DataSet, arrivals, read_table
 from online_learning.recipe import Recipe
-from ranker.records import Candidate, CandidateList, Context, Interaction
-from ranker.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
+from ranker.contracts.records import Candidate, CandidateList, Context, Interaction
+from ranker.contracts.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
 
 CLICKOUT = "clickout item"
 #: What the log calls it -> the action here.

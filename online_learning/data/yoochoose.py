@@ -11,10 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from online_learning.datasets.dataset import DataSet, DataSetError, Record, arrivals, read_table
+from online_learning.data.dataset import DataSet, DataSetError, Record, arrivals, read_table
 from online_learning.recipe import Recipe
-from ranker.records import Interaction
-from ranker.schema import CandidateFeature, FeatureSchema, Normalise
+from ranker.contracts.records import Interaction
+from ranker.contracts.schema import CandidateFeature, FeatureSchema, Normalise
 
 COLUMNS: dict[str, pl.DataType] = {"session_id": pl.String(), "item_id": pl.String(), "timestamp": pl.Float64()}
 _OWNERS_COLUMNS = ("session_id", "timestamp", "item_id", "category")

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from online_learning.datasets.dataset import Record
-from online_learning.metrics import NOT_FOUND, of_ranks, pessimistic_rank, summarise
-from online_learning.offline import Step, chosen_from_list, fold
-from ranker.history import UserHistory
-from ranker.records import Interaction, Item
-from ranker.schema import FeatureSchema
-from ranker.serving import ServingModel
+from online_learning.data.dataset import Record
+from online_learning.data.log_fold import Step, chosen_from_list, fold
+from online_learning.evaluation.metrics import NOT_FOUND, of_ranks, pessimistic_rank, summarise
+from ranker.contracts.records import Interaction, Item
+from ranker.contracts.schema import FeatureSchema
+from ranker.serving.model import ServingModel
+from ranker.state.fold import UserHistory
 
 #: A ranker by its scores: float [items] of the row's current list, higher is better.
 Score = Callable[[UserHistory], np.ndarray]

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
-from online_learning.datasets.dataset import Record
-from online_learning.metrics import NOT_FOUND, pessimistic_rank
-from ranker.records import Interaction
+from online_learning.data.dataset import Record
+from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
+from ranker.contracts.records import Interaction
 
 
 @dataclass(frozen=True, slots=True)

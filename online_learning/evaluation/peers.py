@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from online_learning.protocols import NextItem, NextItemRanker
-from ranker.history import EVENT, UserHistory, hash_id
+from online_learning.evaluation.next_item import NextItem, NextItemRanker
+from ranker.state.fold import EVENT, UserHistory, hash_id
 
 
 def shown(row: UserHistory) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from online_learning.metrics import of_ranks, pessimistic_rank
-from ranker.schema import FeatureSchema
+from online_learning.evaluation.metrics import of_ranks, pessimistic_rank
+from ranker.contracts.schema import FeatureSchema
 
 
 class Tested(NamedTuple):

@@ -14,24 +14,24 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from online_learning.counts import TRAIL, ItemCounts
-from online_learning.datasets import DataSet
-from online_learning.datasets.dataset import Record
-from online_learning.encoders import publish_encoder
-from online_learning.learner import Learner, TrainingExample, empty_arrays, model_config, training_example
-from online_learning.offline import Fold, Step, chosen_from_list, time_of
-from online_learning.publish import Provenance, publish_model
-from online_learning.recall import Recall, with_sampled_lists
+from online_learning.data import DataSet
+from online_learning.data.dataset import Record
+from online_learning.data.log_fold import Fold, Step, chosen_from_list, time_of
+from online_learning.data.recall import Recall, with_sampled_lists
+from online_learning.first_model.encoders import publish_encoder
+from online_learning.learning.counts import TRAIL, ItemCounts
+from online_learning.learning.learner import Learner, TrainingExample, empty_arrays, model_config, training_example
 from online_learning.recipe import Recipe
-from ranker.bundle import new_version
-from ranker.catalog import UNKNOWN, Catalog, item_text, text_hash
-from ranker.errors import LiverankError
-from ranker.history import UserHistory, hash_id
-from ranker.join import example_of_silence, examples_of
-from ranker.records import CandidateList, Example, Interaction, Item, ItemVector
-from ranker.schema import FeatureSchema
-from ranker.tables import ItemTables
-from ranker.text import TextEncoder, load_encoder
+from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Example, Interaction, Item, ItemVector
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import UNKNOWN, Catalog, item_text, text_hash
+from ranker.items.tables import ItemTables
+from ranker.registry.bundle import new_version
+from ranker.registry.encoder import TextEncoder, load_encoder
+from ranker.state.attribution import example_of_silence, examples_of
+from ranker.state.fold import UserHistory, hash_id
 
 _TEXTS_AT_ONCE = 256
 ATTRIBUTION_MS = 30_000
@@ -80,7 +80,7 @@ def fit(
         model: the model's name in the registry.
         until: leave out what happened from this time on, in milliseconds.
         recipe: how to learn.
-        encoder: a sentence encoder, see `online_learning.encoders`.
+        encoder: a sentence encoder, see `online_learning.first_model.encoders`.
         report: called with how far it is.
 
     Raises:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ranker.catalog import UNKNOWN
-from ranker.tables import STATISTICS, ItemTables
+from ranker.items.catalog import UNKNOWN
+from ranker.items.tables import STATISTICS, ItemTables
 
 SHOWN, CHOSEN, TOUCHED = range(len(STATISTICS))
 TRAIL = 5  # earlier items of a user that a new one follows

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from online_learning.counts import ItemCounts
-from ranker.history import EVENT, UserHistory, hash_id
-from ranker.records import Example
-from ranker.tables import ItemTables
+from online_learning.learning.counts import ItemCounts
+from ranker.contracts.records import Example
+from ranker.items.tables import ItemTables
+from ranker.state.fold import EVENT, UserHistory, hash_id
 
 _id = hash_id.__wrapped__  # these ids are seen once: they would only push items out of the cache
 

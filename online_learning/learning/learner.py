@@ -9,16 +9,16 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from online_learning.objective import Targets, ranking_terms
+from online_learning.learning.objective import Targets, ranking_terms
 from online_learning.recipe import Recipe
-from ranker.batch import list_arrays, padded
-from ranker.catalog import Catalog
-from ranker.features import UserInputs, context_names, feature_names, list_inputs, user_inputs
-from ranker.history import decode, hash_id
-from ranker.model import History, ItemTable, ModelConfig, Ranker, Slate
-from ranker.records import Example
-from ranker.schema import FeatureSchema
-from ranker.tables import STATISTICS, ItemTables, TableArrays, category_buckets
+from ranker.contracts.records import Example
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.batch import list_arrays, padded
+from ranker.features.user import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.items.catalog import Catalog
+from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets
+from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
+from ranker.state.fold import decode, hash_id
 
 CATEGORY_BUCKETS = 256
 _FREE_ROOM = 1024
@@ -98,7 +98,7 @@ class Learner:
         return [weight for part in (self.model, self.items) for weight in part.parameters() if weight.requires_grad]
 
     def collate(self, inputs: Sequence[UserInputs]) -> dict[str, Tensor]:
-        """Padded lists by the names of `ranker.batch.list_arrays`, and what else `read` needs, on the device."""
+        """Padded lists by the names of `features.batch.list_arrays`, and what else `read` needs, on the device."""
         self.tables.sync()
         self.make_room(self.catalog.count)
         events = max(1, *(len(user.history) for user in inputs))

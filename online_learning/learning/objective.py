@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ranker.model import History, Linear, ModelConfig
+from ranker.network.transformer import History, Linear, ModelConfig
 
 MASKED = -1e9
 NEWEST = 8

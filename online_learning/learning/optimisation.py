@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from online_learning.learner import Learner, TrainingExample, candidates_of, set_rate
-from online_learning.objective import NextItem, Targets, ranking_terms
-from online_learning.online import Mode, Online
-from online_learning.parallel import Alone, Parallel
-from ranker.model import Linear, Ranker
-from ranker.tables import TableArrays
+from online_learning.learning.learner import Learner, TrainingExample, candidates_of, set_rate
+from online_learning.learning.objective import NextItem, Targets, ranking_terms
+from online_learning.learning.parallel import Alone, Parallel
+from online_learning.online_recipe import Mode, Online
+from ranker.items.tables import TableArrays
+from ranker.network.transformer import Linear, Ranker
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraModel

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from online_learning.learner import TrainingExample, training_example
-from ranker.features import UserInputs
-from ranker.records import Example
-from ranker.schema import FeatureSchema
-from ranker.tables import ItemTables
+from online_learning.learning.learner import TrainingExample, training_example
+from ranker.contracts.records import Example
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.user import UserInputs
+from ranker.items.tables import ItemTables
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Example)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from ranker import bundle
-from ranker.bundle import Manifest
-from ranker.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
-from ranker.features import context_names, feature_names
-from ranker.model import Ranker
-from ranker.schema import FeatureSchema
-from ranker.tables import TableArrays
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.user import context_names, feature_names
+from ranker.items.tables import TableArrays
+from ranker.network.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
+from ranker.network.transformer import Ranker
+from ranker.registry import bundle
+from ranker.registry.bundle import Manifest
 
 
 class Provenance(Struct, frozen=True, kw_only=True):

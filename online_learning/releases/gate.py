@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from online_learning.metrics import of_ranks, paired_bootstrap
+from online_learning.evaluation.metrics import of_ranks, paired_bootstrap
 
 #: Users below which the interval is no evidence: drawn from a few, it is far too narrow (from one, a single point).
 FEWEST_USERS = 10

@@ -16,16 +16,16 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from online_learning.publish import Provenance, manifest_of, write_files
-from online_learning.versions import Candidate, Origin
-from ranker import bundle
-from ranker.errors import BundleError
-from ranker.model import ModelConfig, Ranker
-from ranker.schema import FeatureSchema
-from ranker.scorer import open_graphs
-from ranker.serving import check_golden
-from ranker.settings import Settings
-from ranker.tables import TableArrays
+from liverank.settings import Settings
+from online_learning.releases.bundle_files import Provenance, manifest_of, write_files
+from online_learning.releases.versions import Candidate, Origin
+from ranker.contracts.errors import BundleError
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.tables import TableArrays
+from ranker.network.transformer import ModelConfig, Ranker
+from ranker.registry import bundle
+from ranker.serving.model import check_golden
+from ranker.serving.scorer import open_graphs
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
 
 
 def read_origin(folder: Path) -> Origin:
-    """A bundle as a trainer starts from it. The caller has checked it; see `ranker.bundle.fetch`.
+    """A bundle as a trainer starts from it. The caller has checked it; see `ranker.registry.bundle.fetch`.
 
     Raises:
         BundleError: what does not fit.

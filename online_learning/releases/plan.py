@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
+from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 
 __all__ = [
     "CANARY",
@@ -22,7 +22,7 @@ __all__ = [
     "starts_over",
 ]
 
-#: Versions begin with the time they were made at, and that with the hour; see `ranker.bundle.new_version`.
+#: Versions begin with the time they were made at, and that with the hour; see `ranker.registry.bundle.new_version`.
 _TIMED, _HOUR, _HOURS = re.compile(r"\d{8}T\d{6}"), len("20261123T08"), 24
 
 

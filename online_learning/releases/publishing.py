@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
-from online_learning import registry
-from online_learning.gate import Promote, Reject, Rules, decide
-from online_learning.snapshot import Snapshot
-from online_learning.stages import CANARY, Stages, prunable
-from online_learning.versions import Candidate
-from ranker import bundle
-from ranker.records import ModelUpdate
-from ranker.settings import Settings
+from liverank.settings import Settings
+from online_learning.releases import origins as registry
+from online_learning.releases.gate import Promote, Reject, Rules, decide
+from online_learning.releases.plan import CANARY, Stages, prunable
+from online_learning.releases.snapshot import Snapshot
+from online_learning.releases.versions import Candidate
+from ranker.contracts.records import ModelUpdate
+from ranker.registry import bundle
 
 #: No upload of a bundle takes longer: what is older and not whole was left by a process that was killed.
 _WRITTEN_WITHIN_MS = 6 * 3_600_000

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from online_learning.learner import Learner
+from online_learning.learning.learner import Learner
 from online_learning.recipe import Recipe
-from ranker.catalog import Catalog
-from ranker.features import ListInputs, UserInputs, user_inputs
-from ranker.history import UserHistory
-from ranker.model import ModelConfig, Ranker
-from ranker.schema import FeatureSchema
-from ranker.tables import ItemTables, TableArrays
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.user import ListInputs, UserInputs, user_inputs
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables, TableArrays
+from ranker.network.transformer import ModelConfig, Ranker
+from ranker.state.fold import UserHistory
 
 Weights = Mapping[str, Tensor]
 

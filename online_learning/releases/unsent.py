@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ranker.catalog import grown
+from ranker.items.catalog import grown
 
 
 class Bases:

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from online_learning.bases import Bases
-from online_learning.drift import DriftAlarm
-from online_learning.gate import Evidence
-from online_learning.progressive import Tested
-from online_learning.snapshot import Snapshot, Weights
-from ranker.catalog import Catalog
-from ranker.model import ModelConfig
-from ranker.schema import FeatureSchema
-from ranker.tables import TableArrays
+from online_learning.evaluation.progressive import Tested
+from online_learning.releases.drift import DriftAlarm
+from online_learning.releases.gate import Evidence
+from online_learning.releases.snapshot import Snapshot, Weights
+from online_learning.releases.unsent import Bases
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import Catalog
+from ranker.items.tables import TableArrays
+from ranker.network.transformer import ModelConfig
 
 _MADE = 256
 

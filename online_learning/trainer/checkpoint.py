@@ -19,8 +19,8 @@ import numpy as np
 from msgspec import Struct
 from safetensors.numpy import load_file, save_file
 
-from ranker.bundle import sha256
-from ranker.errors import LiverankError
+from ranker.contracts.errors import LiverankError
+from ranker.registry.bundle import sha256
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import logging
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from online_learning.progressive import Window
-from online_learning.trainer import Learned, Trainer
-from ranker.settings import Settings
+from liverank.settings import Settings
+from online_learning.evaluation.progressive import Window
+from online_learning.trainer.trainer import Learned, Trainer
 
 log = logging.getLogger(__name__)
 

@@ -31,19 +31,21 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
-from online_learning import checkpoint, registry, stages, startup
-from online_learning.parallel import Group, join
-from online_learning.releases import Draft, Releases
-from online_learning.stages import Stages
-from online_learning.tracking import numbers_of, open_tracker
-from online_learning.trainer import Publish, Trainer
-from online_learning.trainer_metrics import TrainerMetrics
-from online_learning.trainer_state import capture
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.errors import LiverankError
-from ranker.records import Erasure, Example, Item, ItemVector, ModelUpdate
-from ranker.settings import Settings
+from liverank.settings import Settings
+from online_learning.learning.parallel import Group, join
+from online_learning.releases import origins as registry
+from online_learning.releases import plan as stages
+from online_learning.releases.plan import Stages
+from online_learning.trainer import checkpoint, startup
+from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.releases import Draft, Releases
+from online_learning.trainer.state import capture
+from online_learning.trainer.tracking import numbers_of, open_tracker
+from online_learning.trainer.trainer import Publish, Trainer
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Erasure, Example, Item, ItemVector, ModelUpdate
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
 
 log = logging.getLogger(__name__)
 

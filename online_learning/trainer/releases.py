@@ -11,19 +11,22 @@ import os
 import shutil
 from typing import NamedTuple
 
-from online_learning import checkpoint, publisher, registry, stages
-from online_learning.checkpoint import State
-from online_learning.gate import Reject
-from online_learning.snapshot import Snapshot
-from online_learning.stages import Stages
-from online_learning.trainer import Trainer
-from online_learning.trainer_metrics import TrainerMetrics
-from online_learning.trainer_state import belongs, capture, restore
-from online_learning.versions import Candidate
-from ranker.bundle import new_version
-from ranker.errors import BundleError
-from ranker.records import ModelUpdate
-from ranker.settings import Settings
+from liverank.settings import Settings
+from online_learning.releases import origins as registry
+from online_learning.releases import plan as stages
+from online_learning.releases import publishing as publisher
+from online_learning.releases.gate import Reject
+from online_learning.releases.plan import Stages
+from online_learning.releases.snapshot import Snapshot
+from online_learning.releases.versions import Candidate
+from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import State
+from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.state import belongs, capture, restore
+from online_learning.trainer.trainer import Trainer
+from ranker.contracts.errors import BundleError
+from ranker.contracts.records import ModelUpdate
+from ranker.registry.bundle import new_version
 
 log = logging.getLogger(__name__)
 

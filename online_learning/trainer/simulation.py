@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from online_learning.fit import ATTRIBUTION_MS, join, silence
-from online_learning.gate import Promote, Rules, decide
-from online_learning.metrics import NOT_FOUND, pessimistic_rank
-from online_learning.offline import Fold, Step, time_of
-from online_learning.online import Online
-from online_learning.recall import Recall
+from online_learning.data.log_fold import Fold, Step, time_of
+from online_learning.data.recall import Recall
+from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
+from online_learning.first_model.fit import ATTRIBUTION_MS, join, silence
+from online_learning.online_recipe import Online
 from online_learning.recipe import Recipe
-from online_learning.trainer import Publish, Trainer
-from online_learning.versions import Origin
-from ranker.catalog import Catalog
-from ranker.features import list_inputs
-from ranker.history import UserHistory
-from ranker.records import Example, Interaction, Item
+from online_learning.releases.gate import Promote, Rules, decide
+from online_learning.releases.versions import Origin
+from online_learning.trainer.trainer import Publish, Trainer
+from ranker.contracts.records import Example, Interaction, Item
+from ranker.features.user import list_inputs
+from ranker.items.catalog import Catalog
+from ranker.state.fold import UserHistory
 
 
 class Simulation:
@@ -130,7 +130,7 @@ def simulate(
     end: int | None,
     report: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
-    """Ranks int [queries] of the items chosen with start <= time < end; see `online_learning.protocols.next_item`."""
+    """Ranks int [queries] of the items chosen with start <= time < end; see `evaluation.next_item`."""
     ranks: list[int] = []
     for number, record in enumerate(records):
         if isinstance(record, Item):

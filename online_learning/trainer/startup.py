@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from online_learning import checkpoint
-from online_learning.checkpoint import CheckpointError
-from online_learning.learner import Learner
-from online_learning.online import Mode, Online
-from online_learning.optimisation import Optimisation
-from online_learning.parallel import Group, device
+from liverank.settings import Settings
+from online_learning.learning.learner import Learner
+from online_learning.learning.optimisation import Optimisation
+from online_learning.learning.parallel import Group, device
+from online_learning.online_recipe import Mode, Online
 from online_learning.recipe import Recipe
-from online_learning.stages import Stages, starts_over
-from online_learning.trainer import Trainer
-from online_learning.trainer_state import restore
-from online_learning.versions import Origin
-from ranker.catalog import Catalog
-from ranker.errors import BundleError, SchemaError
-from ranker.settings import Settings
-from ranker.tables import ItemTables
+from online_learning.releases.plan import Stages, starts_over
+from online_learning.releases.versions import Origin
+from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import CheckpointError
+from online_learning.trainer.state import restore
+from online_learning.trainer.trainer import Trainer
+from ranker.contracts.errors import BundleError, SchemaError
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
 
 log = logging.getLogger(__name__)
 

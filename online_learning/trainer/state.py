@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from online_learning.checkpoint import CheckpointError, State
-from online_learning.online import Mode
-from online_learning.optimisation import Optimisation
-from online_learning.replay_buffer import Remembered
-from online_learning.trainer import Trainer
-from ranker.catalog import Catalog, grown
+from online_learning.learning.optimisation import Optimisation
+from online_learning.learning.replay_buffer import Remembered
+from online_learning.online_recipe import Mode
+from online_learning.trainer.checkpoint import CheckpointError, State
+from online_learning.trainer.trainer import Trainer
+from ranker.items.catalog import Catalog, grown
 
 log = logging.getLogger(__name__)
 

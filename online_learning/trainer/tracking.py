@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from online_learning.progressive import Window
-from ranker.errors import LiverankError
+from online_learning.evaluation.progressive import Window
+from ranker.contracts.errors import LiverankError
 
 
 class TrackingError(LiverankError):

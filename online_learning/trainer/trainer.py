@@ -16,22 +16,22 @@ import msgspec
 import numpy as np
 import torch
 
-from online_learning import curriculum
-from online_learning.example_counts import ExampleCounts
-from online_learning.learner import Learner, TrainingExample, training_example
-from online_learning.online import Mode, Online
-from online_learning.optimisation import Optimisation
-from online_learning.parallel import Parallel
-from online_learning.progressive import Progressive, Window, tested
+from online_learning.evaluation.progressive import Progressive, Window, tested
+from online_learning.learning import curriculum
+from online_learning.learning.example_counts import ExampleCounts
+from online_learning.learning.learner import Learner, TrainingExample, training_example
+from online_learning.learning.optimisation import Optimisation
+from online_learning.learning.parallel import Parallel
+from online_learning.learning.replay_buffer import ReplayBuffer, recall, remember
+from online_learning.online_recipe import Mode, Online
 from online_learning.recipe import Recipe
-from online_learning.replay_buffer import ReplayBuffer, recall, remember
-from online_learning.snapshot import Snapshot
-from online_learning.versions import Candidate, Origin, Versions
-from ranker.catalog import Catalog, grown
-from ranker.features import UserInputs, list_inputs
-from ranker.history import UserHistory, decode, hash_id
-from ranker.records import Example, ModelDelta
-from ranker.tables import ItemTables, TableArrays, pack_row
+from online_learning.releases.snapshot import Snapshot
+from online_learning.releases.versions import Candidate, Origin, Versions
+from ranker.contracts.records import Example, ModelDelta
+from ranker.features.user import UserInputs, list_inputs
+from ranker.items.catalog import Catalog, grown
+from ranker.items.tables import ItemTables, TableArrays, pack_row
+from ranker.state.fold import UserHistory, decode, hash_id
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 import msgspec
 from msgspec import Struct
 
-from ranker.errors import InvalidRecord
-from ranker.history import Position, Record
-from ranker.records import RECORDS, CandidateList, Erasure, Interaction, Item, User
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import RECORDS, CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import Position, Record
 
 #: What lies before the year 1990 is seconds where milliseconds belong, not behaviour.
 EARLIEST_TS = 631_152_000_000

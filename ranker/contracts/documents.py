@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ranker.records import RECORDS
+from ranker.contracts.records import RECORDS
 
 #: topic -> (the field that is its key, who sends it: "in", "out", "internal" or "control", what it is for)
 TOPICS: dict[str, tuple[str, str, str]] = {

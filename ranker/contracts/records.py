@@ -157,7 +157,7 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts: Timestamp
     model: str  # the version that ranked
     schema: str  # hash of the feature schema
-    state: bytes  # the user's row before the outcome, its current list included; see ranker.history
+    state: bytes  # the user's row before the outcome, its current list included; see ranker.state.fold
     items: list[Shown]  # in the order of the candidate list
     outcome: Outcome | None = None
     late: bool = False  # the outcome came after the attribution window

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ranker.errors import InvalidRecord, SchemaError
+from ranker.contracts.errors import InvalidRecord, SchemaError
 
 #: The first two actions of every schema, in this order: what the topics `views` and `clicks` imply.
 BUILT_IN_ACTIONS = ("view", "click")

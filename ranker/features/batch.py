@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranker.features import UserInputs
-from ranker.tables import ItemTables
+from ranker.features.user import UserInputs
+from ranker.items.tables import ItemTables
 
 
 def padded(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from ranker.catalog import Catalog
-from ranker.history import EVENT, SUMMARY_CELLS, CurrentList, UserHistory, hash_id
-from ranker.schema import FeatureSchema, Normalise
-from ranker.tables import ItemTables
+from ranker.contracts.schema import FeatureSchema, Normalise
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from ranker.state.fold import EVENT, SUMMARY_CELLS, CurrentList, UserHistory, hash_id
 
 _DAY_MS = 86_400_000.0
 #: Features that every candidate has, before the schema's own.

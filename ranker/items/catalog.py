@@ -11,9 +11,9 @@ import threading
 
 import numpy as np
 
-from ranker.errors import LiverankError
-from ranker.history import hash_id
-from ranker.records import Item, ItemVector
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Item, ItemVector
+from ranker.state.fold import hash_id
 
 UNKNOWN = 0
 _FIRST_ROOM = 1024

@@ -13,8 +13,8 @@ import numpy as np
 from msgspec import Struct
 from safetensors.numpy import load_file, save_file
 
-from ranker.catalog import UNKNOWN, Catalog, grown
-from ranker.errors import BundleError
+from ranker.contracts.errors import BundleError
+from ranker.items.catalog import UNKNOWN, Catalog, grown
 
 #: Item statistics, decayed by nothing: how often the item was shown in a list, chosen from one, touched at all.
 STATISTICS = ("shown", "chosen", "touched")

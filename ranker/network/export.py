@@ -15,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from ranker.model import Cache, Events, History, ModelConfig, Ranker, Slate
+from ranker.network.transformer import Cache, Events, History, ModelConfig, Ranker, Slate
 
 OPSET = 18
 EXTEND_INPUTS = ("item_vec", "action", "gap", "value", "past_k", "past_v", "past_len", "n_len")

@@ -24,9 +24,9 @@ import msgspec
 from fsspec.implementations.local import LocalFileSystem
 from msgspec import Struct
 
-from ranker.errors import BundleError
-from ranker.features import context_names, feature_names
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import BundleError
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.user import context_names, feature_names
 
 MANIFEST = "manifest.json"
 FORMAT = 1

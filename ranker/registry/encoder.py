@@ -21,8 +21,8 @@ import onnxruntime
 from msgspec import Struct
 from tokenizers import Encoding, Tokenizer
 
-from ranker import bundle
-from ranker.errors import LiverankError
+from ranker.contracts.errors import LiverankError
+from ranker.registry import bundle
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "encoder.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -150,7 +150,7 @@ def load_encoder(registry: str, name: str, cache: Path) -> OnnxTextEncoder:
 
     Args:
         registry: a folder, or any fsspec address.
-        name: what `online_learning.encoders.publish_encoder` returned.
+        name: what `online_learning.first_model.encoders.publish_encoder` returned.
         cache: a local folder; the copy appears in it only once it is whole and checked.
 
     Raises:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from ranker.records import ModelUpdate
+from ranker.contracts.records import ModelUpdate
 
 PROMOTED, PINNED, CANARY, ROLLED_BACK = "promoted", "pinned", "canary", "rolled-back"
 

@@ -12,7 +12,7 @@ import random
 
 import msgspec
 
-from ranker.ranking import Ranked
+from ranker.serving.ranking import Ranked
 
 
 def explore(ranked: Ranked, share: float, after: int, ranking_id: str) -> Ranked:

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker import bundle, rules
-from ranker.bundle import Manifest
-from ranker.catalog import Catalog
-from ranker.errors import BundleError
-from ranker.features import ListInputs, UserInputs, list_inputs, user_inputs
-from ranker.history import CurrentList, UserHistory
-from ranker.ranking import Ranked
-from ranker.scorer import Graphs, OnnxScorer, open_graphs
-from ranker.settings import Settings
-from ranker.tables import ItemTables, TableArrays
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.features.user import ListInputs, UserInputs, list_inputs, user_inputs
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables, TableArrays
+from ranker.registry import bundle
+from ranker.registry.bundle import Manifest
+from ranker.serving import rules
+from ranker.serving.ranking import Ranked
+from ranker.serving.scorer import Graphs, OnnxScorer, open_graphs
+from ranker.state.fold import CurrentList, UserHistory
 
 TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relative
 _LISTS_KEPT = 65_536
@@ -136,7 +137,7 @@ class ServingModel:
         self.scorer.encode(self._inputs(rows))
 
     def put_rows(self, rows: Mapping[str, bytes]) -> None:
-        """Replace learned item rows: hashes of item ids in decimal, and the rows as `ranker.tables.pack_row` packs.
+        """Replace learned item rows: hashes of item ids in decimal, and the rows as `items.tables.pack_row` packs.
 
         Encodings of users who touched one of these items are made anew when they are next asked for.
 

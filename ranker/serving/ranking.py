@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ranker.history import UserHistory
-from ranker.records import Cause, RankedItem, Ranking
+from ranker.contracts.records import Cause, RankedItem, Ranking
+from ranker.state.fold import UserHistory
 
 
 class Ranked(Struct, frozen=True):

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from ranker.batch import list_arrays, padded
-from ranker.errors import BundleError
-from ranker.features import UserInputs
-from ranker.history import EVENT
-from ranker.settings import Settings
-from ranker.tables import ItemTables
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.features.batch import list_arrays, padded
+from ranker.features.user import UserInputs
+from ranker.items.tables import ItemTables
+from ranker.state.fold import EVENT
 
 log = logging.getLogger(__name__)
 _EVENT_BYTES = EVENT.itemsize

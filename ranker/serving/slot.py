@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ranker.canary import takes_part
+from ranker.rollout.canary import takes_part
 
 if TYPE_CHECKING:
-    from ranker.serving import ServingModel
+    from ranker.serving.model import ServingModel
 
 
 class Serving(NamedTuple):

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ranker.history import EVENT, CurrentList, Record, UserHistory, encode, hash_id
-from ranker.records import Erasure, Example, Interaction, Outcome, Shown
-from ranker.schema import FeatureSchema
+from ranker.contracts.records import Erasure, Example, Interaction, Outcome, Shown
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import EVENT, CurrentList, Record, UserHistory, encode, hash_id
 
 #: item ids -> float [items, len(STATISTICS)], as known now.
 StatisticsOf = Callable[[tuple[str, ...]], np.ndarray]

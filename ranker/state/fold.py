@@ -23,9 +23,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ranker.errors import RowError
-from ranker.records import Candidate, CandidateList, Context, Erasure, Interaction, User
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import RowError
+from ranker.contracts.records import Candidate, CandidateList, Context, Erasure, Interaction, User
+from ranker.contracts.schema import FeatureSchema
 
 #: One event of the history, 31 bytes: `id` and `item` are 8-byte hashes, `action` the schema's number.
 EVENT = np.dtype(
@@ -125,7 +125,7 @@ def apply(row: UserHistory, record: Record, at: Position, schema: FeatureSchema)
 
     Args:
         row: the state so far.
-        record: a decoded input, its optional `ts` and `event_id` filled in (see `ranker.decoding`).
+        record: a decoded input, its optional `ts` and `event_id` filled in (see `ranker.contracts.decoding`).
         at: where the input stands in its topic.
         schema: names the window, the half-life and the actions' numbers.
     """

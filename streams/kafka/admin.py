@@ -14,9 +14,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from msgspec import Struct
 
-from ranker.errors import LiverankError
-from ranker.settings import Settings
-from streams import connection
+from liverank.settings import Settings
+from ranker.contracts.errors import LiverankError
+from streams.kafka import connection
 
 CLICKS = "clicks"
 #: The topics whose key is a user and whose records fold into that user's row.

@@ -12,8 +12,8 @@ from typing import Any
 import faust
 from aiokafka.partitioner import murmur2
 
-from ranker.errors import SchemaError
-from ranker.settings import Settings
+from liverank.settings import Settings
+from ranker.contracts.errors import SchemaError
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

@@ -24,9 +24,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
-from streams.ends import read_ends
-from streams.progress import Place, Progress
-from streams.topics import RECREATED_ADVICE, TopicError
+from streams.kafka.admin import RECREATED_ADVICE, TopicError
+from streams.kafka.ends import read_ends
+from streams.kafka.progress import Place, Progress
 
 log = logging.getLogger(__name__)
 

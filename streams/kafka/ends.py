@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import aiokafka
 from aiokafka import TopicPartition
 
-from ranker.settings import Settings
-from streams import connection
+from liverank.settings import Settings
+from streams.kafka import connection
 
 _POLL_MS = 200
 

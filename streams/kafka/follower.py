@@ -15,15 +15,15 @@ from typing import Any
 import aiokafka
 import msgspec
 
-from ranker.catalog import Catalog
-from ranker.decoding import InputDecoder
-from ranker.errors import InvalidRecord, LiverankError
-from ranker.records import Item, ItemVector
-from ranker.settings import Settings
-from streams import connection
-from streams.ends import read_ends
-from streams.inputs import position
-from streams.topics import ITEM_VECTORS, ITEMS
+from liverank.settings import Settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import InvalidRecord, LiverankError
+from ranker.contracts.records import Item, ItemVector
+from ranker.items.catalog import Catalog
+from streams.kafka import connection
+from streams.kafka.admin import ITEM_VECTORS, ITEMS
+from streams.kafka.ends import read_ends
+from streams.pipeline.handler import position
 
 log = logging.getLogger(__name__)
 

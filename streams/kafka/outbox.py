@@ -10,9 +10,9 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from ranker.errors import LiverankError
-from ranker.settings import Settings
-from streams import connection
+from liverank.settings import Settings
+from ranker.contracts.errors import LiverankError
+from streams.kafka import connection
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 Each worker compares the clicks of its own users, and announces what they say on `model-updates`. No worker acts on its
 own decision: all of them, this one too, follow the topic, where the first decision about a version counts (see
-`ranker.stages`). Since any of them may be the first, they share the chance of being wrong: each takes the part of
-`canary_alpha` that it has of the partitions. As long as the workers and their partitions stay the same, the chance that
-any of them is ever wrong stays below the whole (Bonferroni's inequality). A worker that starts anew counts from zero
-and has its part once more, and partitions that move take theirs along: each such start or assignment within one trial
-may add up to the whole again.
+`ranker.rollout.stages`). Since any of them may be the first, they share the chance of being wrong: each takes the part
+of `canary_alpha` that it has of the partitions. As long as the workers and their partitions stay the same, the chance
+that any of them is ever wrong stays below the whole (Bonferroni's inequality). A worker that starts anew counts from
+zero and has its part once more, and partitions that move take theirs along: each such start or assignment within one
+trial may add up to the whole again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from time import monotonic, time
 
 import msgspec
 
-from ranker.canary import Comparison, Criteria, Decision, decide
-from ranker.records import ModelUpdate
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from ranker.stages import PROMOTED, ROLLED_BACK, key_of
-from streams.model_metrics import ModelMetrics
-from streams.outbox import Outbox
-from streams.topics import MODEL_UPDATES
+from liverank.settings import Settings
+from ranker.contracts.records import ModelUpdate
+from ranker.rollout.canary import Comparison, Criteria, Decision, decide
+from ranker.rollout.stages import PROMOTED, ROLLED_BACK, key_of
+from ranker.serving.model import ServingModel
+from ranker.serving.slot import ModelSlot
+from streams.kafka.admin import MODEL_UPDATES
+from streams.kafka.outbox import Outbox
+from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 
-from ranker.errors import BundleError
-from ranker.records import ModelDelta
-from ranker.serving import ServingModel
-from streams.model_metrics import ModelMetrics
+from ranker.contracts.errors import BundleError
+from ranker.contracts.records import ModelDelta
+from ranker.serving.model import ServingModel
+from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
 

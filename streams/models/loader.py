@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker import bundle, history
-from ranker.bundle import Manifest
-from ranker.catalog import Catalog
-from ranker.errors import BundleError
-from ranker.history import EMPTY, Position, UserHistory
-from ranker.records import Candidate, CandidateList, Interaction
-from ranker.schema import FeatureSchema
-from ranker.serving import ServingModel, load
-from ranker.settings import Settings
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.contracts.records import Candidate, CandidateList, Interaction
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.registry.bundle import Manifest
+from ranker.serving.model import ServingModel, load
+from ranker.state import fold as history
+from ranker.state.fold import EMPTY, Position, UserHistory
 
 log = logging.getLogger(__name__)
 

@@ -19,21 +19,21 @@ from typing import Any
 
 import msgspec
 
-from ranker import bundle
-from ranker.canary import takes_part
-from ranker.catalog import Catalog
-from ranker.errors import BundleError
-from ranker.records import ModelDelta, ModelUpdate
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from ranker.stages import Stages, follow
-from streams import loading
-from streams.deltas import Deltas
-from streams.follower import Follower
-from streams.metrics import Metrics
-from streams.recent import RecentRows
-from streams.topics import MODEL_DELTAS, MODEL_UPDATES
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.contracts.records import ModelDelta, ModelUpdate
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.rollout.canary import takes_part
+from ranker.rollout.stages import Stages, follow
+from ranker.serving.model import ServingModel
+from ranker.serving.slot import ModelSlot
+from streams.kafka.admin import MODEL_DELTAS, MODEL_UPDATES
+from streams.kafka.follower import Follower
+from streams.models import loader as loading
+from streams.models.deltas import Deltas
+from streams.state.recent import RecentRows
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

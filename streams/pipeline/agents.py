@@ -1,28 +1,28 @@
-"""One agent for each topic that the consumer group reads, named after it."""
+"""One Faust agent for each topic that the consumer group reads, named after it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from streams.agents.candidates import candidates
-from streams.agents.clicks import clicks
-from streams.agents.erasures import erasures
-from streams.agents.interactions import interactions
-from streams.agents.items import items
-from streams.agents.users import users
-from streams.agents.views import views
-
+#: Takes one message of a topic's stream: its value is a `Chunk` of records.
 Receive = Callable[[Any], Awaitable[None]]
 Agent = Callable[[Any, Receive], Awaitable[None]]
 
-#: Topic -> its agent, which hands every message of the topic's stream to `receive`, one after the other.
+
+async def hand_over(stream: Any, receive: Receive) -> None:
+    """Hand every message of the stream to `receive`, one after the other, without acks: checkpoints commit."""
+    async for event in stream.noack().events():
+        await receive(event.message)
+
+
+#: Topic -> its agent.
 AGENTS: dict[str, Agent] = {
-    "clicks": clicks,
-    "views": views,
-    "interactions": interactions,
-    "candidates": candidates,
-    "users": users,
-    "erasures": erasures,
-    "items": items,
+    "clicks": hand_over,
+    "views": hand_over,
+    "interactions": hand_over,
+    "candidates": hand_over,
+    "users": hand_over,
+    "erasures": hand_over,
+    "items": hand_over,
 }

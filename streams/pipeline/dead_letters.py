@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from ranker.errors import InvalidRecord
-from ranker.history import Position
-from ranker.records import DeadLetter
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.topics import DEAD_LETTERS
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import DeadLetter
+from ranker.state.fold import Position
+from streams.kafka.admin import DEAD_LETTERS
+from streams.kafka.outbox import Outbox
+from streams.telemetry.metrics import Metrics
 
 #: Most bytes of the input that its dead letter carries; the position names the whole of it.
 VALUE_LIMIT = 64 << 10

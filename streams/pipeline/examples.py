@@ -1,8 +1,8 @@
 """What is learned from: each applied input joined with the list it came after, onto `examples`.
 
-The join itself is `ranker.join`. It runs on the scorer thread after a batch's rankings have been sent, so no ranking of
-that batch waits for it; a checkpoint waits for both, so an input is acknowledged only after its examples are confirmed.
-At least once: an example has the same id each time it is made.
+The join itself is `ranker.state.attribution`. It runs on the scorer thread after a batch's rankings have been sent, so
+no ranking of that batch waits for it; a checkpoint waits for both, so an input is acknowledged only after its examples
+are confirmed. At least once: an example has the same id each time it is made.
 
 A list that drew nothing is closed by its user's next input. For a user who does nothing more, the partition's newest
 event time closes it (`Windows`): that example is the very one that the next input would have given.
@@ -20,19 +20,19 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ranker.catalog import UNKNOWN
-from ranker.history import Record, UserHistory, hash_id
-from ranker.join import astray, example_of_silence, examples_of, first_click_in_time
-from ranker.records import Example
-from ranker.schema import FeatureSchema
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from streams.canary import CanaryWatch
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.tables import Key
-from streams.topics import EXAMPLES
+from liverank.settings import Settings
+from ranker.contracts.records import Example
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import UNKNOWN
+from ranker.serving.model import ServingModel
+from ranker.serving.slot import ModelSlot
+from ranker.state.attribution import astray, example_of_silence, examples_of, first_click_in_time
+from ranker.state.fold import Record, UserHistory, hash_id
+from streams.kafka.admin import EXAMPLES
+from streams.kafka.outbox import Outbox
+from streams.models.canary_watch import CanaryWatch
+from streams.state.store import Key
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

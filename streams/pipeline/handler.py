@@ -10,24 +10,24 @@ from typing import Any
 
 from faust.types import TP
 
-from ranker import history
-from ranker.decoding import InputDecoder
-from ranker.errors import InvalidRecord
-from ranker.history import Position, Record, UserHistory
-from ranker.records import CandidateList, Erasure, Interaction, User
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from streams.batcher import Batcher
-from streams.connection import partition_of
-from streams.consumer import Chunk
-from streams.dead_letters import DeadLetters
-from streams.examples import Examples, LastRanking
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.progress import Progress
-from streams.rankings import Job
-from streams.tables import Rows
-from streams.topics import RECREATED_ADVICE, TopicError
+from liverank.settings import Settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import CandidateList, Erasure, Interaction, User
+from ranker.serving.slot import ModelSlot
+from ranker.state import fold as history
+from ranker.state.fold import Position, Record, UserHistory
+from streams.kafka.admin import RECREATED_ADVICE, TopicError
+from streams.kafka.connection import partition_of
+from streams.kafka.consumer import Chunk
+from streams.kafka.outbox import Outbox
+from streams.kafka.progress import Progress
+from streams.pipeline.batcher import Batcher
+from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.examples import Examples, LastRanking
+from streams.pipeline.rankings import Job
+from streams.state.store import Rows
+from streams.telemetry.metrics import Metrics
 
 #: Records that may be unconfirmed before intake waits.
 _MOST_UNCONFIRMED = 10_000

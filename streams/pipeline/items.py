@@ -1,6 +1,6 @@
 """The catalogue's inputs: each is checked once in the whole group, and its text encoded once.
 
-Every worker follows `items` and `item-vectors` in full (`streams.follower`); what is done here is done by the one
+Every worker follows `items` and `item-vectors` in full (`streams.kafka.follower`); what is done here is done by the one
 worker that holds the item's partition.
 """
 
@@ -14,16 +14,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ranker.catalog import Catalog, item_text, text_hash
-from ranker.decoding import InputDecoder
-from ranker.errors import InvalidRecord
-from ranker.records import Item, ItemVector
-from ranker.text import TextEncoder
-from streams.dead_letters import DeadLetters
-from streams.inputs import Intake, position
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.topics import ITEM_VECTORS
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import Item, ItemVector
+from ranker.items.catalog import Catalog, item_text, text_hash
+from ranker.registry.encoder import TextEncoder
+from streams.kafka.admin import ITEM_VECTORS
+from streams.kafka.outbox import Outbox
+from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.handler import Intake, position
+from streams.telemetry.metrics import Metrics
 
 
 class ItemInputs:

@@ -9,22 +9,22 @@ from time import monotonic, time
 
 from msgspec import Struct
 
-from ranker.errors import InvalidRecord
-from ranker.exploration import explore
-from ranker.history import CurrentList, Position, UserHistory
-from ranker.ranking import Ranked, answer, encode_ranking, ranking_id
-from ranker.records import Cause
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot, Serving
-from streams.canary import CanaryWatch
-from streams.dead_letters import DeadLetters
-from streams.deltas import Deltas
-from streams.examples import Examples, LastRanking
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.recent import RecentRows
-from streams.topics import RANKINGS
+from liverank.settings import Settings
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import Cause
+from ranker.serving.exploration import explore
+from ranker.serving.model import ServingModel
+from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
+from ranker.serving.slot import ModelSlot, Serving
+from ranker.state.fold import CurrentList, Position, UserHistory
+from streams.kafka.admin import RANKINGS
+from streams.kafka.outbox import Outbox
+from streams.models.canary_watch import CanaryWatch
+from streams.models.deltas import Deltas
+from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.examples import Examples, LastRanking
+from streams.state.recent import RecentRows
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -22,14 +22,14 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from ranker import history
-from ranker.errors import LiverankError
-from ranker.history import UserHistory
-from streams.batcher import Batcher
-from streams.metrics import Metrics
-from streams.outbox import Outbox
-from streams.progress import Place, Progress
-from streams.tables import Key, Rows, RowTable
+from ranker.contracts.errors import LiverankError
+from ranker.state import fold as history
+from ranker.state.fold import UserHistory
+from streams.kafka.outbox import Outbox
+from streams.kafka.progress import Place, Progress
+from streams.pipeline.batcher import Batcher
+from streams.state.store import Key, Rows, RowTable
+from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

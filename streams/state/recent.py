@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranker.history import UserHistory
+from ranker.state.fold import UserHistory
 
 _KEPT = 1024
 

@@ -14,10 +14,10 @@ import faust
 import rocksdict
 from faust.stores import rocksdb
 
-from ranker import history
-from ranker.history import UserHistory
-from ranker.settings import Settings
-from streams import topics
+from liverank.settings import Settings
+from ranker.state import fold as history
+from ranker.state.fold import UserHistory
+from streams.kafka import admin as topics
 
 Key = tuple[int, bytes]  # partition and user id
 

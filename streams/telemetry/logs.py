@@ -44,10 +44,10 @@ def quieten() -> None:
     """
     for library in ("faust", "mode"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for ours in ("streams.app", "streams.consumer", "streams.tables"):
+    for ours in ("streams.assembly", "streams.kafka.consumer", "streams.state.store"):
         logging.getLogger(ours).addFilter(lambda record: not str(record.msg).startswith("[^"))
     seldom = Seldom()
-    logging.getLogger("streams.outbox").addFilter(seldom)
+    logging.getLogger("streams.kafka.outbox").addFilter(seldom)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     for part in _REPETITIVE:
         logging.getLogger(part).addFilter(seldom)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from ranker.settings import Settings
-from streams.model_metrics import ModelMetrics
-from streams.progress import Place
+from liverank.settings import Settings
+from streams.kafka.progress import Place
+from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from online_learning import checkpoint
-from online_learning.registry import read_origin
-from online_learning.trainer_state import capture, restore
-from ranker import bundle, history
-from ranker.catalog import Catalog
-from ranker.history import EMPTY, Position, UserHistory
-from ranker.records import CandidateList, Erasure, Interaction, User
-from ranker.serving import load
-from ranker.settings import Settings
-from tests import stream
+from liverank.settings import Settings
+from online_learning.releases.origins import read_origin
+from online_learning.trainer import checkpoint
+from online_learning.trainer.state import capture, restore
+from ranker.contracts.records import CandidateList, Erasure, Interaction, User
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.serving.model import load
+from ranker.state import fold as history
+from ranker.state.fold import EMPTY, Position, UserHistory
+from tests.support import stream
 
 WRITTEN = Path(__file__).parents[1] / "fixtures" / "format_1"
 BUNDLE = next((WRITTEN / "models" / "default").iterdir())

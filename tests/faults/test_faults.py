@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
-from load import Load
-from rig import Installation, Worker, assert_state_and_rankings, eventually
-from tiny import tiny_bundle
 
-from liverank.brokers import start_broker
-from ranker.settings import Settings
+from liverank.local.broker import start_broker
+from liverank.settings import Settings
+from tests.support.installation import Installation, Worker, assert_state_and_rankings, eventually
+from tests.support.load import Load
+from tests.support.tiny import tiny_bundle
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from rig import read_topic
 
-from liverank.brokers import Broker
-from online_learning import checkpoint
-from ranker import bundle
-from ranker.history import hash_id
-from ranker.records import Example, ModelDelta, ModelUpdate
-from ranker.settings import Settings
-from streams import topics
-from tests import stream
-from tests.crashing import STEPS
-from tests.tiny import tiny_bundle
-from tests.trainer_process import Lives, Process, until
+from liverank.local.broker import Broker
+from liverank.settings import Settings
+from online_learning.trainer import checkpoint
+from ranker.contracts.records import Example, ModelDelta, ModelUpdate
+from ranker.registry import bundle
+from ranker.state.fold import hash_id
+from streams.kafka import admin as topics
+from tests.support import stream
+from tests.support.crashing import STEPS
+from tests.support.installation import read_topic
+from tests.support.tiny import tiny_bundle
+from tests.support.trainer_process import Lives, Process, until
 
 ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "3"))
 

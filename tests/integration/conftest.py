@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "streams")]
-
-from rig import Installation  # noqa: E402
-from tiny import tiny_bundle  # noqa: E402
-
-from ranker.settings import Settings  # noqa: E402
+from liverank.settings import Settings
+from tests.support.installation import Installation
+from tests.support.tiny import tiny_bundle
 
 
 @pytest.fixture(scope="module", params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from liverank.cli import app
+from liverank.cli.main import app
 
 pytestmark = pytest.mark.kafka
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 import pytest
-from rig import Installation, eventually
-from tiny import ENCODER, tiny_bundle, tiny_model, tiny_tables
 
-from online_learning.fit import join
-from online_learning.offline import Step, fold
-from ranker.catalog import Catalog
-from ranker.history import Record, decode
-from ranker.records import Candidate, CandidateList, Erasure, Example, Interaction
-from ranker.schema import FeatureSchema
-from ranker.settings import Settings
-from ranker.tables import ItemTables
+from liverank.settings import Settings
+from online_learning.data.log_fold import Step, fold
+from online_learning.first_model.fit import join
+from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from ranker.state.fold import Record, decode
+from tests.support.installation import Installation, eventually
+from tests.support.tiny import ENCODER, tiny_bundle, tiny_model, tiny_tables
 
 pytestmark = pytest.mark.kafka
 

@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-from bundles import BAD, publish
-from rig import Installation, read_topic
 from typer.testing import CliRunner
 
-from liverank import model_commands
-from liverank.cli import app
-from liverank.model_stages import list_models, read_control
-from ranker import bundle
-from ranker.errors import BundleError
-from ranker.settings import Settings
+from liverank.cli import model as model_commands
+from liverank.cli.main import app
+from liverank.operate.models import list_models, read_control
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.registry import bundle
+from tests.support.bundles import BAD, publish
+from tests.support.installation import Installation, read_topic
 
 pytestmark = pytest.mark.kafka
 

@@ -14,20 +14,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from bundles import BAD, announce, flip, publish
 from confluent_kafka.admin import AdminClient
-from load import Load
-from rig import Installation, Worker, eventually, read_topic
 
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.history import hash_id
-from ranker.records import Example, ModelDelta, ModelUpdate, Ranking
-from ranker.serving import load
-from ranker.settings import Settings
-from ranker.tables import pack_row
-from streams import topics
-from streams.connection import partition_of
+from liverank.settings import Settings
+from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
+from ranker.items.catalog import Catalog
+from ranker.items.tables import pack_row
+from ranker.registry import bundle
+from ranker.serving.model import load
+from ranker.state.fold import hash_id
+from streams.kafka import admin as topics
+from streams.kafka.connection import partition_of
+from tests.support.bundles import BAD, announce, flip, publish
+from tests.support.installation import Installation, Worker, eventually, read_topic
+from tests.support.load import Load
 
 pytestmark = pytest.mark.kafka
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rig import Installation
-from synthetic import START, write_log
 
-from liverank.evaluation import Question, run
-from liverank.replay import replay
-from online_learning.datasets import DATASETS
-from online_learning.fit import fit
-from ranker.settings import Settings
-from streams.connection import aiokafka
+from liverank.offline.evaluate import Question, run
+from liverank.offline.replay import replay
+from liverank.settings import Settings
+from online_learning.data import DATASETS
+from online_learning.first_model.fit import fit
+from streams.kafka.connection import aiokafka
+from tests.support.installation import Installation
+from tests.support.synthetic import START, write_log
 
 DATA = DATASETS["trivago"]
 NOON = (START + 43_200) * 1000

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
-from rig import Installation, Worker, eventually
-from tiny import tiny_bundle
 
-from liverank.brokers import start_broker
-from ranker.settings import Settings
-from tests.trainer_process import Process
+from liverank.local.broker import start_broker
+from liverank.settings import Settings
+from tests.support.installation import Installation, Worker, eventually
+from tests.support.tiny import tiny_bundle
+from tests.support.trainer_process import Process
 
 
 @pytest.fixture(scope="module")

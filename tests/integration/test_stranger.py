@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer
-from rig import eventually
-from synthetic import START, write_log
 
-from online_learning.datasets import DATASETS
-from online_learning.fit import fit
+from online_learning.data import DATASETS
+from online_learning.first_model.fit import fit
+from tests.support.installation import eventually
+from tests.support.synthetic import START, write_log
 
-LIVERANK = [sys.executable, "-c", "from liverank.cli import main; main()"]
+LIVERANK = [sys.executable, "-m", "liverank"]
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from rig import Installation, eventually, read_topic
 
-from online_learning import checkpoint
-from ranker import bundle
-from ranker.history import hash_id
-from ranker.records import ModelDelta
-from ranker.settings import Settings
-from tests import stream
-from tests.tiny import tiny_bundle
-from tests.trainer_process import Process
+from liverank.settings import Settings
+from online_learning.trainer import checkpoint
+from ranker.contracts.records import ModelDelta
+from ranker.registry import bundle
+from ranker.state.fold import hash_id
+from tests.support import stream
+from tests.support.installation import Installation, eventually, read_topic
+from tests.support.tiny import tiny_bundle
+from tests.support.trainer_process import Process
 
 pytestmark = pytest.mark.kafka
 

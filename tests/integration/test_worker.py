@@ -9,10 +9,10 @@ import uuid
 from typing import Any
 
 import pytest
-from rig import Installation, assert_state_and_rankings, eventually
 
-from ranker.records import DeadLetter, Ranking
-from streams.dead_letters import VALUE_LIMIT
+from ranker.contracts.records import DeadLetter, Ranking
+from streams.pipeline.dead_letters import VALUE_LIMIT
+from tests.support.installation import Installation, assert_state_and_rankings, eventually
 
 
 def shown(user: str, *items: str, **more: Any) -> dict[str, Any]:

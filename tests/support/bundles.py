@@ -9,16 +9,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
-from rig import Installation
-from tiny import ENCODER, tiny_model, tiny_tables
 
-from online_learning.publish import Provenance, publish_model
-from ranker.bundle import new_version, sha256
-from ranker.model import Ranker
-from ranker.records import ModelUpdate
-from ranker.schema import FeatureSchema
-from ranker.stages import key_of
-from ranker.tables import TableArrays
+from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.records import ModelUpdate
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.tables import TableArrays
+from ranker.network.transformer import Ranker
+from ranker.registry.bundle import new_version, sha256
+from ranker.rollout.stages import key_of
+from tests.support.installation import Installation
+from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 
 ITEMS = 50
 

@@ -1,8 +1,8 @@
 """Trainers that end by kill -9 at a named step: one process that has loaded everything forks each of them.
 
-Run as `python -m tests.crashing STEP ...` with the settings in the environment. Before each life it waits for a line on
-its input; after each it prints the step and how the life ended. The trainer itself is the real one, on a real broker:
-all that is added is the moment of its death.
+Run as `python -m tests.support.crashing STEP ...` with the settings in the environment. Before each life it waits for a
+line on its input; after each it prints the step and how the life ended. The trainer itself is the real one, on a real
+broker: all that is added is the moment of its death.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import torch._dynamo  # noqa: F401  # which the first optimiser imports: seconds
 from aiokafka import AIOKafkaProducer
 from fsspec.implementations.local import LocalFileSystem
 
-from online_learning import checkpoint, registry, worker
-from online_learning.optimisation import Optimisation
-from online_learning.releases import Releases
-from online_learning.trainer import Trainer
-from online_learning.versions import Versions
-from ranker.settings import load_settings
-from streams.connection import aiokafka
+from liverank.settings import load_settings
+from online_learning.learning.optimisation import Optimisation
+from online_learning.releases import origins as registry
+from online_learning.releases.versions import Versions
+from online_learning.trainer import checkpoint
+from online_learning.trainer import process as worker
+from online_learning.trainer.releases import Releases
+from online_learning.trainer.trainer import Trainer
+from streams.kafka.connection import aiokafka
 
 #: Step -> where it is in the code, and at which call of it the process dies; in the order in which they come.
 STEPS: dict[str, tuple[Any, str, str, int]] = {

@@ -26,15 +26,16 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from ranker import bundle, history
-from ranker.catalog import Catalog
-from ranker.decoding import InputDecoder
-from ranker.errors import InvalidRecord
-from ranker.history import EMPTY, Position, UserHistory
-from ranker.records import DeadLetter, Item, Ranking
-from ranker.serving import ServingModel, load
-from ranker.settings import Settings
-from streams import topics
+from liverank.settings import Settings
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import DeadLetter, Item, Ranking
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.serving.model import ServingModel, load
+from ranker.state import fold as history
+from ranker.state.fold import EMPTY, Position, UserHistory
+from streams.kafka import admin as topics
 
 REPOSITORY = Path(__file__).parents[2]
 Key = tuple[int, bytes]

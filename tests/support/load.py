@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from rig import Installation
+from tests.support.installation import Installation
 
 _ITEMS = 50
 _REPEATING_MOST = 55

@@ -8,19 +8,19 @@ import msgspec
 import numpy as np
 import torch
 
-from online_learning.counts import ItemCounts
-from online_learning.fit import count, join
-from online_learning.offline import Step, fold
-from online_learning.online import Online
-from online_learning.parallel import Parallel
+from online_learning.data.log_fold import Step, fold
+from online_learning.first_model.fit import count, join
+from online_learning.learning.counts import ItemCounts
+from online_learning.learning.parallel import Parallel
+from online_learning.online_recipe import Online
 from online_learning.recipe import Recipe
-from online_learning.trainer import Trainer
-from online_learning.versions import Origin
-from ranker.catalog import Catalog
-from ranker.records import Candidate, CandidateList, Example, Interaction
-from ranker.schema import Action, FeatureSchema
-from ranker.tables import ItemTables
-from tests.tiny import ENCODER, tiny_model, tiny_tables
+from online_learning.releases.versions import Origin
+from online_learning.trainer.trainer import Trainer
+from ranker.contracts.records import Candidate, CandidateList, Example, Interaction
+from ranker.contracts.schema import Action, FeatureSchema
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 
 START = 1_700_000_000_000
 SCHEMA = FeatureSchema(

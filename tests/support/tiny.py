@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from online_learning.publish import Provenance, publish_model
-from ranker.bundle import new_version
-from ranker.features import context_names, feature_names
-from ranker.history import hash_id
-from ranker.model import ModelConfig, Ranker
-from ranker.schema import FeatureSchema
-from ranker.tables import STATISTICS, TableArrays
+from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.user import context_names, feature_names
+from ranker.items.tables import STATISTICS, TableArrays
+from ranker.network.transformer import ModelConfig, Ranker
+from ranker.registry.bundle import new_version
+from ranker.state.fold import hash_id
 
 ENCODER = "tiny"
 ENCODER_WIDTH = 24

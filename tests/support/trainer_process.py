@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from ranker.settings import Settings
+from liverank.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Process:
@@ -24,7 +24,7 @@ class Process:
         self.settings, self.folder = settings, folder
         settings.ready_file.unlink(missing_ok=True)
         self._log = (folder / "trainer.log").open("ab")
-        command = [sys.executable, "-c", "from liverank.cli import main; main()", "trainer"]
+        command = [sys.executable, "-m", "liverank", "trainer"]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment_of(settings), stdout=self._log, stderr=self._log
         )
@@ -61,11 +61,11 @@ class Process:
 
 
 class Lives:
-    """`tests.crashing`: a trainer that dies at each of some steps in turn."""
+    """`tests.support.crashing`: a trainer that dies at each of some steps in turn."""
 
     def __init__(self, settings: Settings, folder: Path, steps: list[str]) -> None:
         self._log = (folder / "lives.log").open("ab")
-        command = [sys.executable, "-m", "tests.crashing", *steps]
+        command = [sys.executable, "-m", "tests.support.crashing", *steps]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment_of(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log, text=True, start_new_session=True,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from liverank.bench_recovery import Stretch, longest_waits
-from liverank.deliveries import Sent
+from liverank.bench.recovery import Stretch, longest_waits
+from liverank.measure.deliveries import Sent
 
 
 def test_a_wait_belongs_to_the_stretch_in_which_it_ends() -> None:

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_bundle
 from typer.testing import CliRunner
 
-from liverank.cli import app
+from liverank.cli.main import app
+from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
     ["worker"], ["topics", "create"], ["topics", "check"], ["train"], ["evaluate"], ["replay"], ["rank"],
@@ -23,7 +23,7 @@ COMMANDS = (
 def liverank(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from liverank.cli import main; main()", *arguments],
+        [sys.executable, "-m", "liverank", *arguments],
         capture_output=True,
         text=True,
         check=False,

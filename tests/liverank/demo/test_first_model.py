@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from liverank.demo_training import LIKES_A_PERSON, clicked_lists
-from online_learning.datasets.dataset import Record
-from ranker.records import CandidateList, Interaction, Item
+from liverank.demo.first_model import LIKES_A_PERSON, clicked_lists
+from online_learning.data.dataset import Record
+from ranker.contracts.records import CandidateList, Interaction, Item
 
 NOW_MS = 1_700_000_000_000
 NOBODY: frozenset[str] = frozenset()

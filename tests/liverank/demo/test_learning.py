@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 
-from liverank.demo_learning import Learning, Pages
-from online_learning.trainer_metrics import TrainerMetrics
-from ranker.history import hash_id
-from ranker.records import Cause, Example, ModelDelta, ModelUpdate, Outcome, Ranking
-from streams.model_metrics import ModelMetrics
+from liverank.demo.learning import Learning, Pages
+from online_learning.trainer.metrics import TrainerMetrics
+from ranker.contracts.records import Cause, Example, ModelDelta, ModelUpdate, Outcome, Ranking
+from ranker.state.fold import hash_id
+from streams.telemetry.model_metrics import ModelMetrics
 
 CAUSE = Cause(kind="click", topic="clicks", partition=0, offset=0, ts=0)
 

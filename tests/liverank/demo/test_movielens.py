@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from liverank import demo_data
-from liverank.demo_data import DataUnavailable, digest, from_owner, from_wheel, movielens_100k
+from liverank.demo import movielens as demo_data
+from liverank.demo.movielens import DataUnavailable, digest, from_owner, from_wheel, movielens_100k
 
 FILES = {"ml-100k.inter": b"user_id:token\n", "ml-100k.item": b"item_id:token\n"}
 

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 from rich.console import Console, ConsoleDimensions
 
-from liverank.demo_learning import Learning, Pages
-from liverank.demo_tastes import Taste
-from liverank.demo_traffic import Tally, Traffic, all_or_first_error, set_within
-from liverank.demo_users import Recall, SimulatedUser
-from liverank.demo_view import Shown, arrow, screen
-from ranker.errors import LiverankError
-from ranker.records import Cause, Interaction, ModelUpdate, RankedItem, Ranking
+from liverank.demo.learning import Learning, Pages
+from liverank.demo.traffic import Tally, Traffic, all_or_first_error, set_within
+from liverank.demo.view import Shown, arrow, screen
+from liverank.simulate.tastes import Taste
+from liverank.simulate.users import Recall, SimulatedUser
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import Cause, Interaction, ModelUpdate, RankedItem, Ranking
 
 TITLES = {f"film-{number}": f"Film {number}" for number in range(60)}
 

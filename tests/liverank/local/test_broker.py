@@ -19,8 +19,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from liverank import brokers
-from liverank.brokers import Broker, BrokerError, start_broker
+from liverank.local import broker as brokers
+from liverank.local.broker import Broker, BrokerError, start_broker
 
 NewTopic = Callable[..., str]
 DEADLINE_S = 30.0
@@ -208,7 +208,7 @@ class TestEmbedded:
     def test_it_dies_with_a_killed_parent(self, embedded: str, tmp_path: Path) -> None:
         """kill -9 of the process that started a broker ends the broker too."""
         script = (
-            "import sys; from pathlib import Path; from liverank.brokers import start_broker\n"
+            "import sys; from pathlib import Path; from liverank.local.broker import start_broker\n"
             "with start_broker('embedded', Path(sys.argv[1])) as broker: print(broker.address, flush=True); input()"
         )
         argv = [sys.executable, "-c", script, str(tmp_path)]
@@ -256,9 +256,9 @@ class TestEmbedded:
         assert time.monotonic() - started < 30
 
     def test_in_the_foreground(self, embedded: str, tmp_path: Path) -> None:
-        """`python -m liverank.brokers` prints the address, and SIGTERM ends it and the broker with exit status 0."""
+        """`python -m liverank.local.broker` prints the address; SIGTERM ends it and the broker with exit status 0."""
         port = brokers._free_ports(1)[0]
-        argv = [sys.executable, "-m", "liverank.brokers", "embedded", "--port", str(port), "--data", str(tmp_path)]
+        argv = [sys.executable, "-m", "liverank.local.broker", "embedded", "--port", str(port), "--data", str(tmp_path)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert f"embedded broker at 127.0.0.1:{port}" in process.stdout.readline()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
-from liverank.processes import Process, ProcessError, environment_of
-from ranker.settings import Settings, load_settings
+from liverank.local.processes import Process, ProcessError, environment_of
+from liverank.settings import Settings, load_settings
 
 # A worker for a broker that is not there: it tries for a while.
 NOWHERE = {"LIVERANK_BROKERS": "127.0.0.1:1", "LIVERANK_METRICS_PORT": "-1"}
@@ -78,7 +78,7 @@ def test_the_page_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     """kill -9 of the process that started one ends it too."""
     script = (
-        "import sys; from pathlib import Path; from liverank.processes import Process\n"
+        "import sys; from pathlib import Path; from liverank.local.processes import Process\n"
         f"process = Process(['worker'], {NOWHERE}, Path(sys.argv[1]))\n"
         "print(process.pid, flush=True); input()"
     )

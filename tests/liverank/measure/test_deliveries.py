@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from liverank.deliveries import Arrival, Sent, covered_at, repeated
+from liverank.measure.deliveries import Arrival, Sent, covered_at, repeated
 
 
 def arrival(at: float, revision: int, user: str = "u", **applied: int) -> Arrival:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liverank.freshness import Freshness, Percentiles
-from ranker.history import hash_id
-from ranker.records import Example, ModelDelta, Outcome
+from liverank.measure.freshness import Freshness, Percentiles
+from ranker.contracts.records import Example, ModelDelta, Outcome
+from ranker.state.fold import hash_id
 
 SECOND = 1000
 

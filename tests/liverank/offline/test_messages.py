@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from liverank.messages import Message, message_of, read_messages
-from ranker.errors import LiverankError
-from ranker.records import CandidateList, Erasure, Interaction, Item, User
+from liverank.offline.messages import Message, message_of, read_messages
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
 
 
 def read(tmp_path: Path, text: str) -> list[Message]:

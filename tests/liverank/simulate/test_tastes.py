@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from liverank.demo_tastes import left_out, likes_of, tastes
-from ranker.records import Interaction
+from liverank.simulate.tastes import left_out, likes_of, tastes
+from ranker.contracts.records import Interaction
 
 FILMS = [f"western-{number}" for number in range(30)] + [f"musical-{number}" for number in range(30)]
 

@@ -8,9 +8,9 @@ from random import Random
 import msgspec
 import pytest
 
-from liverank.demo_tastes import Taste
-from liverank.demo_users import CLICKS_A_LIST, LIST_LENGTH, Recall, SimulatedUser, reciprocal_rank
-from ranker.records import CandidateList, Interaction
+from liverank.simulate.tastes import Taste
+from liverank.simulate.users import CLICKS_A_LIST, LIST_LENGTH, Recall, SimulatedUser, reciprocal_rank
+from ranker.contracts.records import CandidateList, Interaction
 
 POPULARITY = Counter({f"film-{number}": 1000 - number for number in range(120)})
 

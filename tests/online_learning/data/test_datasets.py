@@ -5,10 +5,10 @@ import zipfile
 import polars as pl
 import pytest
 
-from online_learning.datasets import DATASETS, DataSetError
-from ranker.decoding import EARLIEST_TS
-from ranker.history import EMPTY, Position, apply
-from ranker.records import CandidateList, Interaction, Item
+from online_learning.data import DATASETS, DataSetError
+from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.state.fold import EMPTY, Position, apply
 
 START = 1_541_600_000
 TOUCHES = ["interaction item image", "search for item", "interaction item deals", "filter selection", "clickout item"]

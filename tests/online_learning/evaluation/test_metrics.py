@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from online_learning.metrics import NOT_FOUND, of_ranks, paired_bootstrap, pessimistic_rank, summarise
+from online_learning.evaluation.metrics import NOT_FOUND, of_ranks, paired_bootstrap, pessimistic_rank, summarise
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from online_learning.metrics import NOT_FOUND
-from online_learning.peers import (
+from online_learning.evaluation.metrics import NOT_FOUND
+from online_learning.evaluation.next_item import next_item, prequential_ranks
+from online_learning.evaluation.peers import (
     LIST_PEERS,
     MarkovChain,
     Mixed,
@@ -14,10 +15,9 @@ from online_learning.peers import (
     shown,
     touched,
 )
-from online_learning.protocols import next_item, prequential_ranks
-from ranker.history import EMPTY, Position, apply
-from ranker.records import Candidate, CandidateList, Interaction, Item
-from ranker.schema import FeatureSchema
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import EMPTY, Position, apply
 
 RANKERS = {
     "popularity": Popularity,

@@ -8,10 +8,10 @@ import types
 import numpy as np
 import pytest
 
-from online_learning import progressive as measuring
-from online_learning.progressive import Progressive
-from online_learning.tracking import Silent, TrackingError, numbers_of, open_tracker
-from tests import stream
+from online_learning.evaluation import progressive as measuring
+from online_learning.evaluation.progressive import Progressive
+from online_learning.trainer.tracking import Silent, TrackingError, numbers_of, open_tracker
+from tests.support import stream
 
 WEIGHTS = np.array([1.0, 2.0])
 

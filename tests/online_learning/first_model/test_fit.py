@@ -7,19 +7,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from synthetic import START, write_log
 
-from online_learning.datasets import DATASETS
-from online_learning.evaluate import evaluate, queries
-from online_learning.fit import FirstModel, fit, gather
-from online_learning.learner import Learner, Recipe, empty_arrays, model_config
-from online_learning.peers import LIST_PEERS
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.errors import LiverankError
-from ranker.serving import load
-from ranker.settings import Settings
-from ranker.tables import ItemTables
+from liverank.settings import Settings
+from online_learning.data import DATASETS
+from online_learning.evaluation.lists import evaluate, queries
+from online_learning.evaluation.peers import LIST_PEERS
+from online_learning.first_model.fit import FirstModel, fit, gather
+from online_learning.learning.learner import Learner, Recipe, empty_arrays, model_config
+from ranker.contracts.errors import LiverankError
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from ranker.registry import bundle
+from ranker.serving.model import load
+from tests.support.synthetic import START, write_log
 
 DATA = DATASETS["trivago"]
 NOON = (START + 43_200) * 1000
@@ -58,7 +58,7 @@ def test_nothing_from_after_the_end_is_learned(log: Path, trained: tuple[Path, F
 
 def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: Path) -> None:
     """The learner's scores of an example equal those of the bundle exported from it, item tables included."""
-    from online_learning.publish import Provenance, publish_model
+    from online_learning.releases.bundle_files import Provenance, publish_model
 
     config = model_config(DATA.schema, d=16, hidden=16, relation_dim=8, text_dim=8)
     tables = ItemTables(empty_arrays(config, 8, 4), Catalog(), "none")
@@ -71,7 +71,7 @@ def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: P
     served = load(tmp_path / "m" / "v", Catalog(), Settings())
     asked = next(q for q in queries(DATA.records(log), DATA.schema) if q.row.count > 3)
     ranked = served.rank([("u", asked.row)])[0]
-    from ranker.features import list_inputs, user_inputs
+    from ranker.features.user import list_inputs, user_inputs
 
     inputs = user_inputs(asked.row, list_inputs(asked.row, learner.catalog, DATA.schema), learner.tables, DATA.schema)
     logits = learner.scores([inputs])[0][:, 0]

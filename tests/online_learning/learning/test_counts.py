@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tiny import ENCODER, tiny_model, tiny_tables
 
-from online_learning.counts import ItemCounts
-from ranker.catalog import Catalog
-from ranker.history import hash_id
-from ranker.tables import ItemTables
-from tests import stream
+from online_learning.learning.counts import ItemCounts
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from ranker.state.fold import hash_id
+from tests.support import stream
+from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 
 
 def counted(*sessions: str) -> dict[str, dict[str, float]]:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning import curriculum
-from online_learning.curriculum import STAGES
+from online_learning.learning import curriculum
+from online_learning.learning.curriculum import STAGES
 
 
 @given(st.integers(1, 500))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from online_learning.learner import training_example
-from ranker.history import hash_id
-from tests import stream
+from online_learning.learning.learner import training_example
+from ranker.state.fold import hash_id
+from tests.support import stream
 
 
 def moved(share: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

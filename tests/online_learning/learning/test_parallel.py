@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from online_learning.online import Mode
-from tests import stream
+from online_learning.online_recipe import Mode
+from tests.support import stream
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
 import torch
 from safetensors.numpy import save_file
-from online_learning.learner import Learner
-from online_learning.optimisation import Optimisation
-from online_learning.parallel import join
-from ranker.catalog import Catalog
-from ranker.tables import ItemTables
+from online_learning.learning.learner import Learner
+from online_learning.learning.optimisation import Optimisation
+from online_learning.learning.parallel import join
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
 from tests import stream
 
 torch.set_num_threads(1)

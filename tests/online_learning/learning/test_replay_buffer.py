@@ -7,12 +7,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.learner import training_example
-from online_learning.replay_buffer import Remembered, ReplayBuffer, recall, remember
-from ranker.catalog import Catalog
-from ranker.tables import ItemTables
-from tests import stream
-from tests.tiny import ENCODER, tiny_model, tiny_tables
+from online_learning.learning.learner import training_example
+from online_learning.learning.replay_buffer import Remembered, ReplayBuffer, recall, remember
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from tests.support import stream
+from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 
 
 def entry(number: int) -> Remembered:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.drift import DriftAlarm
-from online_learning.gate import FEWEST_USERS, Evidence, Promote, Reject, Rules, decide
+from online_learning.releases.drift import DriftAlarm
+from online_learning.releases.gate import FEWEST_USERS, Evidence, Promote, Reject, Rules, decide
 
 RULES = Rules(least=30, margin=0.05)
 

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.bases import Bases
-from online_learning.stages import Stages, follow, key_of, next_stage, prunable, stage_of
-from ranker.bundle import new_version
-from ranker.records import ModelUpdate
+from online_learning.releases.plan import Stages, follow, key_of, next_stage, prunable, stage_of
+from online_learning.releases.unsent import Bases
+from ranker.contracts.records import ModelUpdate
+from ranker.registry.bundle import new_version
 
 MOVES = st.lists(st.tuples(st.sets(st.integers(1, 30), min_size=1), st.integers(1, 5)), max_size=12)
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from online_learning import checkpoint
-from online_learning.checkpoint import CheckpointError, State
+from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import CheckpointError, State
 
 
 def state(number: int) -> State:

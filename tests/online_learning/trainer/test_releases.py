@@ -12,21 +12,23 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from online_learning import checkpoint, publisher, registry
-from online_learning.releases import Releases
-from online_learning.stages import Stages, follow
-from online_learning.startup import open_trainer
-from online_learning.trainer import Trainer
-from online_learning.trainer_metrics import TrainerMetrics
-from online_learning.trainer_state import capture
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.history import hash_id
-from ranker.records import ModelUpdate
-from ranker.serving import load
-from ranker.settings import Settings
-from tests import stream
-from tests.tiny import tiny_bundle
+from liverank.settings import Settings
+from online_learning.releases import origins as registry
+from online_learning.releases import publishing as publisher
+from online_learning.releases.plan import Stages, follow
+from online_learning.trainer import checkpoint
+from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.releases import Releases
+from online_learning.trainer.startup import open_trainer
+from online_learning.trainer.state import capture
+from online_learning.trainer.trainer import Trainer
+from ranker.contracts.records import ModelUpdate
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.serving.model import load
+from ranker.state.fold import hash_id
+from tests.support import stream
+from tests.support.tiny import tiny_bundle
 
 torch.set_num_threads(1)
 

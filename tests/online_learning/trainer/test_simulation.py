@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import torch
 
-from online_learning.metrics import NOT_FOUND
-from online_learning.recall import Recall
-from online_learning.simulation import Simulation, simulate
-from ranker.records import Interaction
-from tests import stream
+from online_learning.data.recall import Recall
+from online_learning.evaluation.metrics import NOT_FOUND
+from online_learning.trainer.simulation import Simulation, simulate
+from ranker.contracts.records import Interaction
+from tests.support import stream
 
 torch.set_num_threads(1)
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from online_learning import checkpoint
-from online_learning.counts import ItemCounts
-from online_learning.fit import count
-from online_learning.offline import fold
-from online_learning.online import Mode
-from online_learning.optimisation import Stepped
-from online_learning.trainer import Publish, Trainer
-from online_learning.trainer_state import capture, restore
-from ranker.catalog import Catalog
-from ranker.history import hash_id
-from ranker.tables import ItemTables, pack_row
-from tests import stream
+from online_learning.data.log_fold import fold
+from online_learning.first_model.fit import count
+from online_learning.learning.counts import ItemCounts
+from online_learning.learning.optimisation import Stepped
+from online_learning.online_recipe import Mode
+from online_learning.trainer import checkpoint
+from online_learning.trainer.state import capture, restore
+from online_learning.trainer.trainer import Publish, Trainer
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables, pack_row
+from ranker.state.fold import hash_id
+from tests.support import stream
 
 torch.set_num_threads(1)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ranker.decoding import InputDecoder, Limits
-from ranker.errors import InvalidRecord
-from ranker.history import Position
-from ranker.records import CandidateList, Interaction, User
-from ranker.schema import FeatureSchema
+from ranker.contracts.decoding import InputDecoder, Limits
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import CandidateList, Interaction, User
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import Position
 
 NOW = 1_700_000_000_000
 DECODE = InputDecoder(FeatureSchema(), Limits(max_candidates=3, max_message_bytes=2000))

@@ -6,8 +6,8 @@ import jsonschema
 import msgspec
 import pytest
 
-from liverank.contracts import TOPICS, asyncapi, json_schemas
-from ranker.records import RECORDS
+from ranker.contracts.documents import TOPICS, asyncapi, json_schemas
+from ranker.contracts.records import RECORDS
 
 
 def test_every_topic_has_a_schema_and_a_channel() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import tiny_config, tiny_tables
 
-from ranker.catalog import Catalog
-from ranker.features import UserInputs, context_names, feature_names, list_inputs, user_inputs
-from ranker.history import EMPTY, Position, apply, hash_id
-from ranker.records import Candidate, CandidateList, Interaction, Item
-from ranker.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
-from ranker.tables import ItemTables
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from ranker.contracts.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
+from ranker.features.user import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables
+from ranker.state.fold import EMPTY, Position, apply, hash_id
+from tests.support.tiny import tiny_config, tiny_tables
 
 WAYS = (Normalise.NONE, Normalise.LOG, Normalise.LIST, Normalise.LIST_RANK)
 SCHEMA = FeatureSchema(

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ENCODER, ENCODER_WIDTH, tiny_config, tiny_tables
 
-from ranker import tables
-from ranker.catalog import Catalog
-from ranker.history import hash_id
-from ranker.records import Item, ItemVector
-from ranker.schema import FeatureSchema
-from ranker.tables import ItemTables, TableArrays
+from ranker.contracts.records import Item, ItemVector
+from ranker.contracts.schema import FeatureSchema
+from ranker.items import tables
+from ranker.items.catalog import Catalog
+from ranker.items.tables import ItemTables, TableArrays
+from ranker.state.fold import hash_id
+from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_config, tiny_tables
 
 CONFIG = tiny_config(FeatureSchema())
 ITEMS = [f"item-{number}" for number in range(12)]
@@ -121,7 +121,7 @@ def test_every_column_has_room_for_every_item(added: list[tuple[int, bool]]) -> 
     """Though texts came with the room of another version, and the items that come later are never described."""
     catalog = Catalog()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ranker.catalog._FIRST_ROOM", 4)
+        patch.setattr("ranker.items.catalog._FIRST_ROOM", 4)
         made = [ItemTables(arrays(1), catalog, ENCODER)]
         for count, another in added:
             for _ in range(count):

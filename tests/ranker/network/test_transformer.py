@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranker.export import EXTEND_OUTPUTS, ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
-from ranker.model import History, ItemTable, ModelConfig, Ranker, Slate
+from ranker.network.export import EXTEND_OUTPUTS, ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
+from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
 
 TOLERANCE = 1e-4
 CONFIG = ModelConfig(n_actions=7, n_features=5, n_context=3, n_outcomes=2, d=16, layers=2, hidden=24, window=16)

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from tiny import tiny_bundle
 
-from ranker import bundle
-from ranker.bundle import MANIFEST, Manifest
-from ranker.catalog import Catalog
-from ranker.errors import BundleError
-from ranker.serving import load
-from ranker.settings import Settings
+from liverank.settings import Settings
+from ranker.contracts.errors import BundleError
+from ranker.items.catalog import Catalog
+from ranker.registry import bundle
+from ranker.registry.bundle import MANIFEST, Manifest
+from ranker.serving.model import load
+from tests.support.tiny import tiny_bundle
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
-from ranker.text import EncoderError, OnnxTextEncoder, load_encoder
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from online_learning.encoders import publish_encoder  # noqa: E402
+from online_learning.first_model.encoders import publish_encoder
+from ranker.registry.encoder import EncoderError, OnnxTextEncoder, load_encoder
 
 
 @pytest.fixture(scope="module")

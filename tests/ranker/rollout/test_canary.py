@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.canary import Comparison, Criteria, decide, interval, takes_part
+from ranker.rollout.canary import Comparison, Criteria, decide, interval, takes_part
 
 USERS = [f"user-{number}" for number in range(4000)]
 

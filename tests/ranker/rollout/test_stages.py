@@ -7,8 +7,8 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.records import ModelUpdate
-from ranker.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
+from ranker.contracts.records import ModelUpdate
+from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 
 
 def update(version: str, stage: str, **more: object) -> ModelUpdate:

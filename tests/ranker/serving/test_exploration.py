@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.exploration import explore
-from ranker.ranking import Ranked
+from ranker.serving.exploration import explore
+from ranker.serving.ranking import Ranked
 
 
 def ranked(count: int) -> Ranked:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ENCODER, ENCODER_WIDTH, tiny_bundle
 
-from ranker import bundle
-from ranker.catalog import Catalog
-from ranker.history import EMPTY, Position, UserHistory, apply, hash_id
-from ranker.records import Candidate, CandidateList, Interaction, Item, ItemVector
-from ranker.schema import Action, CandidateFeature, FeatureSchema, Normalise
-from ranker.serving import ServingModel, load
-from ranker.settings import Settings
-from ranker.tables import pack_row
+from liverank.settings import Settings
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item, ItemVector
+from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Normalise
+from ranker.items.catalog import Catalog
+from ranker.items.tables import pack_row
+from ranker.registry import bundle
+from ranker.serving.model import ServingModel, load
+from ranker.state.fold import EMPTY, Position, UserHistory, apply, hash_id
+from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_bundle
 
 SCHEMA = FeatureSchema(
     actions=(Action(name="view"), Action(name="click", positive=True), Action(name="buy", positive=True, weight=3.0)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ranker.slot import ModelSlot
+from ranker.serving.slot import ModelSlot
 
 
 class Model:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.history import EMPTY, EVENT, Position, Record, UserHistory, apply, decode, encode, hash_id
-from ranker.join import astray, example_of_silence, examples_of
-from ranker.records import Candidate, CandidateList, Erasure, Example, Interaction
-from ranker.schema import FeatureSchema
-from ranker.tables import STATISTICS
+from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.tables import STATISTICS
+from ranker.state.attribution import astray, example_of_silence, examples_of
+from ranker.state.fold import EMPTY, EVENT, Position, Record, UserHistory, apply, decode, encode, hash_id
 
 SCHEMA = FeatureSchema(window=32)
 T0, WINDOW = 1_700_000_000_000, 30_000

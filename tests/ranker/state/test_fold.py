@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.errors import RowError
-from ranker.history import EMPTY, EVENT, Position, UserHistory, apply, decode, encode, hash_id
-from ranker.records import Candidate, CandidateList, Erasure, Interaction, User
-from ranker.schema import FeatureSchema
+from ranker.contracts.errors import RowError
+from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, User
+from ranker.contracts.schema import FeatureSchema
+from ranker.state.fold import EMPTY, EVENT, Position, UserHistory, apply, decode, encode, hash_id
 
 SCHEMA = FeatureSchema(window=8)
 T0 = 1_700_000_000_000

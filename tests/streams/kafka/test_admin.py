@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
-from rig import eventually
 
-from liverank.brokers import start_broker
-from ranker.settings import Settings
-from streams import topics
-from streams.topics import TopicError
+from liverank.local.broker import start_broker
+from liverank.settings import Settings
+from streams.kafka import admin as topics
+from streams.kafka.admin import TopicError
+from tests.support.installation import eventually
 
 
 @pytest.fixture(scope="module")

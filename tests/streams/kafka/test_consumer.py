@@ -9,10 +9,10 @@ from typing import Any
 
 from faust.types import TP
 
-from streams.consumer import CHUNK, ChunkConsumer
-from streams.inputs import Intake
-from streams.metrics import Metrics
-from streams.progress import Progress
+from streams.kafka.consumer import CHUNK, ChunkConsumer
+from streams.kafka.progress import Progress
+from streams.pipeline.handler import Intake
+from streams.telemetry.metrics import Metrics
 
 CLICKS = TP("clicks", 0)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from aiokafka import TopicPartition
 
-from ranker.settings import Settings
-from streams.ends import read_ends
-from streams.outbox import Outbox
+from liverank.settings import Settings
+from streams.kafka.ends import read_ends
+from streams.kafka.outbox import Outbox
 
 
 async def test_an_end_is_after_the_last_record_of_the_last_batch(broker: str, new_topic: Callable[..., str]) -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rig import read_topic
 
-from liverank.brokers import start_broker
-from ranker.errors import InvalidRecord
-from ranker.history import Position
-from ranker.records import DeadLetter
-from ranker.settings import Settings
-from streams import dead_letters
-from streams.dead_letters import VALUE_LIMIT, DeadLetters
-from streams.metrics import Metrics
-from streams.outbox import Outbox, SendError
+from liverank.local.broker import start_broker
+from liverank.settings import Settings
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import DeadLetter
+from ranker.state.fold import Position
+from streams.kafka.outbox import Outbox, SendError
+from streams.pipeline import dead_letters
+from streams.pipeline.dead_letters import VALUE_LIMIT, DeadLetters
+from streams.telemetry.metrics import Metrics
+from tests.support.installation import read_topic
 
 
 def read(address: str, topic: str, partitions: int = 1) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -39,7 +39,7 @@ async def test_confirmed_means_the_broker_has_it(broker: str, new_topic: Callabl
 
 async def test_keys_go_where_java_puts_them(kafka: str, new_topic: Callable[..., str]) -> None:
     """librdkafka's own default would part a user's rankings from those of other producers."""
-    from streams.connection import partition_of
+    from streams.kafka.connection import partition_of
 
     topic = new_topic(kafka, partitions=4)
     outbox = Outbox(Settings(brokers=kafka))

@@ -7,13 +7,13 @@ from typing import cast
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from ranker.records import ModelUpdate
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from streams.canary import CanaryWatch
-from streams.model_metrics import ModelMetrics
-from streams.outbox import Outbox
+from liverank.settings import Settings
+from ranker.contracts.records import ModelUpdate
+from ranker.serving.model import ServingModel
+from ranker.serving.slot import ModelSlot
+from streams.kafka.outbox import Outbox
+from streams.models.canary_watch import CanaryWatch
+from streams.telemetry.model_metrics import ModelMetrics
 
 
 class Model:

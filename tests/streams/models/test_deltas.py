@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from ranker.errors import BundleError
-from ranker.records import ModelDelta
-from ranker.serving import ServingModel
-from streams.deltas import Deltas
-from streams.model_metrics import ModelMetrics
+from ranker.contracts.errors import BundleError
+from ranker.contracts.records import ModelDelta
+from ranker.serving.model import ServingModel
+from streams.models.deltas import Deltas
+from streams.telemetry.model_metrics import ModelMetrics
 
 
 class Model:

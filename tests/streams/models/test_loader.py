@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_bundle
 
-from ranker import history
-from ranker.catalog import Catalog
-from ranker.history import EMPTY, Position, UserHistory
-from ranker.records import Candidate, CandidateList, Interaction
-from ranker.schema import FeatureSchema
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from streams import loading
+from liverank.settings import Settings
+from ranker.contracts.records import Candidate, CandidateList, Interaction
+from ranker.contracts.schema import FeatureSchema
+from ranker.items.catalog import Catalog
+from ranker.serving.model import ServingModel
+from ranker.state import fold as history
+from ranker.state.fold import EMPTY, Position, UserHistory
+from streams.models import loader as loading
+from tests.support.tiny import tiny_bundle
 
 USERS = [f"user-{number}" for number in range(300)]
 

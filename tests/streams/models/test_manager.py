@@ -8,12 +8,12 @@ from typing import cast
 import msgspec
 import pytest
 
-from ranker.records import ModelUpdate
-from ranker.serving import ServingModel
-from ranker.settings import Settings
-from ranker.slot import ModelSlot
-from streams.metrics import Metrics
-from streams.models import Models
+from liverank.settings import Settings
+from ranker.contracts.records import ModelUpdate
+from ranker.serving.model import ServingModel
+from ranker.serving.slot import ModelSlot
+from streams.models.manager import Models
+from streams.telemetry.metrics import Metrics
 
 
 class Model:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from streams.batcher import Batcher
+from streams.pipeline.batcher import Batcher
 
 
 class Scorer:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ranker import history
-from ranker.history import UserHistory
-from streams.checkpoint import CheckpointError, Checkpoints
-from streams.metrics import Metrics
-from streams.outbox import SendError
-from streams.progress import Progress
-from streams.tables import Rows
+from ranker.state import fold as history
+from ranker.state.fold import UserHistory
+from streams.kafka.outbox import SendError
+from streams.kafka.progress import Progress
+from streams.state.checkpoint import CheckpointError, Checkpoints
+from streams.state.store import Rows
+from streams.telemetry.metrics import Metrics
 
 PLACE = ("clicks", 0)
 

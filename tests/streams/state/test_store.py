@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ranker import history
-from ranker.errors import RowError
-from ranker.history import EMPTY, UserHistory
-from streams.tables import Key, Rows
+from ranker.contracts.errors import RowError
+from ranker.state import fold as history
+from ranker.state.fold import EMPTY, UserHistory
+from streams.state.store import Key, Rows
 
 
 class Disk:

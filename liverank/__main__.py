@@ -1,0 +1,5 @@
+"""`python -m liverank` is the command line."""
+
+from liverank.cli.main import main
+
+main()
