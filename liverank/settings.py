@@ -1,110 +1,196 @@
-"""Settings of every process: read once from `liverank.toml` and the environment, then frozen."""
+"""The settings of every process: read once from `liverank.toml` and the environment, then frozen.
+
+Each group belongs to the process that reads it (`streams.settings`, `online_learning.settings`,
+`ranker.registry.address`) and is a table of the file: `[broker]`, `[registry]`, `[worker]`, `[trainer]`. In the
+environment, which wins, each key is a variable, named in `VARIABLES`. A key of the file that nobody reads is an error.
+"""
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ranker.contracts.decoding import Limits
-from ranker.contracts.errors import SchemaError
-from ranker.serving.rules import Rules
+from online_learning.settings import TrainerSettings
+from ranker.contracts.errors import LiverankError
+from ranker.registry.settings import RegistrySettings
+from streams.settings import BrokerSettings, WorkerSettings
+
+log = logging.getLogger(__name__)
 
 PREFIX = "LIVERANK_"
+GROUPS: dict[str, type[Struct]] = {
+    "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
+}  # fmt: skip
+#: Tables of the file that later releases read.
+RESERVED = ("schema", "model", "recipe", "data", "topics")
+#: The one table of the file up to release 0.1, whose keys are the variables' names.
+_EARLIER = "liverank"
+_SHARED = ("broker", "registry")  # fields of the processes' settings that are groups of their own
+_UNLIKE_THEIR_KEY = {
+    ("broker", "addresses"): "BROKERS",
+    ("registry", "address"): "REGISTRY",
+    ("trainer", "data"): "TRAINER_DATA",
+    ("trainer", "metrics_port"): "TRAINER_METRICS_PORT",
+    ("trainer", "mode"): "TRAINER_MODE",
+    ("trainer", "batch"): "TRAIN_BATCH",
+    ("trainer", "gather_ms"): "TRAIN_MS",
+}
+#: (group, key) -> the environment's variable, without its prefix. Worker and trainer share some.
+VARIABLES: dict[tuple[str, str], str] = {
+    (group, key): _UNLIKE_THEIR_KEY.get((group, key), key.upper())
+    for group, kind in GROUPS.items()
+    for key in kind.__struct_fields__
+    if key not in (*_SHARED, "rules")
+}
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One field is one key of `[liverank]` in `liverank.toml`, and `LIVERANK_<NAME>` in the environment, which wins."""
+class SettingsError(LiverankError):
+    """A setting that cannot be used: which one, and what would be right."""
 
-    brokers: str = "127.0.0.1:9092"
-    registry: str = "registry"  # a folder, or any fsspec address
-    data: Path = Path(".liverank/worker")  # the worker's own folder: RocksDB and a copy of the bundle it serves
-    app: str = "liverank"  # the consumer group, and the prefix of changelog topics
-    model: str = "default"  # the model's name in the registry and the key on model-updates
-    partitions: int = 4  # of every user-keyed topic; fixed once topics exist
-    replication: int = 1
-    batch: int = 64  # users ranked in one call of the model
-    checkpoint_ms: int = 250  # between two writes of changed rows
-    cache_mb: int = 512  # encodings kept in memory
-    threads: int = 1  # of ONNX Runtime, inside one operator
-    provider: str = "auto"  # auto, cpu or cuda
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9108  # 0 lets the system choose, -1 turns the page off
-    max_candidates: int = 1000
-    max_message_bytes: int = 1 << 20
-    max_ahead_ms: int = 300_000
-    session_timeout_s: float = 6.0  # after this long without a heartbeat the broker gives a worker's users away
-    attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
-    exploration: float = 0.0  # share of rankings whose last positions are shuffled
-    exploration_after: int = 5  # positions that exploration leaves alone
-    security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
-    sasl_mechanism: str = "SCRAM-SHA-512"
-    sasl_username: str = ""
-    ssl_cafile: str = ""
-    trainer_data: Path = Path(".liverank/trainer")  # the trainer's own folder: its checkpoints
-    trainer_metrics_port: int = 9109  # as metrics_port
-    trainer_mode: str = "full"  # what the stream may change: rows, adapters or full
-    train_batch: int = 64  # new examples of one step at most
-    train_ms: int = 200  # for so long examples are gathered for a step
-    dense_rate: float = 5e-4  # learning rate of dense weights
-    row_rate: float = 1e-3  # and of item rows
-    averaging: float = 0.995  # of the moving average of dense weights, a step; the average is what is published
-    id_dropout: float = 0.2  # share of items whose id row is hidden in a step, so that texts carry new ones
-    next_item: float = 0.05  # weight of the self-supervised loss on the history
-    replay: int = 4096  # examples remembered against forgetting
-    replayed: float = 1.0  # of them learned again beside each new one
-    delta_ms: int = 1000  # between two deltas of changed item rows
-    bundle_s: float = 5.0  # between two bundles, and two checkpoints
-    bundle_examples: int = 0  # after so many new examples a bundle is made before that time is over; 0: never
-    keep_bundles: int = 10  # of those that serve no more
-    canary_share: float = 0.0  # share of users that a new version starts with; 0: all of them
-    canary_least: int = 50  # clicks of the canary's users, and of the others, before anything is decided
-    canary_margin: float = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
-    canary_alpha: float = 0.05  # chance of deciding wrongly about a canary
-    canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
-    gate_least: int = 30  # examples without which the gate promotes nothing
-    gate_margin: float = 0.05  # of reciprocal rank, by which a new version may look worse
-    expire_days: float = 30.0  # a row that no example has named for so long is taken out; 0: never
-    finetune_s: float = 0.0  # between two full fine-tunings on what is remembered; 0: never
-    tracking: str = ""  # tensorboard:FOLDER or mlflow:ADDRESS
-    rules: Rules = Rules()  # `[liverank.rules]`
-    ready_file: Path | None = None  # written once recovery is done and a model serves
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the file and the environment say, by process."""
+
+    worker: WorkerSettings = WorkerSettings()
+    trainer: TrainerSettings = TrainerSettings()
 
     @property
-    def limits(self) -> Limits:
-        """What an input may be at most."""
-        return Limits(
-            max_candidates=self.max_candidates,
-            max_message_bytes=self.max_message_bytes,
-            max_ahead_ms=self.max_ahead_ms,
-        )
+    def broker(self) -> BrokerSettings:
+        """The brokers, for worker and trainer alike."""
+        return self.worker.broker
 
     @property
-    def sasl_password(self) -> str:
-        """The broker's password: from the environment alone, never from a file, never stored, never logged."""
-        return os.environ.get(PREFIX + "SASL_PASSWORD", "")
+    def registry(self) -> RegistrySettings:
+        """The registry, for worker and trainer alike."""
+        return self.worker.registry
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the `[liverank]` table of a file, if given, with the environment on top.
+    """Settings from a file, if given, with the environment on top.
 
     Raises:
-        SchemaError: an unknown name or a value of the wrong type, with what would be right.
+        SettingsError: a key that nobody reads, or a value that it cannot have, with what would be right.
     """
+    tables = _tables(path) if path is not None else {}
+    given = {group: dict(tables.get(group, {})) for group in GROUPS}
     environ = os.environ if environ is None else environ
-    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    for (group, key), variable in VARIABLES.items():
+        if PREFIX + variable in environ:
+            given[group][key] = environ[PREFIX + variable]
+    _tell_of_misspelt(environ)
+    shared = {group: given.pop(group) for group in _SHARED}
+    return Settings(
+        worker=_converted({**given["worker"], **shared}, WorkerSettings, "worker"),
+        trainer=_converted({**given["trainer"], "registry": shared["registry"]}, TrainerSettings, "trainer"),
+    )
+
+
+def environment_of(settings: Settings, *variables: str) -> dict[str, str]:
+    """Settings as the environment's variables: those named (without the prefix), or all of them."""
+    of_group = {
+        "broker": settings.broker, "registry": settings.registry,
+        "worker": settings.worker, "trainer": settings.trainer,
+    }  # fmt: skip
+    found: dict[str, str] = {}
+    for (group, key), variable in VARIABLES.items():
+        value = getattr(of_group[group], key)
+        if value is not None and (not variables or variable in variables):
+            found.setdefault(PREFIX + variable, str(value))
+    return found
+
+
+def changed(settings: Settings, **variables: object) -> Settings:
+    """The same settings with some of them replaced, named as in the environment, in lower case and without the prefix.
+
+    Raises:
+        SettingsError: a name that is none, or a value that it cannot have.
+    """
+    unknown = {name.upper() for name in variables} - set(VARIABLES.values())
+    if unknown:
+        raise SettingsError(
+            f"there is no setting {', '.join(sorted(unknown))}; known are {', '.join(VARIABLES.values())}"
+        )
+    new = {PREFIX + name.upper(): str(value) for name, value in variables.items()}
+    made = load_settings(environ=environment_of(settings) | new)
+    return Settings(worker=msgspec.structs.replace(made.worker, rules=settings.worker.rules), trainer=made.trainer)
+
+
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    """The file's tables by group, those of an earlier release where they are now."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("liverank", {}) if path else {}
-        found = {name: environ[PREFIX + name.upper()] for name in fields if PREFIX + name.upper() in environ}
-        return msgspec.convert({**table, **found}, Settings, strict=False, dec_hook=_path)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SchemaError(f"{path} cannot be read: {error}") from error
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+    tables: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    for name, table in found.items():
+        if name in RESERVED:
+            raise SettingsError(f"{path}: [{name}] is not read by this release; take it out")
+        if name not in (*GROUPS, _EARLIER) or not isinstance(table, dict):
+            raise SettingsError(f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS], 'the tables')}")
+    _take_earlier(path, found.pop(_EARLIER, {}), tables)
+    for group, table in found.items():
+        keys = [key for key in GROUPS[group].__struct_fields__ if key not in _SHARED]
+        for key in table:
+            if key not in keys:
+                raise SettingsError(
+                    f"{path}: nobody reads {key!r} of [{group}]; {_nearest(key, keys, f'[{group}]', group)}"
+                )
+        tables[group] |= table
+    return tables
+
+
+def _take_earlier(path: Path, table: Mapping[str, Any], tables: dict[str, dict[str, Any]]) -> None:
+    """`[liverank]`, the only table once: taken for one more release, with a word on what each of its keys is now."""
+    homes: dict[str, list[tuple[str, str]]] = {"rules": [("worker", "rules")]}
+    for home, variable in VARIABLES.items():
+        homes.setdefault(variable.lower(), []).append(home)
+    moved = []
+    for key, value in table.items():
+        if key not in homes:
+            raise SettingsError(
+                f"{path}: nobody reads {key!r} of [{_EARLIER}]; {_nearest(key, [*homes], f'[{_EARLIER}]')}"
+            )
+        for group, name in homes[key]:
+            tables[group][name] = value
+            moved.append(f"{key} is now {name} of [{group}]")
+    if moved:
+        log.warning("%s: [%s] is read for this release only: %s", path, _EARLIER, "; ".join(moved))
+
+
+def _nearest(given: str, valid: list[str], where: str, group: str | None = None) -> str:
+    """What was probably meant: the nearest valid name, which may be in another table, and all that are valid here."""
+    others = {key: home for home, key in VARIABLES if home != group} if group else {}
+    near = difflib.get_close_matches(given, valid, 1) or difflib.get_close_matches(given, others, 1, 0.8)
+    meant = ""
+    if near:
+        home = f" of [{others[near[0]]}]" if near[0] not in valid else ""
+        meant = f"the nearest is {near[0]!r}{home}, and "
+    return f"{meant}known in {where} are {', '.join(valid)}"
+
+
+def _tell_of_misspelt(environ: Mapping[str, str]) -> None:
+    """A variable that looks like one of ours and is none. No error: others name variables too, as Kubernetes does."""
+    known = {PREFIX + variable for variable in VARIABLES.values()}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.9)
+            if near:
+                log.warning("nobody reads %s of the environment; the nearest is %s", name, near[0])
+
+
+def _converted(table: Mapping[str, Any], kind: type[Any], group: str) -> Any:
+    try:
+        return msgspec.convert(table, kind, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
-        raise SchemaError(f"settings: {error}; known are {', '.join(sorted(fields))}") from error
+        raise SettingsError(f"settings of [{group}]: {error}") from error
 
 
 def _path(kind: type, value: object) -> Path:

@@ -15,7 +15,7 @@ class Mode(enum.StrEnum):
     FULL = "full"  # everything
 
 
-class Online(Struct, frozen=True, kw_only=True):
+class OnlineRecipe(Struct, frozen=True, kw_only=True):
     """Beside the `Recipe`. Times are milliseconds."""
 
     mode: Mode = Mode.FULL

@@ -1,4 +1,4 @@
-"""The composition root: a Faust app with its table, its agents and everything they need."""
+"""The composition root: everything that a worker runs, put together over the Faust app."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import faust
-from faust.types import TP
-
-from liverank.settings import Settings
 from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.topics import CLICKS, ITEMS
 from ranker.registry.encoder import TextEncoder
-from streams.kafka import connection
-from streams.kafka.admin import CLICKS, DELIVERY, ITEMS
+from streams.app import faust_app
 from streams.kafka.consumer import ChunkTransport
+from streams.kafka.fencing import delivery_s, lease_s
 from streams.kafka.outbox import Outbox
-from streams.kafka.progress import Place, Progress
+from streams.kafka.progress import PartitionProgress, Place
 from streams.models.canary_watch import CanaryWatch
-from streams.models.manager import Models
+from streams.models.manager import ModelManager
 from streams.pipeline.agents import AGENTS, Agent, Receive
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples
-from streams.pipeline.handler import Intake, UserInputs
-from streams.pipeline.items import ItemInputs
+from streams.pipeline.handler import InputHandler, Intake
+from streams.pipeline.items import ItemHandler
 from streams.pipeline.rankings import Job, Rankings
+from streams.settings import WorkerSettings
 from streams.state.checkpoint import Checkpoints
-from streams.state.store import Rows, RowTable, row_table
+from streams.state.store import RowCache, RowTable, row_table
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -39,43 +37,16 @@ Failed = Callable[[BaseException], None]
 #: Chunks that an agent's queue holds before its partitions are no longer fetched.
 _CHUNKS_QUEUED = 32
 _WATCH_EVERY_S = 2.0
-#: Part of the session timeout in which rows are sent after the group's word. With `topics.DELIVERY` it stays below 1.
-_LEASE = 0.2
 
 
-class InputsApp(faust.App):  # type: ignore[misc]
-    """Faust's app, with state written and offsets committed by checkpoints.
-
-    Delivery is at least once: an input counts as handled when its ranking or dead letter and its user's row are
-    confirmed by the broker, and comes again otherwise.
-    """
-
-    mundane_level = "debug"  # of "Starting..." and the like
-
-    settings: Settings
-    progress: Progress
-    checkpoints: Checkpoints
-    left: Callable[[], None]
-
-    async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
-        """Faust is about to stop, or to give partitions away: finish and commit what was taken, and let go of it."""
-        await self.checkpoints.take()
-        self.left()
-
-    async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Faust calls this after `_on_partitions_revoked`; but a worker that had no partitions was not asked there."""
-        self.left()
-        await super()._on_partitions_assigned(assigned, generation_id)
-
-
-class Parts:
+class Assembly:
     """What the worker runs beside the app, and ends with it."""
 
     def __init__(
         self,
         *,
-        settings: Settings,
-        models: Models,
+        settings: WorkerSettings,
+        models: ModelManager,
         encoder: TextEncoder | None,
         metrics: Metrics,
         failed: Failed,
@@ -95,13 +66,13 @@ class Parts:
         self._metrics = metrics
         self._busy: set[str] = set()  # topics whose agent has a chunk in work
         self._queues: dict[str, Any] = {}  # topic -> the chunks that wait for its agent
-        self._interval_s, self._partitions = settings.checkpoint_ms / 1000, settings.partitions
-        self.app = app = _faust_app(settings)
+        self._interval_s, self._partitions = settings.checkpoint_ms / 1000, settings.broker.partitions
+        self.app = app = faust_app(settings)
         app.settings = settings
-        self._progress = app.progress = Progress()
+        self._progress = app.progress = PartitionProgress()
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
-        self.outbox = outbox = Outbox(settings)
-        self._changelog = Outbox(settings, DELIVERY * settings.session_timeout_s)
+        self.outbox = outbox = Outbox(settings.broker)
+        self._changelog = Outbox(settings.broker, delivery_s(settings.broker))
         dead_letters = DeadLetters(outbox, metrics)
         self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models, self._share_of_users)
         self._examples = Examples(settings, slot, outbox, self.watch, metrics)
@@ -119,9 +90,9 @@ class Parts:
         )
         self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
-        self._rows = Rows(self._read)
+        self._rows = RowCache(self._read)
         intake = Intake(app, app.progress, metrics)
-        self._users = UserInputs(
+        self._users = InputHandler(
             settings=settings,
             slot=slot,
             intake=intake,
@@ -133,7 +104,7 @@ class Parts:
             examples=self._examples,
             last=rankings.last,
         )
-        self._items = ItemInputs(
+        self._items = ItemHandler(
             decoder=InputDecoder(slot.current.schema, settings.limits),
             catalog=models.catalog,
             encoder=encoder,
@@ -149,7 +120,7 @@ class Parts:
             batcher=self._batcher,
             outbox=outbox,
             changelog=self._changelog,
-            lease_s=_LEASE * settings.session_timeout_s,
+            lease_s=lease_s(settings.broker),
             is_member=self._is_member,
             commit=self._commit,
             left=self._let_go,
@@ -187,14 +158,14 @@ class Parts:
         self.outbox.close(timeout_s)
         self._changelog.close(timeout_s)
 
-    def _register(self, topic: str, agent: Agent, receive: Receive, settings: Settings) -> None:
+    def _register(self, topic: str, agent: Agent, receive: Receive, settings: WorkerSettings) -> None:
         inputs = self.app.topic(
             topic,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
-            partitions=settings.partitions,
+            partitions=settings.broker.partitions,
             acks=False,  # a checkpoint commits
             maxsize=_CHUNKS_QUEUED,
         )
@@ -245,31 +216,3 @@ class Parts:
             if expected is not None and end is not None:
                 lags[tp.topic, tp.partition] = max(0, end - expected)
         return lags
-
-
-def _faust_app(settings: Settings) -> InputsApp:
-    """The app with Faust's settings. Nothing here reads the environment or a loop."""
-    return InputsApp(
-        settings.app,
-        **connection.for_faust(settings),
-        Table=RowTable,
-        store="rocksdb://?driver=rocksdict",
-        datadir=str(settings.data),
-        processing_guarantee="at_least_once",
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=connection.MAX_MESSAGE_BYTES,
-        broker_session_timeout=settings.session_timeout_s,
-        # A worker hears of a rebalance at its next heartbeat.
-        broker_heartbeat_interval=settings.session_timeout_s / 10,
-        broker_commit_interval=10.0,  # Faust has nothing to commit
-        broker_max_poll_interval=300.0,
-        stream_recovery_delay=0.0,
-        topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication,
-        topic_disable_leader=True,
-        key_serializer="raw",
-        value_serializer="raw",
-        cython_optimizations=True,
-        web_enabled=False,
-        autodiscover=False,
-    )

@@ -11,23 +11,21 @@ import gc
 import logging
 import os
 import signal
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import uvloop
 from faust.contrib.asgi import bind_to_running_loop
 from threadpoolctl import threadpool_limits
 
-from liverank.settings import Settings, load_settings
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
-from streams.assembly import Parts
-from streams.kafka import admin as topics
+from streams.assembly import Assembly
+from streams.kafka.admin import TopicError, check_topics
 from streams.kafka.follower import Follower, catalog_handlers
-from streams.models.manager import Models
+from streams.models.manager import ModelManager
+from streams.settings import WorkerSettings
 from streams.telemetry.logs import quieten
 from streams.telemetry.metrics import Metrics
 
@@ -39,7 +37,7 @@ STOP_WITHIN_S = 4.5
 _COLLECT_AT = (2000, 20, 1000)
 
 
-def run(settings: Settings) -> None:
+def run_worker(settings: WorkerSettings) -> None:
     """Serve until a signal asks to stop.
 
     Raises:
@@ -54,25 +52,25 @@ def run(settings: Settings) -> None:
         uvloop.run(_serve(settings))
 
 
-async def _serve(settings: Settings) -> None:
-    error = await Worker(settings).serve()
+async def _serve(settings: WorkerSettings) -> None:
+    error = await WorkerProcess(settings).serve()
     if error is not None:
         log.critical("the worker ends: %s", " ".join(str(error).split()) or repr(error))
         logging.shutdown()
         os._exit(1)  # an orderly end would wait for threads, and they perhaps for a lost broker
 
 
-class Worker:
+class WorkerProcess:
     """One process's life. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
-        self._parts: Parts | None = None
+        self._parts: Assembly | None = None
         self._follower: Follower | None = None
-        self._models: Models | None = None
+        self._models: ModelManager | None = None
 
     async def serve(self) -> BaseException | None:
         """Run to the end; returns the error that ended it, if one did."""
@@ -107,18 +105,18 @@ class Worker:
 
     async def _serve(self) -> None:
         settings = self._settings
-        if problems := await asyncio.to_thread(topics.check, settings):
-            raise topics.TopicError("; ".join(problems))
-        self._models = models = Models(settings, self._metrics, self.failed)
+        if problems := await asyncio.to_thread(check_topics, settings.broker):
+            raise TopicError("; ".join(problems))
+        self._models = models = ModelManager(settings, self._metrics, self.failed)
         await models.start()
         catalog, model = models.catalog, models.slot.current
         assert model is not None
         encoder = await asyncio.to_thread(self._encoder, model)
         handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits))
-        self._follower = Follower(settings, handlers, self.failed)
+        self._follower = Follower(settings.broker, handlers, self.failed)
         await self._follower.start()
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
-        self._parts = parts = Parts(
+        self._parts = parts = Assembly(
             settings=settings,
             models=models,
             encoder=encoder,
@@ -135,7 +133,7 @@ class Worker:
         await parts.checkpoint(self._stop)
         await watching
 
-    async def _watch(self, parts: Parts) -> None:
+    async def _watch(self, parts: Assembly) -> None:
         """A service of Faust's that crashes takes the app down without a word to its caller."""
         crashed = asyncio.create_task(parts.app._crashed.wait())
         stopped = asyncio.create_task(self._stop.wait())
@@ -145,7 +143,7 @@ class Worker:
 
     def _encoder(self, model: ServingModel) -> TextEncoder | None:
         try:
-            return load_encoder(self._settings.registry, model.encoder, self._settings.data / "encoders")
+            return load_encoder(self._settings.registry.address, model.encoder, self._settings.data / "encoders")
         except EncoderError as error:
             log.warning("new items' texts are not encoded: %s", error)
             return None
@@ -179,14 +177,3 @@ def _set_up_is_no_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AT)
-
-
-def main() -> None:
-    """Serve with the settings of `liverank.toml`, if there is one here, and of the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    file = Path("liverank.toml")
-    run(load_settings(file if file.exists() else None))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,30 +1,26 @@
-"""Brokers for the tests: Apache Kafka and the embedded one, Apache Kafka anew for each file of tests."""
+"""One Apache Kafka for all tests that do not kill it, emptied for each file of tests."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from liverank.local.broker import KAFKA_VERSION, Broker, BrokerError, start_broker
+from liverank.local.broker import Broker, start_broker
+from liverank.local.jars import KAFKA_VERSION
+from tests.support.waiting import eventually
 
 NewTopicFactory = Callable[..., str]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for Apache Kafka, so that `-m "not kafka"` leaves out all of them."""
-    for item in items:
-        if "kafka" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.kafka)
+_ANSWER_S = 30.0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many of the tests ran on Apache Kafka, since a skipped broker must not look like a pass."""
+    """Say how many of the tests ran on Apache Kafka."""
     ran = {
         outcome: sum("kafka" in report.keywords for report in terminalreporter.stats.get(outcome, ()))
         for outcome in ("passed", "failed", "skipped")
@@ -34,43 +30,52 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
 
 
-def _started(choice: str, data_dir: Path) -> Iterator[Broker]:
-    with ExitStack() as stack:
-        try:
-            broker = stack.enter_context(start_broker(choice, data_dir))
-        except BrokerError as error:
-            # On CI a missing broker must not look like a pass.
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for Apache Kafka, so that `-m "not kafka"` leaves out all of them."""
+    for item in items:
+        if {"kafka", "own_kafka"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def session_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """An Apache Kafka for the whole session; the environment's LIVERANK_TEST_BROKER names one to use instead."""
+    choice = os.environ.get("LIVERANK_TEST_BROKER") or "kafka"
+    with start_broker(choice, tmp_path_factory.mktemp("kafka")) as broker:
         yield broker
 
 
 @pytest.fixture(scope="module")
-def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """An Apache Kafka: one started for each file of tests, which then finds no topics but its own.
-
-    The environment's LIVERANK_TEST_BROKER names one to use instead; it should be empty.
-    """
-    yield from _started(os.environ.get("LIVERANK_TEST_BROKER") or "kafka", tmp_path_factory.mktemp("kafka"))
+def kafka(session_kafka: Broker) -> Iterator[str]:
+    """Its address. Each file of tests finds no topics but its own, and no group."""
+    yield session_kafka.address
+    _empty(session_kafka.address)
 
 
 @pytest.fixture(scope="module")
-def kafka(kafka_broker: Broker) -> str:
-    """Its address."""
-    return kafka_broker.address
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """An Apache Kafka for one file of tests, which may kill it."""
+    with start_broker("kafka", tmp_path_factory.mktemp("own-kafka")) as broker:
+        yield broker
 
 
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an embedded broker. No claim about delivery, compaction or speed is made on it."""
-    for broker in _started("embedded", tmp_path_factory.mktemp("embedded")):
-        yield broker.address
+def _empty(address: str) -> None:
+    """Remove every topic and group. A killed member keeps its group for the session timeout: such a one stays."""
+    admin = AdminClient({"bootstrap.servers": address})
 
+    def topics() -> list[str]:
+        return [name for name in admin.list_topics(timeout=_ANSWER_S).topics if not name.startswith("__")]
 
-@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])
-def broker(request: pytest.FixtureRequest) -> str:
-    """The address of either broker: the tests that use it are the contract that both fulfil."""
-    address: str = request.getfixturevalue(request.param)
-    return address
+    names = topics()
+    if names:
+        for gone in admin.delete_topics(names, operation_timeout=_ANSWER_S).values():
+            gone.result(_ANSWER_S)
+    eventually("the topics are gone", lambda: not topics())
+    groups = [group.group_id for group in admin.list_consumer_groups().result(_ANSWER_S).valid]
+    if groups:
+        for gone in admin.delete_consumer_groups(groups).values():
+            with suppress(KafkaException):
+                gone.result(_ANSWER_S)
 
 
 @pytest.fixture

@@ -21,15 +21,15 @@ import uvloop
 from rich.console import Console
 
 from liverank.bench.load import Load, attended
-from liverank.bench.models import simulated_users
-from liverank.bench.system import Bench, staged
+from liverank.bench.models import bench_people
+from liverank.bench.system import BenchSystem, started_system
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import Freshness, percentiles
 from liverank.simulate.users import CLICKS_A_LIST, SimulatedUser
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Example, ModelDelta
-from ranker.registry import bundle
-from streams.kafka.admin import EXAMPLES, MODEL_DELTAS
+from ranker.contracts.topics import EXAMPLES, MODEL_DELTAS
+from ranker.registry.bundle import read_manifest
 
 _PREPARED_S, _ANSWERS_S = 60.0, 30.0
 _TAIL_S = 60.0
@@ -42,7 +42,7 @@ _delta = msgspec.json.Decoder(ModelDelta).decode
 class FreshnessOptions:
     """What the user chose."""
 
-    broker: str = "kafka"  # an address, kafka, embedded or auto
+    broker: str = "kafka"  # an address, or kafka
     seconds: float = 60.0
     rate: float = 100.0  # inputs a second: a list, then six clicks on it
     users: int = 200
@@ -51,7 +51,7 @@ class FreshnessOptions:
     warm_s: float = 10.0  # of load, and learning, before anything is measured
 
 
-class Run(NamedTuple):
+class FreshnessRun(NamedTuple):
     """What happened: the measured stretch by both clocks, and when each input's ranking came; None where none did."""
 
     since: float  # seconds since the epoch
@@ -62,10 +62,10 @@ class Run(NamedTuple):
     covered: list[float | None]
 
 
-class Join:
+class FreshnessFeed:
     """Feeds what is consumed to `liverank.measure.freshness`, and reads the manifests that it asks for."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: BenchSystem) -> None:
         self.freshness = Freshness()
         self.deltas = 0
         self._settings = bench.settings
@@ -73,14 +73,14 @@ class Join:
     def example(self, message: Any) -> None:
         """A record of `examples`. One of an earlier benchmark on the same broker is no event of ours."""
         found = _example(message.value)
-        if not found.user_id.startswith(self._settings.app):
+        if not found.user_id.startswith(self._settings.broker.app):
             found = msgspec.structs.replace(found, outcome=None)
         self.freshness.example(message.partition, message.offset, found)
 
     def delta(self, message: Any) -> None:
         """A record of `model-deltas`."""
         found = _delta(message.value)
-        if found.model == self._settings.model:
+        if found.model == self._settings.registry.model:
             self.deltas += 1
             self.freshness.delta(found)
 
@@ -88,29 +88,29 @@ class Join:
         """A ranking's weights."""
         self.freshness.ranking(at, model, delta)
         for version in self.freshness.unknown:
-            folder = Path(self._settings.registry) / self._settings.model / version
-            self.freshness.manifest(version, bundle.read_manifest(folder).offsets)
+            folder = Path(self._settings.registry.address) / self._settings.registry.model / version
+            self.freshness.manifest(version, read_manifest(folder).offsets)
 
 
 def bench_freshness(options: FreshnessOptions, console: Console) -> dict[str, Any]:
-    """Run it; what it started is gone when this returns or raises.
+    """FreshnessRun it; what it started is gone when this returns or raises.
 
     Raises:
         LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
     """
     if options.seconds <= 0 or options.rate <= 0 or options.users < 1 or not 2 <= options.candidates <= options.items:
         raise LiverankError("seconds and rate must be above 0, users at least 1, candidates 2 to items")
-    with staged(options.broker, ("worker", "trainer"), options.items, console) as bench:
-        load, join = Load(bench), Join(bench)
+    with started_system(options.broker, ("worker", "trainer"), options.items, console) as bench:
+        load, join = Load(bench), FreshnessFeed(bench)
         load.on_ranking = join.ranking
         handlers = {EXAMPLES: join.example, MODEL_DELTAS: join.delta}
         run = uvloop.run(attended(bench, load, _perform(bench, load, join, options), handlers))
     return {**_figures(load, join, run, options), **bench.report}
 
 
-async def _perform(bench: Bench, load: Load, join: Join, options: FreshnessOptions) -> Run:
+async def _perform(bench: BenchSystem, load: Load, join: FreshnessFeed, options: FreshnessOptions) -> FreshnessRun:
     """Lists for all users, then the load: unmeasured at first, measured, and unmeasured until all was learned from."""
-    users = simulated_users(bench.settings.app, bench.items, options.users, options.candidates)
+    users = bench_people(bench.settings.broker.app, bench.items, options.users, options.candidates)
     await _prepare(bench, load, users)
     order, wait = _in_rounds(users), bench.console.status("")
     with wait:
@@ -124,10 +124,10 @@ async def _perform(bench: Bench, load: Load, join: Join, options: FreshnessOptio
             wait.update("until all of them were learned from")
             await load.until(lambda: not join.freshness.waiting(since, until), _TAIL_S)
             tail_s = time.perf_counter() - ended
-        return Run(since, until, started, ended, tail_s, await load.covered(_ANSWERS_S))
+        return FreshnessRun(since, until, started, ended, tail_s, await load.covered(_ANSWERS_S))
 
 
-async def _prepare(bench: Bench, load: Load, users: list[SimulatedUser]) -> None:
+async def _prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser]) -> None:
     """A list for everyone, and some clicks on it: the users stand at different places of their lists.
 
     Raises:
@@ -149,7 +149,7 @@ def _in_rounds(users: list[SimulatedUser]) -> Iterator[SimulatedUser]:
         yield from users
 
 
-def _figures(load: Load, join: Join, run: Run, options: FreshnessOptions) -> dict[str, Any]:
+def _figures(load: Load, join: FreshnessFeed, run: FreshnessRun, options: FreshnessOptions) -> dict[str, Any]:
     found = join.freshness.report(run.since, run.until)
     waits = [
         1000 * (at - event.at)

@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from liverank.bench.load import Load, attended
-from liverank.bench.models import simulated_users
-from liverank.bench.system import Bench, staged
+from liverank.bench.models import bench_people
+from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import percentiles
@@ -36,7 +36,7 @@ _CPU = "process_cpu_seconds_total"  # of all the worker's threads, by its own pa
 class LatencyOptions:
     """What the user chose."""
 
-    broker: str = "kafka"  # an address, kafka, embedded or auto
+    broker: str = "kafka"  # an address, or kafka
     seconds: float = 30.0
     rate: float = 200.0  # inputs a second
     burst: int = 20_000  # inputs at once
@@ -47,7 +47,7 @@ class LatencyOptions:
     warm_s: float = 5.0  # of load before anything is measured
 
 
-class Stretch(Struct):
+class LatencyStretch(Struct):
     """A part of the run: its inputs by their number, its length, and what it cost the worker."""
 
     first: int = 0
@@ -64,19 +64,21 @@ def bench_latency(options: LatencyOptions, console: Console) -> dict[str, Any]:
     """
     if min(options.seconds, options.rate, options.burst) <= 0 or not 1 <= options.candidates <= options.items:
         raise LiverankError("seconds, rate and burst must be above 0, candidates 1 to items")
-    with staged(options.broker, ("worker",), options.items, console) as bench:
+    with started_system(options.broker, ("worker",), options.items, console) as bench:
         load = Load(bench)
         covered, steady, burst = uvloop.run(attended(bench, load, _perform(bench, load, options)))
     return {**_figures(load, covered, steady, burst, options), **bench.report}
 
 
-async def _perform(bench: Bench, load: Load, options: LatencyOptions) -> tuple[list[float | None], Stretch, Stretch]:
+async def _perform(
+    bench: BenchSystem, load: Load, options: LatencyOptions
+) -> tuple[list[float | None], LatencyStretch, LatencyStretch]:
     """Give the users histories and lists, then the steady load, then the burst.
 
     Raises:
         LiverankError: the worker ranks nothing.
     """
-    users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
+    users, order = bench_people(bench.settings.broker.app, bench.items, options.users, options.candidates), Random(0)
     await prepare(bench, load, users, options.history)
     with bench.console.status("") as status:
         async with load.running(options.rate, lambda now: order.choice(users).next_record(now), order):
@@ -98,24 +100,24 @@ async def _perform(bench: Bench, load: Load, options: LatencyOptions) -> tuple[l
 
 
 @contextmanager
-def _measured(bench: Bench, load: Load) -> Iterator[Stretch]:
+def _measured(bench: BenchSystem, load: Load) -> Iterator[LatencyStretch]:
     """What happens within: filled in at the end."""
     cpu_s = _on_page(bench, _CPU)
-    stretch, began = Stretch(first=len(load.sent)), time.perf_counter()
+    stretch, began = LatencyStretch(first=len(load.sent)), time.perf_counter()
     yield stretch
     stretch.end, stretch.seconds = len(load.sent), time.perf_counter() - began
     now = _on_page(bench, _CPU)
     stretch.cpu_s = None if cpu_s is None or now is None else now - cpu_s
 
 
-def _on_page(bench: Bench, name: str) -> float | None:
+def _on_page(bench: BenchSystem, name: str) -> float | None:
     """A number that the worker tells Prometheus; some are told on Linux alone."""
     families = text_string_to_metric_families(bench.processes[0].page())
     return next((one.value for family in families for one in family.samples if one.name == name), None)
 
 
 def _figures(
-    load: Load, covered: list[float | None], steady: Stretch, burst: Stretch, options: LatencyOptions
+    load: Load, covered: list[float | None], steady: LatencyStretch, burst: LatencyStretch, options: LatencyOptions
 ) -> dict[str, Any]:
     events = list(zip(load.sent, covered, strict=True))
     waits = [1000 * (at - event.at) for event, at in events[steady.first : steady.end] if at is not None]
@@ -139,7 +141,7 @@ def _figures(
     }
 
 
-def _each(stretch: Stretch) -> float | None:
+def _each(stretch: LatencyStretch) -> float | None:
     """Microseconds of the worker's processor time for each input."""
     inputs = stretch.end - stretch.first
     return None if stretch.cpu_s is None else round(1e6 * stretch.cpu_s / inputs)

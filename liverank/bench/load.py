@@ -21,20 +21,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from liverank.bench.system import Bench
+from liverank.bench.system import BenchSystem
 from liverank.local.tasks import beside
-from liverank.measure.deliveries import Arrival, Sent, covered_at
+from liverank.measure.deliveries import Arrival, SentInput, covered_at
 from liverank.offline.messages import message_of
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction
-from streams.kafka import admin as topics
+from ranker.contracts.topics import RANKINGS
 from streams.kafka import connection
+from streams.kafka.admin import topic_layouts
 
-Record = CandidateList | Interaction
+LoadInput = CandidateList | Interaction
 #: Gives the next input, for the time in milliseconds since the epoch.
-Source = Callable[[int], Record]
+InputSource = Callable[[int], LoadInput]
 #: Takes one of aiokafka's records.
-Handle = Callable[[Any], None]
+TakeRecord = Callable[[Any], None]
 
 Result = TypeVar("Result")
 
@@ -59,8 +60,8 @@ _decode = msgspec.json.Decoder(_Received).decode
 class Load:
     """What was sent and what came. Belongs to one event loop."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.sent: list[Sent] = []
+    def __init__(self, bench: BenchSystem) -> None:
+        self.sent: list[SentInput] = []
         self.arrivals: list[Arrival] = []
         self.late: list[float] = []  # seconds by which inputs were handed over after their time
         self.first_of: dict[str, float] = {}  # version -> when its first ranking came
@@ -70,15 +71,15 @@ class Load:
         self._came = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
-    def send(self, record: Record) -> None:
+    def send(self, record: LoadInput) -> None:
         """Hand an input to the producer."""
         topic, key, value = message_of(record)
-        entry = Sent(record.user_id, topic, time.perf_counter())
+        entry = SentInput(record.user_id, topic, time.perf_counter())
         self.sent.append(entry)
         self._producer.produce(topic, value, key, on_delivery=partial(_delivered, entry))
         self._producer.poll(0)
 
-    def send_unnoted(self, record: Record) -> None:
+    def send_unnoted(self, record: LoadInput) -> None:
         """Hand over an input whose ranking nobody waits for."""
         topic, key, value = message_of(record)
         self._producer.produce(topic, value, key)
@@ -91,7 +92,7 @@ class Load:
             self._producer.poll(0)
 
     @asynccontextmanager
-    async def running(self, rate: float, source: Source, random: Random) -> AsyncIterator[None]:
+    async def running(self, rate: float, source: InputSource, random: Random) -> AsyncIterator[None]:
         """Send inputs for as long as the context lasts, by the clock, with pauses between half and one and a half of
         the mean.
 
@@ -135,7 +136,7 @@ class Load:
             await asyncio.sleep(_LOOK_S)
         return covered_at(self.sent, self.arrivals)
 
-    def _is_covered(self, event: Sent) -> bool:
+    def _is_covered(self, event: SentInput) -> bool:
         """Whether some ranking that came knows of an event."""
         return event.offset is not None and self._applied.get((event.user_id, event.topic), -1) >= event.offset
 
@@ -143,7 +144,7 @@ class Load:
         """A ranking came. Those of users of an earlier benchmark on the same broker are none of ours."""
         at = time.perf_counter()
         found = _decode(message.value)
-        if not found.user_id.startswith(self._bench.settings.app):
+        if not found.user_id.startswith(self._bench.settings.broker.app):
             return
         for topic, offset in found.applied.items():
             name = found.user_id, topic
@@ -162,7 +163,7 @@ class Load:
             self._producer.poll(0)
             await asyncio.sleep(_WATCH_S)
 
-    async def _run(self, rate: float, source: Source, random: Random, stop: asyncio.Event) -> None:
+    async def _run(self, rate: float, source: InputSource, random: Random, stop: asyncio.Event) -> None:
         due = time.perf_counter()
         while not stop.is_set():
             record = source(time.time_ns() // 10**6)
@@ -176,13 +177,13 @@ class Load:
         return round(1000 * float(np.percentile(self.late, 99)), 3)
 
 
-def _delivered(entry: Sent, error: Any, message: Any) -> None:
+def _delivered(entry: SentInput, error: Any, message: Any) -> None:
     if error is None:
         entry.offset = message.offset()
 
 
 async def attended(
-    bench: Bench, load: Load, main: Coroutine[Any, Any, Result], handlers: Mapping[str, Handle] | None = None
+    bench: BenchSystem, load: Load, main: Coroutine[Any, Any, Result], handlers: Mapping[str, TakeRecord] | None = None
 ) -> Result:
     """Run a benchmark's own coroutine while rankings, and what other topics bring, are received from the beginning.
 
@@ -195,7 +196,7 @@ async def attended(
     Raises:
         LiverankError: a process ended, or the broker does not answer any more.
     """
-    received: list[Mapping[str, Handle]] = [{topics.RANKINGS: load.took}, *([handlers] if handlers else [])]
+    received: list[Mapping[str, TakeRecord]] = [{RANKINGS: load.took}, *([handlers] if handlers else [])]
     try:
         async with AsyncExitStack() as stack:
             followers = [_follow(await stack.enter_async_context(_consumer(bench, one)), one) for one in received]
@@ -205,21 +206,21 @@ async def attended(
 
 
 @asynccontextmanager
-async def _consumer(bench: Bench, names: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(bench: BenchSystem, names: Iterable[str]) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **connection.aiokafka(bench.settings), group_id=None, auto_offset_reset="earliest",
+        **connection.aiokafka(bench.settings.broker), group_id=None, auto_offset_reset="earliest",
         max_partition_fetch_bytes=connection.MAX_MESSAGE_BYTES,
     )  # fmt: skip
     try:
         await consumer.start()
-        partitions = {topic.name: topic.partitions for topic in topics.topics(bench.settings)}
+        partitions = {topic.name: topic.partitions for topic in topic_layouts(bench.settings.broker)}
         consumer.assign([TopicPartition(name, number) for name in names for number in range(partitions[name])])
         yield consumer
     finally:
         await consumer.stop()
 
 
-async def _follow(consumer: AIOKafkaConsumer, handlers: Mapping[str, Handle]) -> None:
+async def _follow(consumer: AIOKafkaConsumer, handlers: Mapping[str, TakeRecord]) -> None:
     while True:
         fetched = await consumer.getmany(timeout_ms=1000)
         for place, messages in fetched.items():

@@ -1,4 +1,4 @@
-"""Versions of one model for the benchmarks, of the default size with random weights and item rows, and their users.
+"""VersionMaker of one model for the benchmarks, of the default size with random weights and item rows, and their users.
 
 What a ranking or a swap costs does not depend on what the weights say, so nothing is trained here; every weight differs
 between two versions. Items have text vectors, as in a catalogue with titles: a version that loads projects all of them.
@@ -17,15 +17,15 @@ import torch
 
 from liverank.settings import Settings
 from liverank.simulate.tastes import Taste
-from liverank.simulate.users import Recall, SimulatedUser
+from liverank.simulate.users import PopularityRecall, SimulatedUser
 from online_learning.learning.learner import empty_arrays, model_config
 from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ItemVector, ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import Ranker
 from ranker.registry.bundle import new_version
-from ranker.state.fold import hash_id
 
 ENCODER, ENCODER_WIDTH = "bench", 384  # as wide as the default encoder's vectors
 _NEIGHBOURS = 8
@@ -33,7 +33,7 @@ _TASTES, _FACTORS = 100, 8
 _STRENGTH = 2.0  # deviation of utilities, as in `liverank.simulate.tastes`
 
 
-class Versions:
+class VersionMaker:
     """Makes versions, one after another, and puts them into the registry."""
 
     def __init__(self, settings: Settings, items: Sequence[str], folder: Path) -> None:
@@ -58,13 +58,17 @@ class Versions:
             for weight in network.parameters():  # also those that a training starts from zero
                 weight.add_(torch.randn_like(weight) * 0.1)
         about = Provenance(
-            model=self._settings.model, schema=self._schema, encoder=ENCODER, version=new_version(),
+            model=self._settings.registry.model, schema=self._schema, encoder=ENCODER, version=new_version(),
             parent=self._newest, created=time.time_ns() // 10**6,
         )  # fmt: skip
         tables = self._tables(network)
-        _, sha256 = publish_model(network.eval(), tables, about, self._settings.registry, self._graphs)
+        _, sha256 = publish_model(network.eval(), tables, about, self._settings.registry.address, self._graphs)
         update = ModelUpdate(
-            model=self._settings.model, version=about.version, sha256=sha256, previous=self._newest, ts=about.created
+            model=self._settings.registry.model,
+            version=about.version,
+            sha256=sha256,
+            previous=self._newest,
+            ts=about.created,
         )
         self._made += 1
         self._newest = about.version
@@ -95,9 +99,9 @@ def item_vectors(items: Sequence[str]) -> Iterator[ItemVector]:
         yield ItemVector(item_id=item, encoder=ENCODER, text_hash="0" * 16, vector=vector.astype("<f2").tobytes())
 
 
-def simulated_users(prefix: str, items: Sequence[str], count: int, candidates: int) -> list[SimulatedUser]:
+def bench_people(prefix: str, items: Sequence[str], count: int, candidates: int) -> list[SimulatedUser]:
     """So many users, `PREFIX-NUMBER`, with tastes of a few common factors, and lists of so many of the first items."""
-    recall = Recall(Counter({item: len(items) - at for at, item in enumerate(items)}), candidates)
+    recall = PopularityRecall(Counter({item: len(items) - at for at, item in enumerate(items)}), candidates)
     rng = np.random.default_rng(1)
     people = rng.normal(size=(min(count, _TASTES), _FACTORS)) @ rng.normal(size=(_FACTORS, len(recall.films)))
     people *= _STRENGTH / np.sqrt(_FACTORS)

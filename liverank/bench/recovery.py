@@ -19,10 +19,10 @@ import uvloop
 from rich.console import Console
 
 from liverank.bench.load import Load, attended
-from liverank.bench.models import simulated_users
-from liverank.bench.system import READY_S, Bench, staged
+from liverank.bench.models import bench_people
+from liverank.bench.system import READY_S, BenchSystem, started_system
 from liverank.bench.users import prepare
-from liverank.measure.deliveries import Sent, repeated
+from liverank.measure.deliveries import SentInput, repeated
 from ranker.contracts.errors import LiverankError
 
 _ANSWERS_S = 60.0
@@ -33,7 +33,7 @@ _SECOND = "worker-2"
 class RecoveryOptions:
     """What the user chose."""
 
-    broker: str = "kafka"  # an address, kafka, embedded or auto
+    broker: str = "kafka"  # an address, or kafka
     kills: int = 3
     stretch_s: float = 20.0  # after a kill, and after the worker is back
     rate: float = 100.0  # inputs a second
@@ -44,38 +44,38 @@ class RecoveryOptions:
     warm_s: float = 5.0  # of load before the first kill
 
 
-class Stretch(NamedTuple):
+class RecoveryStretch(NamedTuple):
     """Times by `time.perf_counter` between which one thing happened to the group of workers."""
 
     since: float
     until: float
 
 
-class Run(NamedTuple):
+class RecoveryRun(NamedTuple):
     """What happened."""
 
-    kills: list[Stretch]
-    returns: list[Stretch]
+    kills: list[RecoveryStretch]
+    returns: list[RecoveryStretch]
     covered: list[float | None]
 
 
 def bench_recovery(options: RecoveryOptions, console: Console) -> dict[str, Any]:
-    """Run it; what it started is gone when this returns or raises.
+    """RecoveryRun it; what it started is gone when this returns or raises.
 
     Raises:
         LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
     """
     if min(options.kills, options.rate, options.stretch_s) <= 0 or not 1 <= options.candidates <= options.items:
         raise LiverankError("kills, rate and stretch-s must be above 0, candidates 1 to items")
-    with staged(options.broker, ("worker",), options.items, console) as bench:
+    with started_system(options.broker, ("worker",), options.items, console) as bench:
         load = Load(bench)
         run = uvloop.run(attended(bench, load, _perform(bench, load, options)))
     return {**_figures(load, run, options), **bench.report}
 
 
-async def _perform(bench: Bench, load: Load, options: RecoveryOptions) -> Run:
+async def _perform(bench: BenchSystem, load: Load, options: RecoveryOptions) -> RecoveryRun:
     """Give the users histories and lists, then kill and start again under load."""
-    users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
+    users, order = bench_people(bench.settings.broker.app, bench.items, options.users, options.candidates), Random(0)
     await _started(bench, _SECOND)
     await prepare(bench, load, users, options.history)
     kills, returns = [], []
@@ -91,18 +91,20 @@ async def _perform(bench: Bench, load: Load, options: RecoveryOptions) -> Run:
                 back = time.perf_counter()
                 await _started(bench, victim.log.parent.name)
                 await asyncio.sleep(options.stretch_s)
-                kills.append(Stretch(killed, back))
-                returns.append(Stretch(back, time.perf_counter()))
+                kills.append(RecoveryStretch(killed, back))
+                returns.append(RecoveryStretch(back, time.perf_counter()))
         status.update("until every input has its ranking")
-        return Run(kills, returns, await load.covered(_ANSWERS_S))
+        return RecoveryRun(kills, returns, await load.covered(_ANSWERS_S))
 
 
-async def _started(bench: Bench, name: str) -> None:
+async def _started(bench: BenchSystem, name: str) -> None:
     process = bench.start("worker", name)
     await asyncio.to_thread(process.await_file, bench.folder / name / "ready", READY_S)
 
 
-def longest_waits(events: Sequence[Sent], covered: Sequence[float | None], stretches: Sequence[Stretch]) -> list[float]:
+def longest_waits(
+    events: Sequence[SentInput], covered: Sequence[float | None], stretches: Sequence[RecoveryStretch]
+) -> list[float]:
     """For each stretch, the longest wait in seconds that ended in it; also of an input that was sent before it.
 
     Args:
@@ -114,7 +116,7 @@ def longest_waits(events: Sequence[Sent], covered: Sequence[float | None], stret
     return [max((at - sent for sent, at in pairs if since < at <= end), default=0.0) for since, end in stretches]
 
 
-def _figures(load: Load, run: Run, options: RecoveryOptions) -> dict[str, Any]:
+def _figures(load: Load, run: RecoveryRun, options: RecoveryOptions) -> dict[str, Any]:
     first, last = run.kills[0].since, run.returns[-1].until
     waits = [
         at - event.at for event, at in zip(load.sent, run.covered, strict=True)

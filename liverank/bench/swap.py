@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from liverank.bench.load import Load, attended
-from liverank.bench.models import simulated_users
-from liverank.bench.swap_figures import Swap, Timed, figures, split
-from liverank.bench.system import Bench, staged
+from liverank.bench.models import bench_people
+from liverank.bench.swap_figures import Swap, Timed, figures, split_by_swap
+from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from ranker.contracts.errors import LiverankError
@@ -39,7 +39,7 @@ _SETTLE_S = 1.0  # a swap lasts so long after the first ranking by the new versi
 class SwapOptions:
     """What the user chose."""
 
-    broker: str = "kafka"  # an address, kafka, embedded or auto
+    broker: str = "kafka"  # an address, or kafka
     swaps: int = 12
     rate: float = 200.0  # inputs a second
     quiet_s: float = 3.0  # before each swap
@@ -50,7 +50,7 @@ class SwapOptions:
     warm_s: float = 5.0  # of load before anything is measured
 
 
-class Run(NamedTuple):
+class SwapRun(NamedTuple):
     """What happened: the swaps, and when the ranking came that covers each input sent; None where none does."""
 
     swaps: list[Swap]
@@ -58,14 +58,14 @@ class Run(NamedTuple):
 
 
 def bench_swap(options: SwapOptions, console: Console) -> dict[str, Any]:
-    """Run it; what it started is gone when this returns or raises.
+    """SwapRun it; what it started is gone when this returns or raises.
 
     Raises:
         LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
     """
     if options.swaps < 1 or options.rate <= 0 or options.quiet_s <= 0 or not 1 <= options.candidates <= options.items:
         raise LiverankError("swaps and candidates must be at least 1, rate and quiet-s above 0, items >= candidates")
-    with staged(options.broker, ("worker",), options.items, console) as bench:
+    with started_system(options.broker, ("worker",), options.items, console) as bench:
         with console.status("the versions to swap to"):
             updates = [bench.versions.publish() for _ in range(options.swaps)]
         load = Load(bench)
@@ -73,9 +73,9 @@ def bench_swap(options: SwapOptions, console: Console) -> dict[str, Any]:
     return {**_figures(load, run, options), **bench.report}
 
 
-async def _perform(bench: Bench, load: Load, updates: list[ModelUpdate], options: SwapOptions) -> Run:
+async def _perform(bench: BenchSystem, load: Load, updates: list[ModelUpdate], options: SwapOptions) -> SwapRun:
     """Give the users histories and lists, then go through the swaps under load."""
-    users, order = simulated_users(bench.settings.app, bench.items, options.users, options.candidates), Random(0)
+    users, order = bench_people(bench.settings.broker.app, bench.items, options.users, options.candidates), Random(0)
     seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
     await prepare(bench, load, users, max(1, options.history - round(options.rate * seconds / options.users)))
     columns = (TextColumn("swaps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -89,10 +89,10 @@ async def _perform(bench: Bench, load: Load, updates: list[ModelUpdate], options
                 bars.refresh()
                 swaps.append(await _swap(bench, load, update, options))
                 bars.advance(task)
-    return Run(swaps, await load.covered(_ANSWERS_S))
+    return SwapRun(swaps, await load.covered(_ANSWERS_S))
 
 
-async def _swap(bench: Bench, load: Load, update: ModelUpdate, options: SwapOptions) -> Swap:
+async def _swap(bench: BenchSystem, load: Load, update: ModelUpdate, options: SwapOptions) -> Swap:
     """A quiet stretch, then a swap.
 
     Raises:
@@ -108,7 +108,7 @@ async def _swap(bench: Bench, load: Load, update: ModelUpdate, options: SwapOpti
     return Swap(update.version, quiet_from, announced, load.first_of[update.version], time.perf_counter())
 
 
-def _figures(load: Load, run: Run, options: SwapOptions) -> dict[str, Any]:
+def _figures(load: Load, run: SwapRun, options: SwapOptions) -> dict[str, Any]:
     events = [
         Timed(event.at, at) for event, at in zip(load.sent, run.covered, strict=True)
         if at is not None and event.at >= run.swaps[0].quiet_from
@@ -119,7 +119,7 @@ def _figures(load: Load, run: Run, options: SwapOptions) -> dict[str, Any]:
         "swaps": len({swap.version for swap in run.swaps} & set(load.first_of)),
         "missing": run.covered.count(None),
         "repeated": repeated(load.arrivals),
-        **msgspec.to_builtins(figures(split(events, run.swaps), run.swaps)),
+        **msgspec.to_builtins(figures(split_by_swap(events, run.swaps), run.swaps)),
         "events": measured,
         "rate": round(measured / (last - first), 1),
         "load_late_p99_ms": load.late_ms(),

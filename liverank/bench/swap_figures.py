@@ -46,7 +46,7 @@ class SwapFigures(Struct, frozen=True, kw_only=True):
     load_s: dict[str, float]  # announcement to first ranking
 
 
-def split(events: Sequence[Timed], swaps: Sequence[Swap]) -> list[tuple[np.ndarray, np.ndarray]]:
+def split_by_swap(events: Sequence[Timed], swaps: Sequence[Swap]) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each swap the latencies before and during it, float64 in milliseconds.
 
     An event is `during` where any moment between its production and its ranking lies in the swap; `before` where all of
@@ -64,7 +64,7 @@ def split(events: Sequence[Timed], swaps: Sequence[Swap]) -> list[tuple[np.ndarr
 
 
 def figures(parts: Sequence[tuple[np.ndarray, np.ndarray]], swaps: Sequence[Swap], seed: int = 0) -> SwapFigures:
-    """The figures of what `split` gave; every part holds events."""
+    """The figures of what `split_by_swap` gave; every part holds events."""
     rng = np.random.default_rng(seed)
     before = [part for part, _ in parts]
     during = [part for _, part in parts]

@@ -16,33 +16,34 @@ import msgspec
 from confluent_kafka import Producer
 from rich.console import Console
 
-from liverank.bench.models import Versions, item_vectors
-from liverank.local.broker import BrokerError, start_broker
+from liverank.bench.models import VersionMaker, item_vectors
+from liverank.local.broker import start_broker
 from liverank.local.machine import machine
-from liverank.local.processes import Process, environment_of
+from liverank.local.processes import Process
 from liverank.local.signals import handled
-from liverank.settings import PREFIX, Settings
+from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
+from ranker.contracts.topics import ITEM_VECTORS, MODEL_UPDATES
 from ranker.rollout.stages import key_of
-from streams.kafka import admin as topics
 from streams.kafka import connection
+from streams.kafka.admin import create_topics
 
 log = logging.getLogger(__name__)
 
 READY_S, _DELIVERY_S = 120.0, 60.0
 #: Settings that a benchmark makes; all others may come from the environment, and the report names them.
-_OWN = ("brokers", "registry", "data", "app", "model", "metrics_port", "trainer_data", "trainer_metrics_port")
+_OWN = ("BROKERS", "REGISTRY", "DATA", "APP", "MODEL", "METRICS_PORT", "TRAINER_DATA", "TRAINER_METRICS_PORT")
 
 
 @dataclass
-class Bench:
+class BenchSystem:
     """What runs."""
 
     settings: Settings
     folder: Path
     items: list[str]
-    versions: Versions
+    versions: VersionMaker
     producer: Producer
     console: Console
     report: dict[str, Any]
@@ -59,9 +60,7 @@ class Bench:
         folder = self.folder / (name or command)
         own = {"ready_file": folder / "ready", "data": folder / "data", "trainer_data": folder / "data"}
         own["ready_file"].unlink(missing_ok=True)
-        process = Process(
-            [command], environment_of(msgspec.structs.replace(self.settings, **own), *_OWN, "ready_file"), folder
-        )
+        process = Process([command], environment_of(changed(self.settings, **own), *_OWN, "READY_FILE"), folder)
         self.stack.callback(process.stop)
         self.processes.append(process)
         return process
@@ -87,7 +86,7 @@ class Bench:
 
     def announce(self, update: ModelUpdate) -> None:
         """Send a record to `model-updates`."""
-        self.producer.produce(topics.MODEL_UPDATES, msgspec.json.encode(update), key_of(update))
+        self.producer.produce(MODEL_UPDATES, msgspec.json.encode(update), key_of(update))
         self.producer.poll(0)
 
     def flush(self) -> None:
@@ -102,11 +101,11 @@ class Bench:
 
 
 @contextmanager
-def staged(broker: str, commands: tuple[str, ...], items: int, console: Console) -> Iterator[Bench]:
+def started_system(broker: str, commands: tuple[str, ...], items: int, console: Console) -> Iterator[BenchSystem]:
     """A broker, a first model and processes that are ready, for as long as the context lasts.
 
     Args:
-        broker: an address, kafka, embedded or auto.
+        broker: an address, or kafka.
         commands: of `liverank`, each a process: worker, trainer.
         items: how many items the catalogue has.
         console: where it tells what it does.
@@ -118,29 +117,32 @@ def staged(broker: str, commands: tuple[str, ...], items: int, console: Console)
     try:
         with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
             yield _set_up(broker, commands, items, console, stack)
-    except BrokerError as error:
-        raise LiverankError(str(error)) from error
     finally:
         with handled(signal.SIG_IGN):  # a second Ctrl-C must not interrupt the end
             stack.close()
 
 
-def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console, stack: ExitStack) -> Bench:
+def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console, stack: ExitStack) -> BenchSystem:
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-bench-")))
     with console.status("the broker starts"):
         broker = stack.enter_context(start_broker(choice, folder / "broker"))
     settings = _settings(broker.address, folder)
-    report = {"machine": machine(broker, os.environ.get(f"{PREFIX}PROVIDER", settings.provider)), "settings": _given()}
+    report = {
+        "machine": machine(broker, os.environ.get(f"{PREFIX}PROVIDER", settings.worker.provider)),
+        "settings": _given(),
+    }
     console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
-    topics.create(settings)
+    create_topics(settings.broker)
     names = [f"item-{number}" for number in range(items)]
     options = {"acks": "all", "linger.ms": 0, "partitioner": connection.PARTITIONER}
-    producer = Producer(connection.librdkafka(settings) | options, logger=log)
-    bench = Bench(settings, folder, names, Versions(settings, names, folder), producer, console, report, stack)
+    producer = Producer(connection.librdkafka(settings.broker) | options, logger=log)
+    bench = BenchSystem(
+        settings, folder, names, VersionMaker(settings, names, folder), producer, console, report, stack
+    )
     with console.status("the first model and the catalogue"):
         bench.announce(bench.versions.publish())
         for vector in item_vectors(names):
-            bench.producer.produce(topics.ITEM_VECTORS, msgspec.json.encode(vector), vector.item_id)
+            bench.producer.produce(ITEM_VECTORS, msgspec.json.encode(vector), vector.item_id)
             bench.producer.poll(0)
         bench.flush()
     for command in commands:
@@ -151,7 +153,8 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
 
 
 def _settings(brokers: str, folder: Path) -> Settings:
-    return Settings(
+    return changed(
+        Settings(),
         brokers=brokers,
         registry=str(folder / "registry"),
         app=folder.name,  # a broker that was there before may know another benchmark's group and model
@@ -163,5 +166,5 @@ def _settings(brokers: str, folder: Path) -> Settings:
 
 def _given() -> dict[str, str]:
     """Settings of the processes that are not the defaults, as the environment has them."""
-    names = {PREFIX + name.upper(): name for name in Settings.__struct_fields__ if name not in _OWN}
-    return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
+    names = dict.fromkeys(variable for variable in VARIABLES.values() if variable not in _OWN)
+    return {name.lower(): os.environ[PREFIX + name] for name in names if PREFIX + name in os.environ}

@@ -6,14 +6,14 @@ import time
 from random import Random
 
 from liverank.bench.load import Load
-from liverank.bench.system import Bench
+from liverank.bench.system import BenchSystem
 from liverank.simulate.users import SimulatedUser
 from ranker.contracts.records import Interaction
 
 _PREPARED_S = 120.0
 
 
-async def prepare(bench: Bench, load: Load, users: list[SimulatedUser], events: int) -> None:
+async def prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser], events: int) -> None:
     """So many events of the past, then a list for every user; until every list is ranked and all of the past is known.
 
     Raises:

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from liverank.cli.terminal import Json, errors, report
+from liverank.cli.local import BrokerChoice
+from liverank.cli.options import Json
+from liverank.terminal import errors, report
 
 # Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
 # ruff: noqa: PLC0415
@@ -16,7 +18,6 @@ bench_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Broker = Annotated[str, typer.Option(help="An address, kafka, embedded, or auto.")]
 Rate = Annotated[float, typer.Option(help="Inputs a second, of all users together.")]
 Users = Annotated[int, typer.Option(help="Simulated users.")]
 Candidates = Annotated[int, typer.Option(help="Items in a list.")]
@@ -26,7 +27,7 @@ Warm = Annotated[float, typer.Option(help="Seconds of load before anything is me
 
 @bench_app.command("latency", epilog="Example:  liverank bench latency --json latency.json")
 def latency(
-    broker: Broker = "kafka",
+    broker: BrokerChoice = "kafka",
     seconds: Annotated[float, typer.Option(help="How long the steady load is measured.")] = 30.0,
     rate: Rate = 200,
     burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 20_000,
@@ -49,7 +50,7 @@ def latency(
 
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
 def swap(
-    broker: Broker = "kafka",
+    broker: BrokerChoice = "kafka",
     swaps: Annotated[int, typer.Option(help="Versions to swap to, one after another.")] = 12,
     rate: Rate = 200,
     quiet_s: Annotated[float, typer.Option(help="Seconds without a swap before each.")] = 3.0,
@@ -72,7 +73,7 @@ def swap(
 
 @bench_app.command("freshness", epilog="Example:  liverank bench freshness --json freshness.json")
 def freshness(
-    broker: Broker = "kafka",
+    broker: BrokerChoice = "kafka",
     seconds: Annotated[float, typer.Option(help="How long the events are produced that are measured.")] = 60.0,
     rate: Rate = 100,
     users: Users = 200,
@@ -92,7 +93,7 @@ def freshness(
 
 @bench_app.command("recovery", epilog="Example:  liverank bench recovery --json recovery.json")
 def recovery(
-    broker: Broker = "kafka",
+    broker: BrokerChoice = "kafka",
     kills: Annotated[int, typer.Option(help="How often a worker is killed, and started again.")] = 3,
     stretch_s: Annotated[float, typer.Option(help="Seconds after a kill, and after the worker is back.")] = 20.0,
     rate: Rate = 100,

@@ -9,7 +9,8 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.terminal import Config, Json, Registry, console, report, settings_from
+from liverank.cli.options import Config, Json, Registry, settings_from
+from liverank.terminal import console, report
 from ranker.contracts.errors import LiverankError
 
 # Kafka and ONNX Runtime are imported inside the commands that need them.

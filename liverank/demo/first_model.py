@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from liverank.simulate.tastes import left_out, likes_of
 from liverank.simulate.users import LIST_LENGTH
-from online_learning.data import DataSet
-from online_learning.data.dataset import Record
+from liverank.terminal import progress_bars
+from online_learning.data.dataset import DataSet, LogRecord
 from online_learning.data.movielens import MOVIELENS_100K
 from online_learning.first_model.fit import FirstModel, fit
-from online_learning.first_model.fit import Progress as Done
 from online_learning.recipe import Recipe
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
@@ -34,13 +32,14 @@ from ranker.contracts.schema import FeatureSchema
 LIKES_A_PERSON = 24  # about as many clicks as a user of the demo makes in half a minute
 # Every film that is ever listed is known here, so no id row is hidden.
 RECIPE = Recipe(epochs=6, batch=128, learning_rate=1e-2, id_dropout=0.0)
-_STAGES = {"items": "encode titles", "events": "replay the log", "epochs": "train", "export": "export"}
+#: What the phases of `fit` are called on the terminal.
+_TITLES = {"items": "encode titles", "events": "replay the log", "epochs": "train", "export": "export"}
 
 
 class Cinema(NamedTuple):
     """MovieLens-100K as the demo uses it."""
 
-    records: list[Record]
+    records: list[LogRecord]
     items: list[Item]
     popularity: Counter[str]  # how often each film was rated
     left_out: list[str]  # people whom the model does not learn from
@@ -84,14 +83,13 @@ def first_model(cinema: Cinema, path: Path, registry: str, name: str, console: C
         lists=True,
         recipe=RECIPE,
     )
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console) as bars:
-        made = fit(data, path, registry, model=name, report=_shown_on(bars))
-        _complete(bars)
-    return made
+    with progress_bars(console, _TITLES) as show:
+        return fit(data, path, registry, model=name, report=show)
 
 
-def clicked_lists(records: Sequence[Record], without: frozenset[str], random: Random, now_ms: int) -> Iterator[Record]:
+def clicked_lists(
+    records: Sequence[LogRecord], without: frozenset[str], random: Random, now_ms: int
+) -> Iterator[LogRecord]:
     """The catalogue, then up to `LIKES_A_PERSON` likes of each person as clicks, each after a list that holds it.
 
     Args:
@@ -128,25 +126,6 @@ def _others(drawn_from: Sequence[str], liked: frozenset[str], random: Random) ->
     """Films the person did not like, popular ones more often; fewer where the data has hardly any."""
     drawn = (random.choice(drawn_from) for _ in range(4 * LIST_LENGTH))
     return list(dict.fromkeys(item_id for item_id in drawn if item_id not in liked))[: LIST_LENGTH - 1]
-
-
-def _shown_on(bars: Progress) -> Callable[[Done], None]:
-    tasks: dict[str, TaskID] = {}
-
-    def report(done: Done) -> None:
-        if done.stage not in tasks:
-            _complete(bars)
-            tasks[done.stage] = bars.add_task(_STAGES.get(done.stage, done.stage), total=None, note="")
-        bars.update(tasks[done.stage], completed=done.done, total=done.total or None, note=done.note)
-
-    return report
-
-
-def _complete(bars: Progress) -> None:
-    """What was begun is done; of some stages nobody knew before how long they would be."""
-    for task in bars.tasks:
-        done = max(task.completed, 1)
-        bars.update(task.id, completed=done, total=done)
 
 
 def _now_ms() -> int:

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from liverank.measure.freshness import Freshness, FreshnessReport
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
+from ranker.contracts.topics import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
 from ranker.rollout.stages import PROMOTED
-from streams.kafka.admin import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
 
 #: Topics of the learning, beside `rankings`.
 LEARNED = (EXAMPLES, MODEL_UPDATES, MODEL_DELTAS)

@@ -42,14 +42,14 @@ _CONNECT_S, _DOWNLOAD_S, _INSTALL_S = 8.0, 60.0, 180.0
 _LARGEST = 16 << 20
 
 #: Brings one source's files into a folder, or raises LiverankError.
-Source = Callable[[Path], None]
+DataSource = Callable[[Path], None]
 
 
 class DataUnavailable(LiverankError):
     """A source that is out of reach, or gave something else than it should."""
 
 
-def movielens_100k(cache: Path, say: Callable[[str], None], sources: Mapping[str, Source] | None = None) -> Path:
+def movielens_100k(cache: Path, say: Callable[[str], None], sources: Mapping[str, DataSource] | None = None) -> Path:
     """A folder or a file that `online_learning.data.movielens` reads; fetched where the cache has none.
 
     Args:

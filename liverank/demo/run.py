@@ -32,31 +32,32 @@ from liverank.demo.first_model import Cinema, first_model, read_cinema
 from liverank.demo.learning import Learning, Pages
 from liverank.demo.movielens import movielens_100k
 from liverank.demo.traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
-from liverank.demo.view import Shown, screen
-from liverank.local.broker import BrokerError, cache_dir, start_broker
-from liverank.local.processes import Process, environment_of
+from liverank.demo.view import DemoView, screen
+from liverank.local.broker import start_broker
+from liverank.local.jars import cache_dir
+from liverank.local.processes import Process
 from liverank.local.signals import ENDING, handled
-from liverank.settings import Settings
+from liverank.settings import Settings, changed, environment_of
 from liverank.simulate.tastes import tastes
-from liverank.simulate.users import Recall, SimulatedUser
+from liverank.simulate.users import PopularityRecall, SimulatedUser
 from ranker.contracts.errors import BundleError, LiverankError
-from ranker.registry import bundle
-from streams.kafka import admin as topics
+from ranker.registry.bundle import read_manifest
 from streams.kafka import connection
+from streams.kafka.admin import create_topics
 
 _READY_S, _REFRESH_S, _WATCH_S, _PAGES_S = 120.0, 0.25, 0.2, 1.0
 _FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for
 _LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from the last clicks
 #: Settings that the demo makes; all others may come from the environment.
-_OWN = ("brokers", "registry", "app", "model", "ready_file")
-_OF_WORKER, _OF_TRAINER = (*_OWN, "data", "metrics_port"), (*_OWN, "trainer_data", "trainer_metrics_port")
+_OWN = ("BROKERS", "REGISTRY", "APP", "MODEL", "READY_FILE")
+_OF_WORKER, _OF_TRAINER = (*_OWN, "DATA", "METRICS_PORT"), (*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT")
 
 
 @dataclass(frozen=True)
 class DemoOptions:
     """What the user chose."""
 
-    broker: str = "auto"  # an address, kafka, embedded or auto
+    broker: str = "kafka"  # an address, or kafka
     live: bool = False  # whether there is a terminal to draw on
     seconds: float = 0.0  # how long the users click; 0: until Ctrl-C
     users: int = 40
@@ -65,7 +66,7 @@ class DemoOptions:
 
 
 @dataclass
-class Stage:
+class DemoSystem:
     """What runs, by the time the users come."""
 
     settings: Settings
@@ -100,10 +101,10 @@ class Stage:
         learned from nothing: the waits that it would have ended only get longer.
         """
         for version in learning.freshness.unknown:
-            folder = Path(self.settings.registry) / self.settings.model / version
+            folder = Path(self.settings.registry.address) / self.settings.registry.model / version
             offsets: dict[str, int] = {}
             with suppress(BundleError):
-                offsets = bundle.read_manifest(folder).offsets
+                offsets = read_manifest(folder).offsets
             learning.freshness.manifest(version, offsets)
 
 
@@ -127,22 +128,21 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
             stage = _set_up(options, console, stack)
             return uvloop.run(_perform(stage, options, console))
-    except BrokerError as error:
-        raise LiverankError(str(error)) from error
     finally:
         # Ctrl-C reaches this process twice where uv or make runs it: the second must not interrupt the end.
         with handled(signal.SIG_IGN):
             stack.close()
 
 
-def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
+def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSystem:
     """Broker, data, model, topics, worker and trainer, in this order; each is on the stack as soon as it runs."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-demo-")))
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
     path = options.data or movielens_100k(cache_dir(), lambda line: console.print(line, highlight=False))
     cinema = read_cinema(path)
-    settings = Settings(
+    settings = changed(
+        Settings(),
         brokers=broker.address,
         registry=str(folder / "registry"),
         data=folder / "worker" / "data",
@@ -152,11 +152,11 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
         metrics_port=0,
         trainer_metrics_port=0,
     )
-    model = first_model(cinema, path, settings.registry, settings.model, console)
+    model = first_model(cinema, path, settings.registry.address, settings.registry.model, console)
     console.print(
         f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s", highlight=False
     )
-    topics.create(settings)
+    create_topics(settings.broker)
     worker, trainer = _processes(settings, folder, console, stack)
     # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
     gc.collect()
@@ -167,7 +167,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> Stage:
         "data": str(path),
         "training": msgspec.to_builtins(model),
     }
-    return Stage(settings, cinema, report, worker, trainer)
+    return DemoSystem(settings, cinema, report, worker, trainer)
 
 
 def _processes(settings: Settings, folder: Path, console: Console, stack: ExitStack) -> tuple[Process, Process]:
@@ -175,7 +175,7 @@ def _processes(settings: Settings, folder: Path, console: Console, stack: ExitSt
     ready, processes = {}, {}
     for name, own in (("worker", _OF_WORKER), ("trainer", _OF_TRAINER)):
         ready[name] = folder / name / "ready"
-        given = msgspec.structs.replace(settings, ready_file=ready[name])
+        given = changed(settings, ready_file=ready[name])
         processes[name] = Process([name], environment_of(given, *own), folder / name)
         stack.callback(processes[name].stop)
     for process in processes.values():
@@ -186,12 +186,12 @@ def _processes(settings: Settings, folder: Path, console: Console, stack: ExitSt
     return processes["worker"], processes["trainer"]
 
 
-async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict[str, Any]:
+async def _perform(stage: DemoSystem, options: DemoOptions, console: Console) -> dict[str, Any]:
     """Fill the catalogue, warm up, and let the users click until the time is over."""
-    tally, learning, name = Tally(), Learning(stage.settings.model), stage.settings.model
-    people = simulated_users(stage.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
+    tally, learning, name = Tally(), Learning(stage.settings.registry.model), stage.settings.registry.model
+    people = demo_people(stage.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
     users, others = people[: options.users], people[options.users :]
-    async with connected(connection.aiokafka(stage.settings), tally, learning) as traffic:
+    async with connected(connection.aiokafka(stage.settings.broker), tally, learning) as traffic:
         with console.status("the worker encodes the films' titles"):
             await traffic.send_items(stage.cinema.items)
             await traffic.vectors_of(stage.cinema.items, stage.check)
@@ -211,7 +211,7 @@ async def _perform(stage: Stage, options: DemoOptions, console: Console) -> dict
 
 
 async def _click_aside(
-    stage: Stage,
+    stage: DemoSystem,
     traffic: Traffic,
     others: Sequence[SimulatedUser],
     rate: float,
@@ -223,7 +223,7 @@ async def _click_aside(
 
 
 async def _measure(
-    stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
+    stage: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
 ) -> dict[str, Any]:
     """The users click, and what is measured are they."""
     stop, began = _stop_event(options.seconds), time.monotonic()
@@ -248,9 +248,9 @@ async def _measure(
     }
 
 
-def simulated_users(cinema: Cinema, names: Sequence[str]) -> list[SimulatedUser]:
+def demo_people(cinema: Cinema, names: Sequence[str]) -> list[SimulatedUser]:
     """A user for each name, with the tastes of the people left out of training, in turn."""
-    recall = Recall(cinema.popularity)
+    recall = PopularityRecall(cinema.popularity)
     people = tastes(cinema.records, cinema.left_out, recall.films)
     return [SimulatedUser(name, people[seed % len(people)], recall, seed) for seed, name in enumerate(names)]
 
@@ -275,7 +275,7 @@ def _limit(seconds: float) -> asyncio.Event:
     return stop
 
 
-async def _read_pages(stage: Stage, stop: asyncio.Event) -> None:
+async def _read_pages(stage: DemoSystem, stop: asyncio.Event) -> None:
     """The processes' own figures, now and then, and once more at the end."""
     while not await set_within(stop, _PAGES_S):
         await asyncio.to_thread(stage.read_pages)
@@ -283,7 +283,7 @@ async def _read_pages(stage: Stage, stop: asyncio.Event) -> None:
 
 
 async def _watch(
-    stage: Stage, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
+    stage: DemoSystem, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
 ) -> None:
     """Until `stop`, which is set where it is enough: an error as soon as a process ended or nothing is received any
     more, rather than when a ranking is overdue.
@@ -296,9 +296,9 @@ async def _watch(
 
 
 async def _draw(
-    stage: Stage, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
+    stage: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
 ) -> None:
-    shown = Shown(traffic.tally, traffic.learning, stage.pages, users, traffic.arrivals.newest, stage.cinema.titles)
+    shown = DemoView(traffic.tally, traffic.learning, stage.pages, users, traffic.arrivals.newest, stage.cinema.titles)
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
             live.update(screen(shown, console.size, now_ms()), refresh=True)

@@ -21,9 +21,9 @@ from liverank.offline.replay import Awaited
 from liverank.simulate.users import SimulatedUser, reciprocal_rank
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
-from streams.kafka.admin import EXAMPLES
+from ranker.contracts.topics import DEAD_LETTERS, EXAMPLES, ITEM_VECTORS, RANKINGS
 
-FOLLOWED = ("rankings", "dead-letters", "item-vectors")
+FOLLOWED = (RANKINGS, DEAD_LETTERS, ITEM_VECTORS)
 
 _WARM_UP_EVENTS = 30
 _RANKING_S = 30.0
@@ -177,9 +177,9 @@ class Traffic:
         """A message came from one of the followed topics."""
         if message.topic in LEARNED:
             self.learning.took(message)
-        elif message.topic == "item-vectors":
+        elif message.topic == ITEM_VECTORS:
             self.vectors += 1
-        elif message.topic == "dead-letters":
+        elif message.topic == DEAD_LETTERS:
             self.tally.dead_letters += 1
         else:
             ranking = _ranking_decoder.decode(message.value)

@@ -24,7 +24,7 @@ _NARROW, _WIDE = 40, 46  # columns of a list
 _AROUND = 2  # rows or columns of a frame
 
 
-class Shown(Struct, frozen=True):
+class DemoView(Struct, frozen=True):
     """Everything that the view is made of."""
 
     tally: Tally
@@ -35,7 +35,7 @@ class Shown(Struct, frozen=True):
     titles: Mapping[str, str]
 
 
-def screen(shown: Shown, size: ConsoleDimensions, now: int) -> RenderableType:
+def screen(shown: DemoView, size: ConsoleDimensions, now: int) -> RenderableType:
     """The whole view at this moment, as large as the terminal and no larger.
 
     Args:
@@ -61,7 +61,7 @@ def _figures(tally: Tally) -> Text:
     )
 
 
-def _learning(shown: Shown, now: int) -> Text:
+def _learning(shown: DemoView, now: int) -> Text:
     """Which version serves, how often that has changed, how new the rows are, and whether learning helps."""
     learning, pages = shown.learning, shown.pages
     mrr = pages.progressive() or {}
@@ -90,7 +90,7 @@ def _update_line(update: ModelUpdate, serves: bool, now: int) -> Text:
     return line.append(f" {update.reason or ''}", "dim")
 
 
-def _lists(shown: Shown, width: int, lines: int) -> Table:
+def _lists(shown: DemoView, width: int, lines: int) -> Table:
     """As many people's lists side by side as there is room for."""
     beside = max(1, min(FEATURED, width // _NARROW))
     grid = Table.grid()

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liverank.local.broker import KAFKA_VERSION, Broker
+from liverank.local.broker import Broker
+from liverank.local.jars import KAFKA_VERSION
 from ranker.serving.scorer import providers
 
 

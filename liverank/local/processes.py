@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from liverank.settings import PREFIX, Settings
 from ranker.contracts.errors import LiverankError
 
 _STOP_S = 10.0
@@ -130,8 +129,3 @@ class Process:
         """The last lines of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "\n".join(lines[-_LINES_SHOWN:]) or "(nothing was logged)"
-
-
-def environment_of(settings: Settings, *names: str) -> dict[str, str]:
-    """Settings, those named, as the variables that `liverank` reads."""
-    return {PREFIX + name.upper(): str(getattr(settings, name)) for name in names}

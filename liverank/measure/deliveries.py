@@ -9,7 +9,7 @@ from itertools import accumulate
 from msgspec import Struct
 
 
-class Sent(Struct):
+class SentInput(Struct):
     """An input of a user who looks at a list. `offset` is where the broker put it; None while that is not known."""
 
     user_id: str
@@ -29,7 +29,7 @@ class Arrival(Struct, frozen=True):
     model: str
 
 
-def covered_at(events: Sequence[Sent], arrivals: Iterable[Arrival]) -> list[float | None]:
+def covered_at(events: Sequence[SentInput], arrivals: Iterable[Arrival]) -> list[float | None]:
     """When the first ranking came that knows of each event, by its `applied`; None where none does, or it was not sent.
 
     Args:

@@ -21,10 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
-from ranker.state.fold import hash_id
-
-_TOPIC = "examples"
+from ranker.contracts.topics import EXAMPLES
 
 
 class Percentiles(Struct, frozen=True):
@@ -98,7 +97,7 @@ class Freshness:
 
     def example(self, partition: int, offset: int, example: Example) -> None:
         """An example, by its place on the topic. One without an outcome, or that came before, is not waited for."""
-        name = f"{_TOPIC}-{partition}"
+        name = f"{EXAMPLES}-{partition}"
         outcome, known = example.outcome, example.example_id in self._ids
         if outcome is not None and not known:
             self._ids.add(example.example_id)
@@ -167,7 +166,7 @@ class Freshness:
             offset <= self._next.get(name, 0)
             for offsets in reads
             for name, offset in offsets.items()
-            if name.startswith(f"{_TOPIC}-")
+            if name.startswith(f"{EXAMPLES}-")
         )
 
     def _applied_by(self, seen: _Seen) -> list[_Learned]:

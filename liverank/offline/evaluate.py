@@ -7,27 +7,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from msgspec import Struct
 
 from liverank.offline.rank import open_bundle
-from liverank.settings import Settings
-from online_learning.data import DataSet
-from online_learning.data.recall import Recall
-from online_learning.evaluation.lists import Figures, evaluate, queries, summarise_ranks
+from liverank.settings import Settings, changed
+from online_learning.data.dataset import DataSet
+from online_learning.data.recall import CountRecall
+from online_learning.evaluation.lists import MetricFigures, evaluate_lists, queries, summarise_ranks
 from online_learning.evaluation.next_item import next_item, prequential_ranks
 from online_learning.evaluation.peers import LIST_PEERS, MarkovChain, Synced
-from online_learning.first_model.fit import Progress, Report, fit
-from online_learning.online_recipe import Online
+from online_learning.first_model.fit import fit
+from online_learning.online_recipe import OnlineRecipe
+from online_learning.progress import ProgressReport, Report
 from online_learning.releases.origins import read_origin
 from online_learning.trainer.simulation import Simulation, simulate
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Interaction
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import read_manifest
-from ranker.serving.model import load
+from ranker.serving.model import load_model
 
 MODES = ("frozen", "online")
 #: Between two bundles of a simulated trainer, in the log's time.
@@ -44,7 +44,7 @@ class Question(Struct, frozen=True, kw_only=True):
     sync_ms: int = 10_000  # in mode online: between two syncs of what was learned
 
 
-def run(data: DataSet, path: Path, settings: Settings, question: Question, report: Report) -> dict[str, Any]:
+def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Question, report: Report) -> dict[str, Any]:
     """Metrics of liverank and of its peers, as plain JSON values.
 
     Raises:
@@ -55,10 +55,17 @@ def run(data: DataSet, path: Path, settings: Settings, question: Question, repor
     if question.mode == "online" and not data.recalled:
         raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items, as in yoochoose")
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
-        settings = msgspec.structs.replace(settings, data=Path(temporary) / "data")
+        settings = changed(settings, data=Path(temporary) / "data")
         if question.train_until is not None:
-            settings = msgspec.structs.replace(settings, registry=f"{temporary}/registry")
-            fit(data, path, settings.registry, model=settings.model, until=question.train_until, report=report)
+            settings = changed(settings, registry=f"{temporary}/registry")
+            fit(
+                data,
+                path,
+                settings.registry.address,
+                model=settings.registry.model,
+                until=question.train_until,
+                report=report,
+            )
         folder = open_bundle(settings)
         ask = next_items if data.recalled else lists
         return {"model_version": read_manifest(folder).version, **ask(data, path, settings, folder, question, report)}
@@ -68,9 +75,9 @@ def lists(
     data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
 ) -> dict[str, Any]:
     """A log's own lists, next to the shown order and recently touched first."""
-    model = load(folder, Catalog(read_manifest(folder).schema.item_numeric), settings)
+    model = load_model(folder, Catalog(read_manifest(folder).schema.item_numeric), settings.worker.serving)
     asked = queries(data.records(path), model.schema, question.start, question.end)
-    n, rankers = evaluate(asked, model, LIST_PEERS, lambda done: report(Progress("lists", done, 0)))
+    n, rankers = evaluate_lists(asked, model, LIST_PEERS, lambda done: report(ProgressReport("lists", done, 0)))
     return {"n": n, "rankers": rankers}
 
 
@@ -86,14 +93,14 @@ def next_items(
     torch.set_num_threads(1)
     start = question.start if question.start is not None else question.train_until or 0
     sync = question.sync_ms if question.mode == "online" else None
-    online = Online(
+    online = OnlineRecipe(
         delta_ms=question.sync_ms,
         bundle_ms=max(_BUNDLE_MS, question.sync_ms),
         id_dropout=data.recipe.id_dropout,  # what does not help the first model does not help later
     )
-    simulation = Simulation(read_origin(folder), data.recipe, online, Recall(data.recalled), sync)
+    simulation = Simulation(read_origin(folder), data.recipe, online, CountRecall(data.recalled), sync)
     events = (record for record in data.records(path) if isinstance(record, Interaction))
-    ranks = simulate(events, simulation, start, question.end, lambda done: report(Progress("events", done, 0)))
+    ranks = simulate(events, simulation, start, question.end, lambda done: report(ProgressReport("events", done, 0)))
     markov = {"markov": Synced(MarkovChain(), start, sync)}
     asked = [item for item in next_item(data.records(path), start, question.end) if item.asked]
     found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), markov)}
@@ -114,5 +121,5 @@ def _part(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Any]:
     return {"n": int(some.sum()), "rankers": _figures(found, some)}
 
 
-def _figures(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Figures]:
+def _figures(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, MetricFigures]:
     return {name: summarise_ranks(np.asarray(ranks)[some]) for name, ranks in found.items()}

@@ -14,6 +14,7 @@ import msgspec
 
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.topics import CANDIDATES, CLICKS, ERASURES, INTERACTIONS, ITEMS, TOPIC_OF_ACTION, TOPICS, USERS
 
 
 class Message(NamedTuple):
@@ -24,14 +25,13 @@ class Message(NamedTuple):
     value: bytes | None
 
 
-_TOPIC_OF: dict[type, str] = {CandidateList: "candidates", Item: "items", User: "users", Erasure: "erasures"}
-_KEYED_BY_ITEM = ("items", "item-vectors")
+_TOPIC_OF: dict[type, str] = {CandidateList: CANDIDATES, Item: ITEMS, User: USERS, Erasure: ERASURES}
 
 
 def message_of(record: Interaction | CandidateList | Item | User | Erasure) -> Message:
     """A record as the message an application would send."""
     if isinstance(record, Interaction):
-        topic = {"click": "clicks", "view": "views"}.get(record.action or "", "interactions")
+        topic = TOPIC_OF_ACTION.get(record.action or "", INTERACTIONS)
     else:
         topic = _TOPIC_OF[type(record)]
     key = record.item_id if isinstance(record, Item) else record.user_id
@@ -63,11 +63,11 @@ def _message(line: bytes, where: str) -> Message:
     if "topic" in parsed:
         return _enveloped(parsed, where)
     if "items" in parsed:
-        topic = "candidates"
+        topic = CANDIDATES
     elif "user_id" in parsed and "item_id" in parsed:
-        topic = {"click": "clicks", "view": "views"}.get(parsed.get("action", "click"), "interactions")
+        topic = TOPIC_OF_ACTION.get(str(parsed.get("action", TOPICS[CLICKS].action)), INTERACTIONS)
     elif "item_id" in parsed:
-        topic = "items"
+        topic = ITEMS
     else:
         raise LiverankError(f'{where}: neither a record nor {{"topic": ..., "value": ...}}')
     return Message(topic, _key(topic, parsed), line.strip())
@@ -88,5 +88,5 @@ def _enveloped(parsed: dict[str, Any], where: str) -> Message:
 
 
 def _key(topic: str, record: dict[str, Any]) -> bytes | None:
-    own = record.get("item_id" if topic in _KEYED_BY_ITEM else "user_id")
+    own = record.get(TOPICS[topic].key if topic in TOPICS else "user_id")
     return None if own is None else str(own).encode()

@@ -10,18 +10,21 @@ from liverank.offline.messages import read_messages
 from liverank.settings import Settings
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Cause, Item, Ranking
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
-from ranker.serving.model import load
+from ranker.registry.address import shown_address
+from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
+from ranker.serving.model import load_model
 from ranker.serving.ranking import answer
-from ranker.state.fold import EMPTY, Position, UserHistory, apply
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
 
 
 class Folded(NamedTuple):
     """A user's row, and the input that was applied last."""
 
-    row: UserHistory
+    row: UserRow
     cause: Cause
 
 
@@ -31,11 +34,13 @@ def open_bundle(settings: Settings, version: str | None = None) -> Path:
     Raises:
         LiverankError: the registry has no such bundle.
     """
-    version = version or bundle.newest(settings.registry, settings.model)
+    version = version or newest_version(settings.registry.address, settings.registry.model)
     if version is None:
-        where = bundle.shown(settings.registry)
-        raise LiverankError(f"the registry {where} has no model {settings.model!r}; `liverank train` makes a first one")
-    return bundle.fetch(settings.registry, settings.model, version, settings.data / "bundles")
+        where = shown_address(settings.registry.address)
+        raise LiverankError(
+            f"the registry {where} has no model {settings.registry.model!r}; `liverank train` makes a first one"
+        )
+    return fetch_bundle(settings.registry.address, settings.registry.model, version, settings.worker.data / "bundles")
 
 
 def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
@@ -45,9 +50,9 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
         LiverankError: a line that a worker would refuse, or no list to rank.
     """
     folder = open_bundle(settings)
-    catalog = Catalog(bundle.read_manifest(folder).schema.item_numeric)
-    model = load(folder, catalog, settings)
-    decoder = InputDecoder(model.schema, settings.limits)
+    catalog = Catalog(read_manifest(folder).schema.item_numeric)
+    model = load_model(folder, catalog, settings.worker.serving)
+    decoder = InputDecoder(model.schema, settings.worker.limits)
     now_ms = time.time_ns() // 10**6
     users: dict[str, Folded] = {}
     for offset, message in enumerate(read_messages(path)):
@@ -58,7 +63,7 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
         elif isinstance(record, Item):
             catalog.put(record)
         else:
-            row = apply(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
+            row = apply_input(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
             event_id = getattr(record, "event_id", None)
             ts = getattr(record, "ts", None) or now_ms
             cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)

@@ -14,9 +14,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from msgspec import Struct
 
 from liverank.offline.messages import Message, message_of, read_messages
-from online_learning.evaluation.lists import Figures, rank_of, summarise_ranks
+from online_learning.evaluation.lists import MetricFigures, rank_of, summarise_ranks
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
+from ranker.contracts.topics import RANKINGS
 
 _ranking_decoder = msgspec.json.Decoder(Ranking)
 
@@ -28,7 +29,7 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
     lists: int
     ranked_before_click: int
     seconds: float
-    metrics: Figures
+    metrics: MetricFigures
 
 
 class Awaited:
@@ -225,9 +226,7 @@ async def paced(
 
 async def _follow_rankings(connection: dict[str, Any], awaited: Awaited) -> asyncio.Task[None]:
     """Read `rankings` from its present end on; the task ends by being cancelled."""
-    consumer = AIOKafkaConsumer(
-        "rankings", **connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5
-    )
+    consumer = AIOKafkaConsumer(RANKINGS, **connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5)
     await consumer.start()
     await consumer.seek_to_end()
     await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))

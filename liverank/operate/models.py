@@ -20,13 +20,13 @@ from msgspec import Struct
 from liverank.settings import Settings
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
+from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
-from ranker.registry.bundle import MANIFEST, Manifest
+from ranker.registry.address import shown_address
+from ranker.registry.bundle import MANIFEST, Manifest, fetch_bundle, read_manifest, registry_versions
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
-from streams.kafka.admin import MODEL_UPDATES
-from streams.models import loader as loading
+from streams.models.loader import check_inputs, load_version
 
 _ANSWER_S = 10.0
 
@@ -54,7 +54,7 @@ class Line(Struct, frozen=True, kw_only=True):
 def list_models(settings: Settings) -> list[Line]:
     """Every version of the registry, and those that the control topic names, oldest first."""
     known = read_control(settings)
-    names = {*bundle.versions(settings.registry, settings.model)}
+    names = {*registry_versions(settings.registry.address, settings.registry.model)}
     named = {known.stages.serving, known.stages.previous, known.stages.canary}
     lines = []
     for version in sorted(names | {name for name in named if name}):
@@ -88,18 +88,20 @@ def verify(settings: Settings, version: str | None, known: Known | None) -> str:
         BundleError: what must not serve, and why.
         LiverankError: the registry has no bundle at all.
     """
-    held = bundle.versions(settings.registry, settings.model)
+    held = registry_versions(settings.registry.address, settings.registry.model)
     version = version or (held[-1] if held else None)
     if version is None:
-        where = bundle.shown(settings.registry)
-        raise LiverankError(f"the registry {where} has no model {settings.model!r}; `liverank train` makes a first one")
+        where = shown_address(settings.registry.address)
+        raise LiverankError(
+            f"the registry {where} has no model {settings.registry.model!r}; `liverank train` makes a first one"
+        )
     serving = known.stages.serving if known else None
     with TemporaryDirectory(prefix="liverank-verify-") as temporary:
         announced = known.manifests.get(version) if known else None
-        folder = bundle.fetch(settings.registry, settings.model, version, Path(temporary), announced)
+        folder = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(temporary), announced)
         if serving in held and serving != version:
-            loading.check_inputs(bundle.read_manifest(folder), _manifest(settings, serving)[0])
-        loading.load_version(settings, folder, Catalog(bundle.read_manifest(folder).schema.item_numeric), None, [])
+            check_inputs(read_manifest(folder), _manifest(settings, serving)[0])
+        load_version(settings.worker, folder, Catalog(read_manifest(folder).schema.item_numeric), None, [])
     return version
 
 
@@ -170,7 +172,7 @@ def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
             update = msgspec.json.decode(value, type=ModelUpdate)
         except msgspec.DecodeError:
             continue  # workers tell of it
-        if update.model == settings.model:
+        if update.model == settings.registry.model:
             stages = follow(stages, update)
             known.manifests[update.version] = update.sha256
             if update.reason:
@@ -180,15 +182,15 @@ def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
 
 def _values(settings: Settings, answer_s: float) -> list[bytes]:
     config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
-    config |= {"group.id": f"{settings.app}-operator", "log_level": 0}  # what is wrong is said here, in one line
-    consumer = Consumer(connection.librdkafka(settings) | config)
+    config |= {"group.id": f"{settings.broker.app}-operator", "log_level": 0}  # what is wrong is said here, in one line
+    consumer = Consumer(connection.librdkafka(settings.broker) | config)
     found: list[bytes] = []
     try:
         consumer.assign([TopicPartition(MODEL_UPDATES, 0, 0)])
         while True:
             message = consumer.poll(answer_s)
             if message is None:
-                raise LiverankError(f"no Kafka broker answers at {settings.brokers}")
+                raise LiverankError(f"no Kafka broker answers at {settings.broker.addresses}")
             error = message.error()
             if error is None:
                 found.append(message.value() or b"")
@@ -205,7 +207,7 @@ def _announce(
 ) -> ModelUpdate:
     digest = known.manifests.get(version) or _manifest(settings, version)[1]
     update = ModelUpdate(
-        model=settings.model,
+        model=settings.registry.model,
         version=version,
         sha256=digest,
         stage=stage,
@@ -215,7 +217,7 @@ def _announce(
         previous=known.stages.serving,
     )
     failed: list[Any] = []
-    producer = Producer(connection.librdkafka(settings) | {"acks": "all", "partitioner": connection.PARTITIONER})
+    producer = Producer(connection.librdkafka(settings.broker) | {"acks": "all", "partitioner": connection.PARTITIONER})
     try:
         producer.produce(
             MODEL_UPDATES, msgspec.json.encode(update), key_of(update),
@@ -236,12 +238,12 @@ def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
         LiverankError: the registry has no such bundle.
     """
     try:
-        fs, root = fsspec.core.url_to_fs(settings.registry)
-        encoded: bytes = fs.cat_file(f"{root}/{settings.model}/{version}/{MANIFEST}")
+        fs, root = fsspec.core.url_to_fs(settings.registry.address)
+        encoded: bytes = fs.cat_file(f"{root}/{settings.registry.model}/{version}/{MANIFEST}")
         return msgspec.json.decode(encoded, type=Manifest), hashlib.sha256(encoded).hexdigest()
     except (OSError, ValueError, ImportError, msgspec.DecodeError) as error:
-        found = ", ".join(bundle.versions(settings.registry, settings.model)[-5:]) or "none"
-        where = bundle.shown(settings.registry)
+        found = ", ".join(registry_versions(settings.registry.address, settings.registry.model)[-5:]) or "none"
+        where = shown_address(settings.registry.address)
         raise LiverankError(
-            f"{where} has no bundle {version!r} of model {settings.model!r} ({error}); its newest are: {found}"
+            f"{where} has no bundle {version!r} of model {settings.registry.model!r} ({error}); its newest are: {found}"
         ) from error

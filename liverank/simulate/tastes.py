@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from msgspec import Struct
 
-from online_learning.data.dataset import Record
+from online_learning.data.dataset import LogRecord
 from ranker.contracts.records import Interaction
 
 _SHARE = 10  # one person in so many is left out
@@ -32,14 +32,14 @@ class Taste(Struct, frozen=True):
         return sorted(self.utilities, key=lambda film: -self.utilities[film])[:count]
 
 
-def left_out(records: Iterable[Record]) -> list[str]:
+def left_out(records: Iterable[LogRecord]) -> list[str]:
     """The people whose tastes the simulated users have: those with the most likes."""
     likes = Counter(like.user_id for like in likes_of(records))
     ordered = sorted(likes, key=lambda person: (-likes[person], person))
     return ordered[: max(1, len(ordered) // _SHARE)]
 
 
-def tastes(records: Sequence[Record], people: Sequence[str], films: Sequence[str]) -> list[Taste]:
+def tastes(records: Sequence[LogRecord], people: Sequence[str], films: Sequence[str]) -> list[Taste]:
     """The tastes of these people for these films."""
     likes = likes_of(records)
     everybody = {person: row for row, person in enumerate(sorted({like.user_id for like in likes}))}
@@ -59,6 +59,6 @@ def tastes(records: Sequence[Record], people: Sequence[str], films: Sequence[str
     return [Taste(dict(zip(films, line.tolist(), strict=True))) for line in found]
 
 
-def likes_of(records: Iterable[Record]) -> list[Interaction]:
+def likes_of(records: Iterable[LogRecord]) -> list[Interaction]:
     """What people liked, in the order of time."""
     return [record for record in records if isinstance(record, Interaction) and record.action == "like"]

@@ -22,7 +22,7 @@ CLICKS_A_LIST = 6
 RECALLED_FROM = 500  # films, the most popular ones
 
 
-class Recall:
+class PopularityRecall:
     """The recall stage: draws from the most popular films, and orders what it drew by popularity."""
 
     def __init__(self, popularity: Counter[str], length: int = LIST_LENGTH) -> None:
@@ -40,7 +40,7 @@ class Recall:
 class SimulatedUser:
     """One person, who does the same again with the same seed: now a list from the recall stage, now a click."""
 
-    def __init__(self, user_id: str, taste: Taste, recall: Recall, seed: int) -> None:
+    def __init__(self, user_id: str, taste: Taste, recall: PopularityRecall, seed: int) -> None:
         self.user_id, self.taste = user_id, taste
         self._recall, self._random = recall, Random(seed)
         self.request_id = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from online_learning.data.dataset import DataSet, DataSetError, Record
+from online_learning.data.dataset import DataSet, DataSetError, LogRecord
 from online_learning.data.movielens import MOVIELENS_1M, MOVIELENS_100K
 from online_learning.data.trivago import TRIVAGO
 from online_learning.data.yoochoose import YOOCHOOSE
@@ -10,4 +10,4 @@ from online_learning.data.yoochoose import YOOCHOOSE
 #: name on the command line -> data set.
 DATASETS: dict[str, DataSet] = {data.name: data for data in (TRIVAGO, YOOCHOOSE, MOVIELENS_100K, MOVIELENS_1M)}
 
-__all__ = ["DATASETS", "DataSet", "DataSetError", "Record"]
+__all__ = ["DATASETS", "DataSet", "DataSetError", "LogRecord"]

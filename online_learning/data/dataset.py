@@ -15,7 +15,7 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 
-Record = Item | Interaction | CandidateList
+LogRecord = Item | Interaction | CandidateList
 
 
 class DataSetError(LiverankError):
@@ -32,7 +32,7 @@ class DataSet:
 
     name: str
     schema: FeatureSchema
-    records: Callable[[Path], Iterator[Record]]
+    records: Callable[[Path], Iterator[LogRecord]]
     source: str  # where its owners publish it
     lists: bool = False  # whether it logs the lists that were shown
     recalled: int = 0  # items of the lists that are recalled for it from counts; 0: lists are logged, or sampled

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import EMPTY, Position, Record, UserHistory, apply
+from ranker.contracts.topics import CANDIDATES, INTERACTIONS
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
 
 
 class Step(NamedTuple):
     """One input of one user: the row before it, and after."""
 
-    record: Record
-    before: UserHistory
-    after: UserHistory
+    record: UserInput
+    before: UserRow
+    after: UserRow
 
 
 class Fold:
@@ -23,31 +26,31 @@ class Fold:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
-        self._rows: dict[str, UserHistory] = {}
+        self._rows: dict[str, UserRow] = {}
         self._offset = 0
 
-    def row(self, user_id: str) -> UserHistory:
+    def row(self, user_id: str) -> UserRow:
         """A user's row as of now."""
         return self._rows.get(user_id, EMPTY)
 
-    def apply(self, record: Record) -> Step:
+    def apply(self, record: UserInput) -> Step:
         """The row of the record's user moves on."""
-        topic = "candidates" if isinstance(record, CandidateList) else "interactions"
+        topic = CANDIDATES if isinstance(record, CandidateList) else INTERACTIONS
         before = self.row(record.user_id)
-        after = apply(before, record, Position(topic, 0, self._offset, time_of(record)), self._schema)
+        after = apply_input(before, record, Position(topic, 0, self._offset, time_of(record)), self._schema)
         self._offset += 1
         self._rows[record.user_id] = after
         return Step(record, before, after)
 
 
-def fold(records: Iterable[Record | Item], schema: FeatureSchema) -> Iterator[Step | Item]:
+def fold(records: Iterable[UserInput | Item], schema: FeatureSchema) -> Iterator[Step | Item]:
     """Apply a log's records, in the order given; items pass through untouched."""
     rows = Fold(schema)
     for record in records:
         yield record if isinstance(record, Item) else rows.apply(record)
 
 
-def time_of(record: Record) -> int:
+def time_of(record: UserInput) -> int:
     """A record's own time in milliseconds; 0 for one that has none."""
     return getattr(record, "ts", None) or 0
 

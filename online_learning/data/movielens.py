@@ -22,7 +22,7 @@ from pathlib import Path
 
 import polars as pl
 
-from online_learning.data.dataset import DataSet, DataSetError, Record, arrivals, read_table
+from online_learning.data.dataset import DataSet, DataSetError, LogRecord, arrivals, read_table
 from ranker.contracts.records import Interaction, Item
 from ranker.contracts.schema import Action, FeatureSchema
 
@@ -59,7 +59,7 @@ ITEMS_1M = "ml-1m-items.tsv"
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 
 
-def records_100k(path: Path) -> Iterator[Record]:
+def records_100k(path: Path) -> Iterator[LogRecord]:
     """Every film, then the ratings in order of time.
 
     Args:
@@ -141,7 +141,7 @@ def _film(item_id: str, title: str, year: str, genres: list[str]) -> Item:
     )
 
 
-def records_1m(path: Path) -> Iterator[Record]:
+def records_1m(path: Path) -> Iterator[LogRecord]:
     """Every film, then the sequences abreast: each user's first film, then each user's second, and so on.
 
     Args:

@@ -7,10 +7,11 @@ from random import Random
 
 import numpy as np
 
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import ItemTables
-from ranker.state.fold import EVENT, UserHistory, hash_id
+from ranker.state.row import EVENT, UserRow
 
 _DECAY = 0.5  # of an earlier item's say, for each item since
 _OWN = 0.1  # what an item of the user's own is worth, halved for each item since
@@ -18,7 +19,7 @@ _STEPS, _TWO_STEPS = 20, 0.1  # followers looked at of each item, and what two s
 _LOOKED_AT = 8  # newest events that recall goes by
 
 
-class Recall:
+class CountRecall:
     """A recall stage out of a model's own counts: what follows the user's last items, their own items, what is popular.
 
     It knows nothing that the tables it is given do not hold, so it is as fresh, or as stale, as they are.
@@ -38,7 +39,7 @@ class Recall:
         """An item that somebody touched: it can be listed from now on."""
         self._names.setdefault(hash_id(item_id), item_id)
 
-    def __call__(self, row: UserHistory, tables: ItemTables, ts: int, request_id: str, user_id: str) -> CandidateList:
+    def __call__(self, row: UserRow, tables: ItemTables, ts: int, request_id: str, user_id: str) -> CandidateList:
         """A user's list, best first, each item with its recall score."""
         scores: dict[int, float] = {}
         items: list[int] = np.frombuffer(row.events, EVENT)["item"][-_LOOKED_AT:].tolist()

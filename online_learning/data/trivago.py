@@ -50,7 +50,7 @@ SORTS = (
     "focus on rating",
     "best value",
 )
-SCHEMA = FeatureSchema(
+TRIVAGO_SCHEMA = FeatureSchema(
     actions=(
         Action(name="view"),
         Action(name="click", positive=True),
@@ -71,7 +71,7 @@ SCHEMA = FeatureSchema(
         ContextField(name="filters"),
     ),
 )
-COLUMNS: dict[str, pl.DataType] = {
+TRIVAGO_COLUMNS: dict[str, pl.DataType] = {
     "user_id": pl.String(),
     "session_id": pl.String(),
     "timestamp": pl.Int64(),
@@ -86,13 +86,13 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 
 
-def records(path: Path) -> Iterator[Interaction | CandidateList]:
+def trivago_records(path: Path) -> Iterator[Interaction | CandidateList]:
     """Lists and interactions of the log, a Parquet or a CSV file, in order of time.
 
     Raises:
         DataSetError: the file is missing, or lacks a column.
     """
-    log = read_table(path, COLUMNS).filter(pl.col("action_type").is_in([*ACTIONS, *INTENTS]))
+    log = read_table(path, TRIVAGO_COLUMNS).filter(pl.col("action_type").is_in([*ACTIONS, *INTENTS]))
     yield from arrivals(_logged(log.sort("timestamp", "user_id", "session_id", "step")))
 
 
@@ -144,8 +144,8 @@ def _context(line: dict[str, Any]) -> Context:
 
 TRIVAGO = DataSet(
     name="trivago",
-    schema=SCHEMA,
-    records=records,
+    schema=TRIVAGO_SCHEMA,
+    records=trivago_records,
     source="https://recsys.acm.org/recsys19/challenge/",
     lists=True,
     # A day of clicks on 65,000 hotels teaches nothing of each: their rows only overfit, so they stay empty.

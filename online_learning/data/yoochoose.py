@@ -11,21 +11,25 @@ from pathlib import Path
 
 import polars as pl
 
-from online_learning.data.dataset import DataSet, DataSetError, Record, arrivals, read_table
+from online_learning.data.dataset import DataSet, DataSetError, LogRecord, arrivals, read_table
 from online_learning.recipe import Recipe
 from ranker.contracts.records import Interaction
 from ranker.contracts.schema import CandidateFeature, FeatureSchema, Normalise
 
-COLUMNS: dict[str, pl.DataType] = {"session_id": pl.String(), "item_id": pl.String(), "timestamp": pl.Float64()}
+YOOCHOOSE_COLUMNS: dict[str, pl.DataType] = {
+    "session_id": pl.String(),
+    "item_id": pl.String(),
+    "timestamp": pl.Float64(),
+}
 _OWNERS_COLUMNS = ("session_id", "timestamp", "item_id", "category")
 
 
-SCHEMA = FeatureSchema(
+YOOCHOOSE_SCHEMA = FeatureSchema(
     candidate_features=(CandidateFeature(name="score", normalise=(Normalise.NONE, Normalise.LIST_RANK)),)
 )
 
 
-def records(path: Path) -> Iterator[Record]:
+def yoochoose_records(path: Path) -> Iterator[LogRecord]:
     """The clicks in order of time.
 
     Args:
@@ -35,7 +39,7 @@ def records(path: Path) -> Iterator[Record]:
     Raises:
         DataSetError: the file is missing, or lacks a column.
     """
-    log = _owners_log(path) if path.suffix == ".dat" else read_table(path, COLUMNS)
+    log = _owners_log(path) if path.suffix == ".dat" else read_table(path, YOOCHOOSE_COLUMNS)
     log = log.sort("timestamp", maintain_order=True).with_columns(
         ts=(pl.col("timestamp") * 1000).round().cast(pl.Int64), place=pl.int_range(pl.len()).over("session_id")
     )
@@ -61,9 +65,9 @@ def _clicks(log: pl.DataFrame) -> Iterator[Interaction]:
 
 YOOCHOOSE = DataSet(
     name="yoochoose",
-    schema=SCHEMA,
+    schema=YOOCHOOSE_SCHEMA,
     recalled=100,
     recipe=Recipe(neighbours=64, lag_s=10, id_dropout=1.0, epochs=5, learning_rate=3e-3),
-    records=records,
+    records=yoochoose_records,
     source="https://recsys.acm.org/recsys15/challenge/",
 )

@@ -7,30 +7,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from online_learning.data.dataset import Record
+from online_learning.data.dataset import LogRecord
 from online_learning.data.log_fold import Step, chosen_from_list, fold
 from online_learning.evaluation.metrics import NOT_FOUND, of_ranks, pessimistic_rank, summarise
 from ranker.contracts.records import Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.serving.model import ServingModel
-from ranker.state.fold import UserHistory
+from ranker.state.row import UserRow
 
 #: A ranker by its scores: float [items] of the row's current list, higher is better.
-Score = Callable[[UserHistory], np.ndarray]
+Score = Callable[[UserRow], np.ndarray]
 REPORTED = {"RR": "mrr", "nDCG@10": "ndcg@10"}
-Figures = dict[str, dict[str, float]]
+MetricFigures = dict[str, dict[str, float]]
 
 
 class Query(NamedTuple):
     """A list just before it drew a positive action: the row, the chosen place, and the event that chose it."""
 
-    row: UserHistory
+    row: UserRow
     chosen: int
     event: Interaction
 
 
 def queries(
-    records: Iterable[Record], schema: FeatureSchema, start: int | None = None, end: int | None = None
+    records: Iterable[LogRecord], schema: FeatureSchema, start: int | None = None, end: int | None = None
 ) -> Iterator[Query | Item]:
     """Every clicked list with start <= time of the click < end, from the past alone; items pass through."""
     positives = {action.name for action in schema.positives}
@@ -41,12 +41,12 @@ def queries(
             yield query
 
 
-def evaluate(
+def evaluate_lists(
     asked: Iterable[Query | Item],
     model: ServingModel,
     peers: dict[str, Score],
     report: Callable[[int], None] = lambda _: None,
-) -> tuple[int, dict[str, Figures]]:
+) -> tuple[int, dict[str, MetricFigures]]:
     """The number of lists, and for each ranker the metrics with their 95 % intervals.
 
     Args:
@@ -81,7 +81,7 @@ def rank_of(item_id: str, item_ids: list[str], scores: list[float]) -> int:
     return pessimistic_rank(np.array(scores), item_ids.index(item_id))
 
 
-def summarise_ranks(ranks: np.ndarray) -> Figures:
+def summarise_ranks(ranks: np.ndarray) -> MetricFigures:
     """`mrr` and `ndcg@10`, each as value, low and high."""
     return {REPORTED[name]: summarise(values)._asdict() for name, values in of_ranks(ranks).items()}
 

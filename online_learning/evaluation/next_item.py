@@ -15,13 +15,13 @@ from typing import Protocol
 
 import numpy as np
 
-from online_learning.data.dataset import Record
+from online_learning.data.dataset import LogRecord
 from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
 from ranker.contracts.records import Interaction
 
 
 @dataclass(frozen=True, slots=True)
-class NextItem:
+class NextItemQuery:
     """An event and what came before it, its items as numbers: 0 is the item that was seen first of all, 1 the next new.
 
     Scored, it is a question (which of the items 0 to `known` - 1 is next in this session?), and `item` the answer.
@@ -43,14 +43,16 @@ class NextItem:
 class NextItemRanker(Protocol):
     """Scores what comes next, and learns from what came. `score` is never called after `learn` of the same event."""
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float [known], higher is better; it looks at the query's session and time, not at its item."""
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """Takes an event in; called once for every event, in order of time."""
 
 
-def next_item(records: Iterable[Record], start: int, end: int | None = None, *, memory: int = 50) -> Iterator[NextItem]:
+def next_item(
+    records: Iterable[LogRecord], start: int, end: int | None = None, *, memory: int = 50
+) -> Iterator[NextItemQuery]:
     """Every interaction with its session so far. It is asked where start <= ts < end and the session has begun.
 
     Args:
@@ -70,11 +72,11 @@ def next_item(records: Iterable[Record], start: int, end: int | None = None, *, 
         known = len(numbers)
         item = numbers.setdefault(event.item_id, known)
         session = sessions.setdefault(event.user_id, deque(maxlen=memory))
-        yield NextItem(event, item, tuple(session), known, asked=event.ts >= start and len(session) > 0)
+        yield NextItemQuery(event, item, tuple(session), known, asked=event.ts >= start and len(session) > 0)
         session.append(item)
 
 
-def prequential_ranks(events: Iterable[NextItem], rankers: Mapping[str, NextItemRanker]) -> dict[str, np.ndarray]:
+def prequential_ranks(events: Iterable[NextItemQuery], rankers: Mapping[str, NextItemRanker]) -> dict[str, np.ndarray]:
     """Ranks of the asked items: name -> int [queries], `NOT_FOUND` for an item seen for the first time."""
     ranks: dict[str, list[int]] = {name: [] for name in rankers}
     for event in events:

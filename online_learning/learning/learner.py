@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from online_learning.learning.objective import Targets, ranking_terms
 from online_learning.recipe import Recipe
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.batch import list_arrays, padded
@@ -18,7 +19,7 @@ from ranker.features.user import UserInputs, context_names, feature_names, list_
 from ranker.items.catalog import Catalog
 from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets
 from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
-from ranker.state.fold import decode, hash_id
+from ranker.state.codec import decode_row
 
 CATEGORY_BUCKETS = 256
 _FREE_ROOM = 1024
@@ -34,7 +35,7 @@ class TrainingExample(Struct, frozen=True):
 
 def training_example(example: Example, tables: ItemTables, schema: FeatureSchema) -> TrainingExample:
     """An example of the topic as the learner takes it: its features from the state and statistics that it carries."""
-    row = decode(example.state)
+    row = decode_row(example.state)
     listed = list_inputs(row, tables.catalog, schema)
     statistics = np.array([item.statistics for item in example.items], np.float32)
     inputs = user_inputs(row, listed, tables, schema, statistics)

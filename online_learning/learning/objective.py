@@ -77,7 +77,7 @@ def ranking_terms(
     return listwise, binary
 
 
-class NextItem(nn.Module):
+class NextItemLoss(nn.Module):
     """Self-supervised: each event's encoding has to find the next event's item among the items of the batch.
 
     A sampled softmax (Y. Bengio and J.-S. Senecal, 2008) with the batch as the sample, as in two-tower retrieval

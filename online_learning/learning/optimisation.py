@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from online_learning.learning.learner import Learner, TrainingExample, candidates_of, set_rate
-from online_learning.learning.objective import NextItem, Targets, ranking_terms
+from online_learning.learning.objective import NextItemLoss, Targets, ranking_terms
 from online_learning.learning.parallel import Alone, Parallel
-from online_learning.online_recipe import Mode, Online
+from online_learning.online_recipe import Mode, OnlineRecipe
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import Linear, Ranker
 
@@ -42,10 +42,10 @@ class Stepped(NamedTuple):
 class Optimisation:
     """The learner's weights under the optimisers that the mode asks for."""
 
-    def __init__(self, learner: Learner, online: Online, parallel: Parallel | None = None) -> None:
+    def __init__(self, learner: Learner, online: OnlineRecipe, parallel: Parallel | None = None) -> None:
         self.learner, self.online = learner, online
         self.parallel = parallel or Alone()
-        self.next_item = NextItem(learner.config).to(learner.device)
+        self.next_item = NextItemLoss(learner.config).to(learner.device)
         learner.items.ids.sparse = True
         self._adapters: LoraModel | None = None
         self._average: dict[str, Tensor] = {}
@@ -197,7 +197,7 @@ class Optimisation:
         if not self._told:
             self._told = True
             self.parallel.share([{"state": self._state()}] * self.parallel.size)
-        parts = [{**order, "arrays": part} for part in split(arrays, self.parallel.size)]
+        parts = [{**order, "arrays": part} for part in split_parameters(arrays, self.parallel.size)]
         return self._take_part(self.parallel.share(parts))
 
     def assist(self) -> None:
@@ -308,7 +308,7 @@ class Optimisation:
         return Stepped(loss, True, touched.cpu().numpy(), moved.cpu().numpy())
 
 
-def split(arrays: dict[str, Tensor], parts: int) -> list[dict[str, Tensor] | None]:
+def split_parameters(arrays: dict[str, Tensor], parts: int) -> list[dict[str, Tensor] | None]:
     """A batch in so many parts of nearly equal size; None for a process that the batch is too small for."""
     size = len(arrays["drew"])
     edges = np.linspace(0, size, parts + 1).astype(int)

@@ -113,7 +113,7 @@ def _is_sparse(weight: Tensor) -> bool:
     return bool(getattr(weight, "row_wise", False))
 
 
-def join() -> Group | None:
+def join_group() -> Group | None:
     """The group that torchrun started this process in; None where it was started alone."""
     return Group() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
 

@@ -15,8 +15,7 @@ from ranker.features.user import context_names, feature_names
 from ranker.items.tables import TableArrays
 from ranker.network.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
 from ranker.network.transformer import Ranker
-from ranker.registry import bundle
-from ranker.registry.bundle import Manifest
+from ranker.registry.bundle import Manifest, publish_bundle
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -52,7 +51,7 @@ def publish_model(
     with tempfile.TemporaryDirectory(prefix="liverank-bundle-") as temporary:
         folder = Path(temporary)
         write_files(model, tables, folder, graphs)
-        return bundle.publish(folder, manifest_of(model, about), registry)
+        return publish_bundle(folder, manifest_of(model, about), registry)
 
 
 def write_files(model: Ranker, tables: TableArrays, folder: Path, graphs: Path | None = None) -> None:

@@ -22,7 +22,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     golden: str | None = None  # why the bundle's golden outputs are not what torch gave; None where they are
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class GateRules(Struct, frozen=True, kw_only=True):
     """What is asked of a candidate."""
 
     least: int = 30  # queries without which nothing is decided; 0 promotes on golden outputs alone
@@ -44,7 +44,7 @@ class Reject(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def decide(evidence: Evidence, rules: Rules, seed: int = 0) -> Promote | Reject:
+def decide_release(evidence: Evidence, rules: GateRules, seed: int = 0) -> Promote | Reject:
     """Promote what is sound and not worse than what serves, by a paired bootstrap over users.
 
     "Not worse" is: the 95 % interval of the difference in reciprocal rank does not lie below 0, and its mean does not
@@ -73,7 +73,7 @@ def decide(evidence: Evidence, rules: Rules, seed: int = 0) -> Promote | Reject:
     return Promote(difference=found.value, low=found.low, high=found.high, queries=queries)
 
 
-def _fault(evidence: Evidence, rules: Rules) -> str | None:
+def _fault(evidence: Evidence, rules: GateRules) -> str | None:
     """What forbids to serve it, whatever the comparison says."""
     if evidence.golden is not None:
         return f"golden outputs: {evidence.golden}"

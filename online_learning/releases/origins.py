@@ -16,14 +16,15 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from liverank.settings import Settings
 from online_learning.releases.bundle_files import Provenance, manifest_of, write_files
-from online_learning.releases.versions import Candidate, Origin
+from online_learning.releases.versions import Origin, ReleaseCandidate
+from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
-from ranker.registry import bundle
+from ranker.registry.address import listed, reaching, shown_address
+from ranker.registry.bundle import MANIFEST, fetch_bundle, publish_bundle, read_manifest, registry_versions
 from ranker.serving.model import check_golden
 from ranker.serving.scorer import open_graphs
 
@@ -57,7 +58,7 @@ def read_origin(folder: Path) -> Origin:
     Raises:
         BundleError: what does not fit.
     """
-    manifest = bundle.read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         config = ModelConfig.from_dict(manifest.config)
     except (TypeError, ValueError) as error:
@@ -76,19 +77,19 @@ def read_origin(folder: Path) -> Origin:
     )
 
 
-def fetch_origin(settings: Settings, version: str) -> Origin:
+def fetch_origin(settings: TrainerSettings, version: str) -> Origin:
     """A version of the registry, by way of the trainer's own folder, where it does not stay.
 
     Raises:
         BundleError: it is missing or broken.
     """
-    settings.trainer_data.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.trainer_data, prefix=".bundle-") as folder:
-        return read_origin(bundle.fetch(settings.registry, settings.model, version, Path(folder)))
+    settings.data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.data, prefix=".bundle-") as folder:
+        return read_origin(fetch_bundle(settings.registry.address, settings.registry.model, version, Path(folder)))
 
 
 @contextmanager
-def written(candidate: Candidate, model: Ranker, graphs: Path) -> Iterator[Path]:
+def written(candidate: ReleaseCandidate, model: Ranker, graphs: Path) -> Iterator[Path]:
     """A folder with the candidate's files, for as long as the block lasts.
 
     Args:
@@ -102,37 +103,42 @@ def written(candidate: Candidate, model: Ranker, graphs: Path) -> Iterator[Path]
         yield folder
 
 
-def golden_fault(folder: Path, settings: Settings) -> str | None:
+def golden_fault(folder: Path, settings: TrainerSettings) -> str | None:
     """Why the folder's graphs do not give what torch gave; None where they do."""
     try:
-        check_golden(folder, open_graphs(folder, settings))
+        check_golden(folder, open_graphs(folder, settings.serving))
     except BundleError as error:
         return str(error)
     return None
 
 
-def publish_candidate(
-    folder: Path, candidate: Candidate, model: Ranker, schema: FeatureSchema, encoder: str, settings: Settings
+def put_candidate(
+    folder: Path,
+    candidate: ReleaseCandidate,
+    model: Ranker,
+    schema: FeatureSchema,
+    encoder: str,
+    settings: TrainerSettings,
 ) -> str:
     """Put what `written` gave into the registry; the sha256 of its manifest."""
     about = Provenance(
-        model=settings.model, schema=schema, encoder=encoder, created=time.time_ns() // 10**6,
+        model=settings.registry.model, schema=schema, encoder=encoder, created=time.time_ns() // 10**6,
         version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
         offsets=candidate.offsets, metrics={"trained": float(candidate.trained)},
     )  # fmt: skip
-    _, sha256 = bundle.publish(folder, manifest_of(model, about), settings.registry)
+    _, sha256 = publish_bundle(folder, manifest_of(model, about), settings.registry.address)
     return sha256
 
 
-def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
+def delete_versions(settings: TrainerSettings, versions: Sequence[str]) -> list[str]:
     """Delete versions; those that are gone. Each loses its manifest first, so that nobody takes half of one for it."""
-    fs, root = fsspec.core.url_to_fs(settings.registry)
+    fs, root = fsspec.core.url_to_fs(settings.registry.address)
     gone = []
     for version in versions:
-        path = f"{root}/{settings.model}/{version}"
+        path = f"{root}/{settings.registry.model}/{version}"
         try:
-            with bundle.reaching(f"the old version {version} stays"):
-                fs.rm_file(f"{path}/{bundle.MANIFEST}")
+            with reaching(f"the old version {version} stays"):
+                fs.rm_file(f"{path}/{MANIFEST}")
                 fs.rm(path, recursive=True)
                 gone.append(version)
         except BundleError as error:
@@ -140,7 +146,7 @@ def prune(settings: Settings, versions: Sequence[str]) -> list[str]:
     return gone
 
 
-def sweep(settings: Settings, before: str, needed: Collection[str] = ()) -> list[str]:
+def sweep(settings: TrainerSettings, before: str, needed: Collection[str] = ()) -> list[str]:
     """Delete what was left half written or half deleted by a process that was killed; the names that are gone.
 
     Args:
@@ -151,15 +157,15 @@ def sweep(settings: Settings, before: str, needed: Collection[str] = ()) -> list
     Raises:
         BundleError: the registry cannot be read, or does not let us delete.
     """
-    with bundle.reaching(f"{bundle.shown(settings.registry)} cannot be swept"):
+    with reaching(f"{shown_address(settings.registry.address)} cannot be swept"):
         return _sweep(settings, before, needed)
 
 
-def _sweep(settings: Settings, before: str, needed: Collection[str]) -> list[str]:
-    fs, root = fsspec.core.url_to_fs(settings.registry)
-    home = f"{root}/{settings.model}"
-    old = {name for name in bundle.listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
-    gone = sorted(old - set(bundle.versions(settings.registry, settings.model)) - set(needed))
+def _sweep(settings: TrainerSettings, before: str, needed: Collection[str]) -> list[str]:
+    fs, root = fsspec.core.url_to_fs(settings.registry.address)
+    home = f"{root}/{settings.registry.model}"
+    old = {name for name in listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
+    gone = sorted(old - set(registry_versions(settings.registry.address, settings.registry.model)) - set(needed))
     for name in gone:
         fs.rm(f"{home}/{name}", recursive=True)
     return gone

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import msgspec
 
-from liverank.settings import Settings
-from online_learning.releases import origins as registry
-from online_learning.releases.gate import Promote, Reject, Rules, decide
-from online_learning.releases.plan import CANARY, Stages, prunable
+from online_learning.releases.gate import GateRules, Promote, Reject, decide_release
+from online_learning.releases.origins import delete_versions, golden_fault, put_candidate, sweep, written
+from online_learning.releases.plan import prunable
 from online_learning.releases.snapshot import Snapshot
-from online_learning.releases.versions import Candidate
+from online_learning.releases.versions import ReleaseCandidate
+from online_learning.settings import TrainerSettings
 from ranker.contracts.records import ModelUpdate
-from ranker.registry import bundle
+from ranker.registry.bundle import new_version, registry_versions
+from ranker.rollout.stages import CANARY, Stages
 
 #: No upload of a bundle takes longer: what is older and not whole was left by a process that was killed.
 _WRITTEN_WITHIN_MS = 6 * 3_600_000
 
 
-def publish(
-    candidate: Candidate, snapshot: Snapshot, stage: str, settings: Settings, graphs: Path
+def publish_candidate(
+    candidate: ReleaseCandidate, snapshot: Snapshot, stage: str, settings: TrainerSettings, graphs: Path
 ) -> ModelUpdate | Reject:
     """Publish a candidate that passes the gate.
 
@@ -39,17 +40,15 @@ def publish(
         BundleError: the registry cannot be written.
         OSError: this machine's disk cannot be.
     """
-    rules = Rules(least=settings.gate_least, margin=settings.gate_margin)
-    with registry.written(candidate, snapshot.model, graphs) as folder:
-        golden = registry.golden_fault(folder, settings)
-        verdict = decide(msgspec.structs.replace(candidate.evidence, golden=golden), rules)
+    rules = GateRules(least=settings.gate_least, margin=settings.gate_margin)
+    with written(candidate, snapshot.model, graphs) as folder:
+        golden = golden_fault(folder, settings)
+        verdict = decide_release(msgspec.structs.replace(candidate.evidence, golden=golden), rules)
         if isinstance(verdict, Reject):
             return verdict
-        sha256 = registry.publish_candidate(
-            folder, candidate, snapshot.model, snapshot.schema, snapshot.tables.encoder, settings
-        )
+        sha256 = put_candidate(folder, candidate, snapshot.model, snapshot.schema, snapshot.tables.encoder, settings)
     return ModelUpdate(
-        model=settings.model,
+        model=settings.registry.model,
         version=candidate.version,
         sha256=sha256,
         stage=stage,
@@ -60,12 +59,12 @@ def publish(
     )
 
 
-def prune(settings: Settings, stages: Stages, first: str) -> list[str]:
+def prune_registry(settings: TrainerSettings, stages: Stages, first: str) -> list[str]:
     """Delete what is neither among the newest nor needed; the versions that are gone."""
-    versions = bundle.versions(settings.registry, settings.model)
+    versions = registry_versions(settings.registry.address, settings.registry.model)
     needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
-    registry.sweep(settings, bundle.new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), [first, *needed])
-    return registry.prune(settings, prunable(versions, stages, settings.keep_bundles, {first}))
+    sweep(settings, new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), [first, *needed])
+    return delete_versions(settings, prunable(versions, stages, settings.keep_bundles, {first}))
 
 
 def _reason(verdict: Promote) -> str:

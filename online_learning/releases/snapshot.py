@@ -15,7 +15,7 @@ from ranker.features.user import ListInputs, UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
-from ranker.state.fold import UserHistory
+from ranker.state.row import UserRow
 
 Weights = Mapping[str, Tensor]
 
@@ -50,7 +50,7 @@ class Snapshot:
         """The rows and counts."""
         return self._learner.tables
 
-    def inputs(self, row: UserHistory, listed: ListInputs, statistics: np.ndarray | None = None) -> UserInputs:
+    def inputs(self, row: UserRow, listed: ListInputs, statistics: np.ndarray | None = None) -> UserInputs:
         """The features that this version sees; its own item statistics where none are given."""
         self.tables.sync()
         return user_inputs(row, listed, self.tables, self.schema, statistics)

@@ -9,7 +9,7 @@ import numpy as np
 from ranker.items.catalog import grown
 
 
-class Bases:
+class UnsentRows:
     """For each version that deltas go to, how far every row has moved since it was last sent.
 
     Rows stand at the catalogue's indexes. A version starts with nothing to hear: its bundle held everything.

@@ -12,7 +12,7 @@ from online_learning.evaluation.progressive import Tested
 from online_learning.releases.drift import DriftAlarm
 from online_learning.releases.gate import Evidence
 from online_learning.releases.snapshot import Snapshot, Weights
-from online_learning.releases.unsent import Bases
+from online_learning.releases.unsent import UnsentRows
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog
 from ranker.items.tables import TableArrays
@@ -34,7 +34,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     offsets: dict[str, int] = {}
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
+class ReleaseCandidate(Struct, frozen=True, kw_only=True):
     """All of a version that is to be published, taken at one moment."""
 
     version: str
@@ -68,7 +68,7 @@ class Versions:
         self.canary: Snapshot | None = None
         self._made_last: str | None = None  # on its way: others that come and go do not cost it its base
         self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
-        self.bases = Bases()
+        self.bases = UnsentRows()
         self.bases.add(origin.version)
         self.drift = DriftAlarm(newest)
         self._pairs: deque[tuple[int, int, int]] = deque(maxlen=newest)

@@ -20,11 +20,11 @@ from msgspec import Struct
 from safetensors.numpy import load_file, save_file
 
 from ranker.contracts.errors import LiverankError
-from ranker.registry.bundle import sha256
+from ranker.registry.address import sha256
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 KEPT = 2
 _PREFIX = "checkpoint-"
 _ARRAYS, _FACTS = "state.safetensors", "state.json"
@@ -34,7 +34,7 @@ class CheckpointError(LiverankError):
     """A folder that holds no whole checkpoint."""
 
 
-class State(Struct, frozen=True, kw_only=True):
+class TrainerState(Struct, frozen=True, kw_only=True):
     """What a trainer is at one moment, between two batches: the offsets in `facts` are those of exactly this state."""
 
     arrays: dict[str, np.ndarray]
@@ -42,12 +42,12 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class _Facts(Struct, frozen=True, kw_only=True):
-    format: int = FORMAT
+    format: int = CHECKPOINT_FORMAT
     sha256: str
     facts: dict[str, Any]
 
 
-def save(folder: Path, number: int, state: State) -> Path:
+def save_checkpoint(folder: Path, number: int, state: TrainerState) -> Path:
     """Write a checkpoint and drop all but the newest two.
 
     Args:
@@ -74,7 +74,7 @@ def save(folder: Path, number: int, state: State) -> Path:
     return final
 
 
-def load(path: Path) -> State:
+def load_checkpoint(path: Path) -> TrainerState:
     """Read one checkpoint.
 
     Raises:
@@ -82,20 +82,20 @@ def load(path: Path) -> State:
     """
     try:
         found = msgspec.json.decode((path / _FACTS).read_bytes(), type=_Facts)
-        if found.format != FORMAT:
-            raise CheckpointError(f"{path} is of format {found.format}; this release reads {FORMAT}")
+        if found.format != CHECKPOINT_FORMAT:
+            raise CheckpointError(f"{path} is of format {found.format}; this release reads {CHECKPOINT_FORMAT}")
         if sha256(path / _ARRAYS) != found.sha256:
             raise CheckpointError(f"{path / _ARRAYS} was cut or changed: its sha256 is not {found.sha256}")
-        return State(arrays=load_file(path / _ARRAYS), facts=found.facts)
+        return TrainerState(arrays=load_file(path / _ARRAYS), facts=found.facts)
     except (OSError, msgspec.DecodeError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint: {error}") from error
 
 
-def newest(folder: Path) -> State | None:
+def newest_checkpoint(folder: Path) -> TrainerState | None:
     """The newest whole checkpoint; None where there is none. What is torn is named on the log and passed over."""
     for path in reversed(_folders(folder)):
         try:
-            return load(path)
+            return load_checkpoint(path)
         except CheckpointError as error:
             log.warning("%s; the one before it is used", error)
     return None

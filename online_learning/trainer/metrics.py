@@ -6,8 +6,8 @@ import logging
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from liverank.settings import Settings
 from online_learning.evaluation.progressive import Window
+from online_learning.settings import TrainerSettings
 from online_learning.trainer.trainer import Learned, Trainer
 
 log = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ class TrainerMetrics:
             for action, value in figures.calibration.items():
                 self._calibration.labels(ranker, action).set(value)
 
-    def serve(self, settings: Settings) -> None:
+    def serve(self, settings: TrainerSettings) -> None:
         """Open the page, unless the settings turn it off."""
-        if settings.trainer_metrics_port < 0:
+        if settings.metrics_port < 0:
             return
-        server, _ = start_http_server(settings.trainer_metrics_port, settings.metrics_host, self.registry)
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
         log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

@@ -31,26 +31,27 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
-from liverank.settings import Settings
-from online_learning.learning.parallel import Group, join
-from online_learning.releases import origins as registry
-from online_learning.releases import plan as stages
-from online_learning.releases.plan import Stages
-from online_learning.trainer import checkpoint, startup
+from online_learning.learning.parallel import Group, join_group
+from online_learning.releases.origins import fetch_origin
+from online_learning.settings import TrainerSettings
+from online_learning.trainer import startup
+from online_learning.trainer.checkpoint import KEPT
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.releases import Draft, Releases
+from online_learning.trainer.startup import assist
 from online_learning.trainer.state import capture
 from online_learning.trainer.tracking import numbers_of, open_tracker
 from online_learning.trainer.trainer import Publish, Trainer
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Erasure, Example, Item, ItemVector, ModelUpdate
+from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
+from ranker.registry.address import shown_address
+from ranker.registry.bundle import newest_version
+from ranker.rollout.stages import Stages, follow, key_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLES, ERASURES = "examples", "erasures"
-ITEMS, ITEM_VECTORS, MODEL_UPDATES, MODEL_DELTAS = "items", "item-vectors", "model-updates", "model-deltas"
 _MAX_MESSAGE_BYTES = 8 << 20
 _AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
@@ -60,42 +61,47 @@ _example = msgspec.json.Decoder(Example)
 Given = TypeVar("Given")
 
 
-def run(settings: Settings, connection: Mapping[str, Any]) -> None:
+def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_id: str) -> None:
     """Learn until a signal asks to stop. Started by torchrun, every process but the first only takes part in steps.
 
     Args:
         settings: of the process.
         connection: how aiokafka's clients reach the broker.
+        group_id: the consumer group under which the broker is told how far it is.
 
     Raises:
         SystemExit: with status 1, after a fatal error.
     """
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    group = join()
+    group = join_group()
     if group is not None and group.rank:
-        startup.assist(settings, group)
+        assist(settings, group)
         return
     torch.set_num_threads(settings.threads)
     try:
         # A second thread of numpy's spins on after each product, on a core that a worker beside it may want.
         with threadpool_limits(settings.threads, "blas"):
-            uvloop.run(Worker(settings, connection, group).serve())
+            uvloop.run(TrainerProcess(settings, connection, group_id, group).serve())
     except (LiverankError, KafkaError) as error:
         log.critical("the trainer ends: %s", " ".join(str(error).split()))
         sys.exit(1)
 
 
-class Worker:
+class TrainerProcess:
     """One process's life. The trainer and the catalogue are touched by one thread at a time."""
 
-    def __init__(self, settings: Settings, connection: Mapping[str, Any], group: Group | None = None) -> None:
+    def __init__(
+        self, settings: TrainerSettings, connection: Mapping[str, Any], group_id: str, group: Group | None = None
+    ) -> None:
         """
         Args:
             settings: of the process.
             connection: how aiokafka's clients reach the broker.
+            group_id: the consumer group's name.
             group: the other processes of a step.
         """
         self._settings, self._connection, self._group = settings, dict(connection), group
+        self._group_id = group_id
         self._stop = asyncio.Event()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
@@ -113,14 +119,14 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        # Not idempotent, which not every broker knows: one record is on its way at a time, so order is kept, and an
-        # update or a delta that a retry sends twice changes nothing.
-        producer = AIOKafkaProducer(**self._connection, acks="all", max_request_size=_MAX_MESSAGE_BYTES)
+        producer = AIOKafkaProducer(
+            **self._connection, acks="all", enable_idempotence=True, max_request_size=_MAX_MESSAGE_BYTES
+        )
         async with (
             producer as self._producer,
             self._consumer(None, MODEL_UPDATES) as self._control,
             self._consumer(None, ITEMS, ITEM_VECTORS) as self._items,
-            self._consumer(f"{self._settings.app}-trainer") as self._examples,
+            self._consumer(self._group_id) as self._examples,
         ):
             try:
                 if await self._start():
@@ -143,12 +149,12 @@ class Worker:
         await self._read_all(self._control, self._control_record)
         known = Stages()
         for update in self._updates:
-            known = stages.follow(known, update)
+            known = follow(known, update)
         self._updates.clear()
         version = known.serving or await self._first_version()
         if version is None:
             return False
-        fetch = partial(registry.fetch_origin, settings)
+        fetch = partial(fetch_origin, settings)
         serving = await asyncio.to_thread(fetch, version)
         self._catalog = Catalog(serving.schema.item_numeric)
         await self._read_all(self._items, self._item_record)
@@ -169,12 +175,12 @@ class Worker:
         """The newest version of the registry, where nothing was announced; it is waited for."""
         settings, told = self._settings, False
         while not self._stop.is_set():
-            version = await asyncio.to_thread(bundle.newest, settings.registry, settings.model)
+            version = await asyncio.to_thread(newest_version, settings.registry.address, settings.registry.model)
             if version is not None:
                 return version
             if not told:
-                where = bundle.shown(settings.registry)
-                log.warning("waiting for the first bundle of model %r in %s", settings.model, where)
+                where = shown_address(settings.registry.address)
+                log.warning("waiting for the first bundle of model %r in %s", settings.registry.model, where)
             told = True
             await asyncio.sleep(_REGISTRY_EVERY_S)
         return None
@@ -229,8 +235,8 @@ class Worker:
     async def _gather(self) -> list[Any]:
         """Records for one step: as many as a batch takes, or what `train_ms` brings."""
         records: list[Any] = []
-        until = time.monotonic() + self._settings.train_ms / 1000
-        while (room := self._settings.train_batch - len(records)) > 0 and (left := until - time.monotonic()) > 0:
+        until = time.monotonic() + self._settings.gather_ms / 1000
+        while (room := self._settings.batch - len(records)) > 0 and (left := until - time.monotonic()) > 0:
             fetched = await self._examples.getmany(timeout_ms=max(1, int(left * 1000)), max_records=room)
             records += [record for several in fetched.values() for record in several]
         return records
@@ -275,7 +281,7 @@ class Worker:
             erasure = msgspec.json.decode(record.value or b"", type=Erasure)
             until = record.timestamp if erasure.ts is None else erasure.ts
             gone = self._trainer.forget(erasure.user_id, until)
-            self._purges = checkpoint.KEPT
+            self._purges = KEPT
             log.info("a user was erased, and %d of their examples", gone)
 
     async def _roll_back(self, refused: tuple[str, ...]) -> None:
@@ -290,7 +296,7 @@ class Worker:
         log.error("back at the checkpoint of %d examples; never learned from: %s", self._trainer.trained, named)
 
     async def _send_deltas(self, now: int) -> None:
-        model = self._settings.model
+        model = self._settings.registry.model
         for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
             await self._producer.send_and_wait(MODEL_DELTAS, msgspec.json.encode(delta), key=model.encode())
             self._metrics.deltas.inc()
@@ -315,7 +321,7 @@ class Worker:
             raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
         self._take_updates()
         if releases.confirm(draft, update):
-            await self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=stages.key_of(update))
+            await self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=key_of(update))
             await asyncio.to_thread(releases.prune)
 
     async def _commit(self, offsets: Mapping[str, int]) -> None:
@@ -356,7 +362,7 @@ class Worker:
     def _control_record(self, record: Any) -> None:
         with suppress(msgspec.DecodeError):
             update = msgspec.json.decode(record.value or b"", type=ModelUpdate)
-            if update.model == self._settings.model:
+            if update.model == self._settings.registry.model:
                 self._updates.append(update)
 
     def _item_record(self, record: Any) -> None:

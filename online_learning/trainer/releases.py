@@ -11,22 +11,21 @@ import os
 import shutil
 from typing import NamedTuple
 
-from liverank.settings import Settings
-from online_learning.releases import origins as registry
-from online_learning.releases import plan as stages
-from online_learning.releases import publishing as publisher
 from online_learning.releases.gate import Reject
-from online_learning.releases.plan import Stages
+from online_learning.releases.origins import fetch_origin
+from online_learning.releases.plan import next_stage, overtaken, starts_over
+from online_learning.releases.publishing import prune_registry, publish_candidate
 from online_learning.releases.snapshot import Snapshot
-from online_learning.releases.versions import Candidate
-from online_learning.trainer import checkpoint
-from online_learning.trainer.checkpoint import State
+from online_learning.releases.versions import ReleaseCandidate
+from online_learning.settings import TrainerSettings
+from online_learning.trainer.checkpoint import TrainerState, newest_checkpoint, next_number, save_checkpoint
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.state import belongs, capture, restore
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.errors import BundleError
 from ranker.contracts.records import ModelUpdate
 from ranker.registry.bundle import new_version
+from ranker.rollout.stages import Stages, follow
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ log = logging.getLogger(__name__)
 class Draft(NamedTuple):
     """The trainer at one moment: what to keep, and what to publish if anything may be published now."""
 
-    state: State
-    candidate: Candidate | None = None
+    state: TrainerState
+    candidate: ReleaseCandidate | None = None
     snapshot: Snapshot | None = None
     stage: str = ""
 
@@ -43,7 +42,7 @@ class Draft(NamedTuple):
 class Releases:
     """The versions of one trainer on their way out."""
 
-    def __init__(self, settings: Settings, trainer: Trainer, known: Stages, metrics: TrainerMetrics) -> None:
+    def __init__(self, settings: TrainerSettings, trainer: Trainer, known: Stages, metrics: TrainerMetrics) -> None:
         """
         Args:
             settings: of the process.
@@ -56,10 +55,10 @@ class Releases:
         self._staged: dict[str, Snapshot] = {}  # announced by us; a canary stays here until it serves or fails
         self._waiting: str | None = None  # announced by us, and not yet read back
         self._dropped: list[tuple[str, Snapshot]] = []
-        self._number = checkpoint.next_number(settings.trainer_data)
-        for left in (*settings.trainer_data.glob(".graphs-*"), *settings.trainer_data.glob(".bundle-*")):
+        self._number = next_number(settings.data)
+        for left in (*settings.data.glob(".graphs-*"), *settings.data.glob(".bundle-*")):
             shutil.rmtree(left, ignore_errors=True)  # by a trainer that was killed
-        self._graphs = settings.trainer_data / f".graphs-{os.getpid()}"
+        self._graphs = settings.data / f".graphs-{os.getpid()}"
         self._take_up_canary()
 
     def begin(self) -> None:
@@ -68,13 +67,13 @@ class Releases:
         Raises:
             OSError: it cannot be written.
         """
-        state = checkpoint.newest(self._settings.trainer_data)
+        state = newest_checkpoint(self._settings.data)
         if state is None or not belongs(self._trainer, state):
             self.save(capture(self._trainer))
 
     def announced(self, update: ModelUpdate) -> None:
         """A record of `model-updates`, in the topic's order."""
-        self.stages = stages.follow(self.stages, update)
+        self.stages = follow(self.stages, update)
         if update.version == self._waiting:
             self._waiting = None
 
@@ -83,21 +82,21 @@ class Releases:
 
         The state knows of the candidate: so a trainer taken up again knows which rows its workers lack.
         """
-        stage = None if self._waiting else stages.next_stage(self.stages, self._settings.canary_share)
+        stage = None if self._waiting else next_stage(self.stages, self._settings.canary_share)
         if stage is None or self._trainer.trained == self._trainer.bundled:
             self._trainer.postpone(now)
             return Draft(capture(self._trainer))
         candidate = self._trainer.candidate(new_version(now), now)
         return Draft(capture(self._trainer), candidate, self._trainer.snapshot(candidate), stage)
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainerState) -> None:
         """Write a checkpoint.
 
         Raises:
             OSError: it cannot be written.
         """
         with self._metrics.checkpoint.time():
-            checkpoint.save(self._settings.trainer_data, self._number, state)
+            save_checkpoint(self._settings.data, self._number, state)
         self._number += 1
 
     def write(self, draft: Draft) -> ModelUpdate | None:
@@ -110,7 +109,7 @@ class Releases:
             return None
         try:
             with self._metrics.publish.time():
-                found = publisher.publish(candidate, snapshot, draft.stage, self._settings, self._graphs)
+                found = publish_candidate(candidate, snapshot, draft.stage, self._settings, self._graphs)
         except (OSError, BundleError) as error:
             found = Reject(reason=f"the registry cannot be written: {error}")
             log.error("%s: %s", candidate.version, found.reason)
@@ -127,7 +126,7 @@ class Releases:
         candidate, snapshot = draft.candidate, draft.snapshot
         assert candidate is not None, "only a candidate is written"
         assert snapshot is not None, "it is taken with the candidate"
-        why = stages.overtaken(self.stages, draft.stage, candidate.parent, self._settings.canary_share)
+        why = overtaken(self.stages, draft.stage, candidate.parent, self._settings.canary_share)
         if why is not None:
             self._reject(candidate.version, snapshot, f"is not announced: {why}")
             return False
@@ -145,7 +144,7 @@ class Releases:
         """Delete bundles that nobody needs any more. Where the registry does not let us, the next time will do."""
         first = self._trainer.versions.first.version
         try:
-            for version in publisher.prune(self._settings, self.stages, first):
+            for version in prune_registry(self._settings, self.stages, first):
                 log.info("%s is pruned", version)
         except (OSError, BundleError) as error:
             log.warning("old versions stay: %s", error)
@@ -180,11 +179,11 @@ class Releases:
 
     def roll_back(self) -> None:
         """Take the newest checkpoint up again."""
-        state = checkpoint.newest(self._settings.trainer_data)
+        state = newest_checkpoint(self._settings.data)
         assert state is not None, "one is written before the first batch"
         restore(self._trainer, state)
         serving = self._trainer.versions.serving.version
-        if stages.starts_over(self.stages, serving, self._trainer.versions.bases.versions):
+        if starts_over(self.stages, serving, self._trainer.versions.bases.versions):
             self._start_over(serving)
 
     def close(self) -> None:
@@ -194,7 +193,7 @@ class Releases:
     def _start_over(self, version: str) -> bool:
         log.warning("%s was made to serve: learning goes on from it", version)
         try:
-            origin = registry.fetch_origin(self._settings, version)
+            origin = fetch_origin(self._settings, version)
         except BundleError as error:
             log.error("learning goes on as it was: %s", error)
             if self.stages.serving == version:  # else somebody has decided anew while it was fetched
@@ -214,7 +213,7 @@ class Releases:
         if canary is None or canary not in self._trainer.versions.bases.versions:
             return
         try:
-            origin = registry.fetch_origin(self._settings, canary)
+            origin = fetch_origin(self._settings, canary)
         except BundleError as error:
             log.warning("the canary %s takes no deltas: %s", canary, error)
             return

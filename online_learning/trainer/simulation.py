@@ -14,24 +14,26 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from online_learning.data.log_fold import Fold, Step, time_of
-from online_learning.data.recall import Recall
+from online_learning.data.recall import CountRecall
 from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
-from online_learning.first_model.fit import ATTRIBUTION_MS, join, silence
-from online_learning.online_recipe import Online
+from online_learning.first_model.log_examples import ATTRIBUTION_MS, silence_example, step_examples
+from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
-from online_learning.releases.gate import Promote, Rules, decide
+from online_learning.releases.gate import GateRules, Promote, decide_release
 from online_learning.releases.versions import Origin
 from online_learning.trainer.trainer import Publish, Trainer
 from ranker.contracts.records import Example, Interaction, Item
 from ranker.features.user import list_inputs
 from ranker.items.catalog import Catalog
-from ranker.state.fold import UserHistory
+from ranker.state.row import UserRow
 
 
 class Simulation:
     """One log through recall, ranking, join and trainer. Feed it events in the order of time."""
 
-    def __init__(self, origin: Origin, recipe: Recipe, online: Online, recall: Recall, sync_ms: int | None) -> None:
+    def __init__(
+        self, origin: Origin, recipe: Recipe, online: OnlineRecipe, recall: CountRecall, sync_ms: int | None
+    ) -> None:
         """
         Args:
             origin: the first model.
@@ -77,7 +79,7 @@ class Simulation:
         self.rows.apply(event)
         self.recall.know(event.item_id)
 
-    def _rank(self, row: UserHistory, event: Interaction) -> int | None:
+    def _rank(self, row: UserRow, event: Interaction) -> int | None:
         assert row.candidates is not None
         if event.item_id not in row.candidates.item_ids:
             return None
@@ -90,10 +92,10 @@ class Simulation:
     def _learn_later(self, step: Step, now: int) -> None:
         """The event's example is there at once; of a list that drew nothing, when its attribution window closes."""
         tables = self.trainer.versions.serving.tables
-        made = join(step, tables, self.schema)
+        made = step_examples(step, tables, self.schema)
         if made:
             heapq.heappush(self._due, (now, next(self._order), made[0]))
-        elif (example := silence(step.record.user_id, step.after, tables, self.schema)) is not None:
+        elif (example := silence_example(step.record.user_id, step.after, tables, self.schema)) is not None:
             heapq.heappush(self._due, (now + ATTRIBUTION_MS, next(self._order), example))
 
     def _sync(self, now: int) -> None:
@@ -114,7 +116,7 @@ class Simulation:
     def _publish(self, due: frozenset[Publish], now: int) -> None:
         if Publish.BUNDLE in due:
             candidate = self.trainer.candidate(f"simulated-{now}", now)
-            if isinstance(decide(candidate.evidence, Rules(least=0)), Promote):
+            if isinstance(decide_release(candidate.evidence, GateRules(least=0)), Promote):
                 self.trainer.versions.serve(self.trainer.snapshot(candidate))
                 self.bundles += 1
             else:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from liverank.settings import Settings
 from online_learning.learning.learner import Learner
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Group, device
-from online_learning.online_recipe import Mode, Online
+from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
-from online_learning.releases.plan import Stages, starts_over
+from online_learning.releases.plan import starts_over
 from online_learning.releases.versions import Origin
-from online_learning.trainer import checkpoint
-from online_learning.trainer.checkpoint import CheckpointError
+from online_learning.settings import TrainerSettings
+from online_learning.trainer.checkpoint import CheckpointError, newest_checkpoint
 from online_learning.trainer.state import restore
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.errors import BundleError, SchemaError
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
+from ranker.rollout.stages import Stages
 
 log = logging.getLogger(__name__)
 
@@ -29,23 +29,23 @@ _SECOND, _DAY = 1000, 86_400_000
 Fetch = Callable[[str], Origin]
 
 
-def online_of(settings: Settings) -> Online:
+def online_of(settings: TrainerSettings) -> OnlineRecipe:
     """How to learn, in the trainer's own terms.
 
     Raises:
         SchemaError: a setting is no valid one, with those that are.
     """
-    if settings.trainer_mode not in set(Mode):
-        raise SchemaError(f"trainer_mode is {settings.trainer_mode!r}; valid are {', '.join(Mode)}")
-    if settings.train_batch < 1:
-        raise SchemaError(f"train_batch is {settings.train_batch}; it must be at least 1")
-    return Online(
-        mode=Mode(settings.trainer_mode),
+    if settings.mode not in set(Mode):
+        raise SchemaError(f"trainer_mode is {settings.mode!r}; valid are {', '.join(Mode)}")
+    if settings.batch < 1:
+        raise SchemaError(f"train_batch is {settings.batch}; it must be at least 1")
+    return OnlineRecipe(
+        mode=Mode(settings.mode),
         learning_rate=settings.dense_rate,
         row_rate=settings.row_rate,
         averaging=settings.averaging,
         id_dropout=settings.id_dropout,
-        batch=settings.train_batch,
+        batch=settings.batch,
         replayed=settings.replayed,
         replay=settings.replay,
         next_item=settings.next_item,
@@ -58,7 +58,12 @@ def online_of(settings: Settings) -> Online:
 
 
 def open_trainer(
-    settings: Settings, serving: Origin, known: Stages, catalog: Catalog, fetch: Fetch, group: Group | None = None
+    settings: TrainerSettings,
+    serving: Origin,
+    known: Stages,
+    catalog: Catalog,
+    fetch: Fetch,
+    group: Group | None = None,
 ) -> Trainer:
     """A trainer at its newest checkpoint, or at what serves where there is none.
 
@@ -73,7 +78,7 @@ def open_trainer(
         fetch: gets the first version, for comparison.
         group: the other processes.
     """
-    state = checkpoint.newest(settings.trainer_data)
+    state = newest_checkpoint(settings.data)
     first = _first(state.facts["first"], serving, fetch) if state is not None else None
     trainer = Trainer(
         serving, catalog, online_of(settings), Recipe(), device=device(), parallel=group, first=first or serving
@@ -92,7 +97,7 @@ def open_trainer(
     return trainer
 
 
-def assist(settings: Settings, group: Group) -> None:
+def assist(settings: TrainerSettings, group: Group) -> None:
     """The life of every process but the first: hold the same weights, take part in each step."""
     origin: Origin = group.broadcast(None)
     tables = ItemTables(origin.tables, Catalog(origin.schema.item_numeric), origin.encoder)

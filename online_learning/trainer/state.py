@@ -19,7 +19,7 @@ from torch import Tensor
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.replay_buffer import Remembered
 from online_learning.online_recipe import Mode
-from online_learning.trainer.checkpoint import CheckpointError, State
+from online_learning.trainer.checkpoint import CheckpointError, TrainerState
 from online_learning.trainer.trainer import Trainer
 from ranker.items.catalog import Catalog, grown
 
@@ -28,18 +28,20 @@ log = logging.getLogger(__name__)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def capture(trainer: Trainer) -> State:
+def capture(trainer: Trainer) -> TrainerState:
     """Everything that the trainer is, between two calls of `learn`. The arrays are copies."""
-    return State(arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer))
+    return TrainerState(
+        arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer)
+    )
 
 
-def belongs(trainer: Trainer, state: State) -> bool:
+def belongs(trainer: Trainer, state: TrainerState) -> bool:
     """Whether `restore` would take the state: it is of the trainer's model config and feature schema."""
     found: bool = state.facts["model"] == _identity(trainer)
     return found
 
 
-def restore(trainer: Trainer, state: State) -> None:
+def restore(trainer: Trainer, state: TrainerState) -> None:
     """Make the trainer what it was; its versions in service and its metrics stay as they are.
 
     Where it was in another mode than it is asked to be in now, it goes on in that one from the weights that it had.

@@ -23,15 +23,17 @@ from online_learning.learning.learner import Learner, TrainingExample, training_
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Parallel
 from online_learning.learning.replay_buffer import ReplayBuffer, recall, remember
-from online_learning.online_recipe import Mode, Online
+from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.snapshot import Snapshot
-from online_learning.releases.versions import Candidate, Origin, Versions
+from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
 from ranker.features.user import UserInputs, list_inputs
 from ranker.items.catalog import Catalog, grown
 from ranker.items.tables import ItemTables, TableArrays, pack_row
-from ranker.state.fold import UserHistory, decode, hash_id
+from ranker.state.codec import decode_row
+from ranker.state.row import UserRow
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class Prepared(NamedTuple):
     """An admitted example: its features as the trainer, the serving version and the first one see them."""
 
     example: Example
-    row: UserHistory
+    row: UserRow
     training: TrainingExample
     serving: UserInputs
     first: UserInputs
@@ -79,7 +81,7 @@ class Trainer:
         self,
         origin: Origin,
         catalog: Catalog,
-        online: Online,
+        online: OnlineRecipe,
         recipe: Recipe,
         *,
         device: str = "cpu",
@@ -191,13 +193,13 @@ class Trainer:
             snapshot.put_rows(rows)
         return made
 
-    def candidate(self, version: str, now: int) -> Candidate:
+    def candidate(self, version: str, now: int) -> ReleaseCandidate:
         """Everything as it is now, to be published under this name, with what the gate wants to know of it."""
         self._last["bundle"], self.bundled = now, self.trained
         self.expire()
         weights, tables = self.optimisation.merged_weights(), self.table_arrays()
         self.versions.make(version)
-        return Candidate(
+        return ReleaseCandidate(
             version=version,
             parent=self.versions.serving.version,
             weights=weights,
@@ -212,7 +214,7 @@ class Trainer:
         """No bundle can be published now: ask again after the usual time."""
         self._last["bundle"], self._asked = now, self.trained
 
-    def snapshot(self, candidate: Candidate) -> Snapshot:
+    def snapshot(self, candidate: ReleaseCandidate) -> Snapshot:
         """The candidate as workers will serve it. Takes a while; any thread may do it."""
         return self.versions.snapshot(candidate.version, candidate.weights, candidate.tables)
 
@@ -290,7 +292,7 @@ class Trainer:
 
     def _prepare(self, example: Example) -> Prepared:
         """Features as of now: nothing of the example itself has been counted yet. Its new items get rows."""
-        row = decode(example.state)
+        row = decode_row(example.state)
         for item in example.items:
             self.catalog.add(hash_id(item.item_id))
         self.learner.tables.sync()

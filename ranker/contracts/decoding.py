@@ -8,13 +8,13 @@ import msgspec
 from msgspec import Struct
 
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import RECORDS, CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.inputs import Position, UserInput
+from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import Position, Record
+from ranker.contracts.topics import ITEMS, TOPICS, USERS
 
 #: What lies before the year 1990 is seconds where milliseconds belong, not behaviour.
 EARLIEST_TS = 631_152_000_000
-IMPLIED_ACTIONS = {"clicks": "click", "views": "view"}
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class InputDecoder:
         self.schema = schema
         self.limits = limits or Limits()
 
-    def __call__(self, at: Position, key: bytes | None, value: bytes | None, now_ms: int) -> Record | Item | None:
+    def __call__(self, at: Position, key: bytes | None, value: bytes | None, now_ms: int) -> UserInput | Item | None:
         """The record of one message, its optional time and id filled in; None for a tombstone of `items`.
 
         Args:
@@ -44,11 +44,11 @@ class InputDecoder:
         Raises:
             InvalidRecord: names what is wrong and what would be right.
         """
-        name = "item_id" if at.topic == "items" else "user_id"
+        name = TOPICS[at.topic].key
         text_key = self._key(key, name)
-        if value is None and at.topic == "items":
+        if value is None and at.topic == ITEMS:
             return None
-        if value is None and at.topic == "users":
+        if value is None and at.topic == USERS:
             return User(user_id=text_key)
         record = self._parse(at.topic, value)
         own = getattr(record, name)
@@ -81,13 +81,13 @@ class InputDecoder:
         try:
             return _decoder_of(topic).decode(value)
         except msgspec.ValidationError as error:
-            wanted = ", ".join(field.name for field in msgspec.structs.fields(RECORDS[topic]) if field.required)
+            wanted = ", ".join(field.name for field in msgspec.structs.fields(TOPICS[topic].record) if field.required)
             raise InvalidRecord("invalid", f"{error}; {topic} requires {wanted}") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRecord("not-json", f"not JSON: {error}; {topic} takes a JSON object in UTF-8") from error
 
     def _interaction(self, event: Interaction, at: Position, now_ms: int) -> Interaction:
-        implied = IMPLIED_ACTIONS.get(at.topic)
+        implied = TOPICS[at.topic].action
         if implied and event.action not in (None, implied):
             raise InvalidRecord("unknown-action", f"{at.topic} implies {implied!r}, not {event.action!r}; leave it out")
         action = implied or event.action
@@ -124,4 +124,4 @@ class InputDecoder:
 
 @lru_cache
 def _decoder_of(topic: str) -> msgspec.json.Decoder[Struct]:
-    return msgspec.json.Decoder(RECORDS[topic])
+    return msgspec.json.Decoder(TOPICS[topic].record)

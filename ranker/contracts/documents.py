@@ -6,53 +6,36 @@ from typing import Any
 
 import msgspec
 
-from ranker.contracts.records import RECORDS
-
-#: topic -> (the field that is its key, who sends it: "in", "out", "internal" or "control", what it is for)
-TOPICS: dict[str, tuple[str, str, str]] = {
-    "clicks": ("user_id", "in", "a click on an item; the action is implied"),
-    "views": ("user_id", "in", "a view of an item; the action is implied"),
-    "interactions": ("user_id", "in", "any declared action of a user on an item"),
-    "candidates": ("user_id", "in", "a recall stage's list: replaces the user's current list and asks for a ranking"),
-    "items": ("item_id", "in", "the catalogue; a message without a body withdraws the item"),
-    "users": ("user_id", "in", "attributes of a user"),
-    "erasures": ("user_id", "in", "forget this user"),
-    "item-vectors": ("item_id", "internal", "an item's text, encoded once"),
-    "rankings": ("user_id", "out", "a user's current list, re-ranked"),
-    "examples": ("user_id", "internal", "what was shown, the state it was ranked from, and what happened"),
-    "model-updates": ("model", "control", "a bundle to serve, to stage or to roll back to"),
-    "model-deltas": ("model", "control", "changed item rows between bundles"),
-    "dead-letters": ("as it came", "out", "an input that could not be used, and why"),
-}
+from ranker.contracts.topics import TOPICS
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """topic -> JSON Schema (2020-12) of its record."""
     return {
-        topic: {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(record)}
-        for topic, record in RECORDS.items()
+        name: {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(topic.record)}
+        for name, topic in TOPICS.items()
     }
 
 
 def asyncapi(version: str) -> dict[str, Any]:
     """An AsyncAPI 3.0 document of every topic, its key and its record."""
     _, components = msgspec.json.schema_components(
-        tuple(set(RECORDS.values())), ref_template="#/components/schemas/{name}"
+        tuple({topic.record for topic in TOPICS.values()}), ref_template="#/components/schemas/{name}"
     )
     channels, operations = {}, {}
-    for topic, (key, direction, purpose) in TOPICS.items():
-        name = RECORDS[topic].__name__
+    for topic in TOPICS.values():
+        name, direction = topic.record.__name__, topic.direction
         message = {
             "name": name,
             "contentType": "application/json",
             "payload": {"$ref": f"#/components/schemas/{name}"},
-            "bindings": {"kafka": {"key": {"type": "string", "description": key}}},
+            "bindings": {"kafka": {"key": {"type": "string", "description": topic.key}}},
         }
-        channels[topic] = {"address": topic, "description": purpose, "messages": {name: message}}
+        channels[topic.name] = {"address": topic.name, "description": topic.purpose, "messages": {name: message}}
         if direction in ("in", "out"):
-            operations[f"{'receive' if direction == 'in' else 'send'}-{topic}"] = {
+            operations[f"{'receive' if direction == 'in' else 'send'}-{topic.name}"] = {
                 "action": "receive" if direction == "in" else "send",
-                "channel": {"$ref": f"#/channels/{topic}"},
+                "channel": {"$ref": f"#/channels/{topic.name}"},
             }
     return {
         "asyncapi": "3.0.0",

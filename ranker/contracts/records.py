@@ -203,21 +203,3 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     value: bytes
-
-
-#: topic name -> the record it carries.
-RECORDS: dict[str, type[Struct]] = {
-    "clicks": Interaction,
-    "views": Interaction,
-    "interactions": Interaction,
-    "candidates": CandidateList,
-    "items": Item,
-    "users": User,
-    "erasures": Erasure,
-    "item-vectors": ItemVector,
-    "rankings": Ranking,
-    "examples": Example,
-    "model-updates": ModelUpdate,
-    "model-deltas": ModelDelta,
-    "dead-letters": DeadLetter,
-}

@@ -7,10 +7,11 @@ import math
 import numpy as np
 from msgspec import Struct
 
+from ranker.contracts.ids import hash_id
 from ranker.contracts.schema import FeatureSchema, Normalise
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.state.fold import EVENT, SUMMARY_CELLS, CurrentList, UserHistory, hash_id
+from ranker.state.row import EVENT, SUMMARY_CELLS, CurrentList, UserRow
 
 _DAY_MS = 86_400_000.0
 #: Features that every candidate has, before the schema's own.
@@ -67,7 +68,7 @@ def context_names(schema: FeatureSchema) -> tuple[str, ...]:
     return (*MOMENT, *declared)
 
 
-def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> ListInputs:
+def list_inputs(row: UserRow, catalog: Catalog, schema: FeatureSchema) -> ListInputs:
     """What the row's current list is to the model whatever the user does next."""
     current = row.candidates
     assert current is not None
@@ -85,7 +86,7 @@ def list_inputs(row: UserHistory, catalog: Catalog, schema: FeatureSchema) -> Li
 
 
 def user_inputs(
-    row: UserHistory,
+    row: UserRow,
     listed: ListInputs,
     tables: ItemTables,
     schema: FeatureSchema,
@@ -129,7 +130,7 @@ def user_inputs(
     )
 
 
-def _moment(row: UserHistory, events: np.ndarray, hist_pos: np.ndarray, schema: FeatureSchema) -> list[float]:
+def _moment(row: UserRow, events: np.ndarray, hist_pos: np.ndarray, schema: FeatureSchema) -> list[float]:
     assert row.candidates is not None
     length = len(row.candidates.item_ids)
     idle, last, since = 0.0, 0.0, len(events)
@@ -149,7 +150,7 @@ def _moment(row: UserHistory, events: np.ndarray, hist_pos: np.ndarray, schema: 
 
 
 def _candidate_features(
-    row: UserHistory, listed: ListInputs, catalog: Catalog, statistics: np.ndarray, hist_pos: np.ndarray
+    row: UserRow, listed: ListInputs, catalog: Catalog, statistics: np.ndarray, hist_pos: np.ndarray
 ) -> np.ndarray:
     indexes, given = listed.indexes, listed.given.shape[1]
     shown, chosen, touched = statistics.T
@@ -224,7 +225,7 @@ def _normalised(values: np.ndarray, way: Normalise) -> np.ndarray:
     return scaled.clip(-3, 3)
 
 
-def _context(row: UserHistory, schema: FeatureSchema) -> np.ndarray:
+def _context(row: UserRow, schema: FeatureSchema) -> np.ndarray:
     assert row.candidates is not None
     known = {**row.attributes, **row.candidates.context}
     numbers: list[float] = []

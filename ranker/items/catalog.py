@@ -12,8 +12,8 @@ import threading
 import numpy as np
 
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Item, ItemVector
-from ranker.state.fold import hash_id
 
 UNKNOWN = 0
 _FIRST_ROOM = 1024

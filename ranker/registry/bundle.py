@@ -10,12 +10,9 @@ its manifest comes last. Versions sort by the time they were made.
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +24,16 @@ from msgspec import Struct
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.user import context_names, feature_names
+from ranker.registry.address import listed, reaching, sha256, shown_address
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+BUNDLE_FORMAT = 1
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """What a bundle is, where it came from, and the hash of each of its files."""
 
-    format: int = FORMAT
+    format: int = BUNDLE_FORMAT
     model: str
     version: str
     parent: str | None = None
@@ -59,13 +57,7 @@ def new_version(now_ms: int | None = None) -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}{ms:03d}-{uuid.uuid4().hex[:6]}"
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
+def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
     """Put a folder of files into the registry as a bundle.
 
     Args:
@@ -83,7 +75,7 @@ def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
     manifest = msgspec.structs.replace(manifest, files=files)
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(encoded)
-    with reaching(f"the registry {shown(registry)} cannot be written"):
+    with reaching(f"the registry {shown_address(registry)} cannot be written"):
         fs, root = fsspec.core.url_to_fs(registry)
         home = f"{root}/{manifest.model}"
         fs.makedirs(home, exist_ok=True)
@@ -98,39 +90,13 @@ def publish(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
     return final, hashlib.sha256(encoded).hexdigest()
 
 
-def shown(registry: str) -> str:
-    """A registry's address as it may be logged: without the user and password that some addresses hold."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", registry)
-
-
-@contextmanager
-def reaching(problem: str) -> Iterator[None]:
-    """Make whatever goes wrong within the block one error.
-
-    Backends of fsspec raise OSErrors, and the errors of whatever client they are built on: none of those may end a
-    process that can do without the registry for a while.
-
-    Args:
-        problem: what then cannot be done.
-
-    Raises:
-        BundleError: with the reason "missing"; one raised within keeps its own.
-    """
-    try:
-        yield
-    except BundleError:
-        raise
-    except Exception as error:
-        raise BundleError(f"{problem}: {error or repr(error)}", "missing") from error
-
-
-def versions(registry: str, model: str) -> list[str]:
+def registry_versions(registry: str, model: str) -> list[str]:
     """The complete bundles of a model, oldest first.
 
     Raises:
         BundleError: the registry cannot be read.
     """
-    with reaching(f"the registry {shown(registry)} cannot be read"):
+    with reaching(f"the registry {shown_address(registry)} cannot be read"):
         fs, root = fsspec.core.url_to_fs(registry)
         fs.invalidate_cache()  # some backends keep listings
         home = f"{root}/{model}"
@@ -138,24 +104,13 @@ def versions(registry: str, model: str) -> list[str]:
         return sorted(name for name in names if name[0] != "." and MANIFEST in listed(fs, f"{home}/{name}"))
 
 
-def listed(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
-    """Names in a folder of a registry; none where there is no such folder.
-
-    `fs.exists` is no way to ask: it takes every error for a no, and a whole bundle for a half-written one.
-    """
-    try:
-        return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
-def newest(registry: str, model: str) -> str | None:
+def newest_version(registry: str, model: str) -> str | None:
     """The newest complete bundle of a model; None where there is none."""
-    found = versions(registry, model)
+    found = registry_versions(registry, model)
     return found[-1] if found else None
 
 
-def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: str | None = None) -> Path:
+def fetch_bundle(registry: str, model: str, version: str, into: Path, manifest_sha256: str | None = None) -> Path:
     """Copy a bundle out of the registry and check every hash.
 
     Returns:
@@ -168,18 +123,18 @@ def fetch(registry: str, model: str, version: str, into: Path, manifest_sha256: 
     if not target.exists():
         staged = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
         try:
-            with reaching(f"bundle {model}/{version} cannot be fetched from {shown(registry)}"):
+            with reaching(f"bundle {model}/{version} cannot be fetched from {shown_address(registry)}"):
                 fs, root = fsspec.core.url_to_fs(registry)
                 staged.mkdir(parents=True)
                 fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(staged / MANIFEST))
                 for name in read_manifest(staged).files:
                     fs.get_file(f"{root}/{model}/{version}/{name}", str(staged / name))
-                check(staged, manifest_sha256)
+                check_bundle(staged, manifest_sha256)
                 staged.replace(target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     else:
-        check(target, manifest_sha256)
+        check_bundle(target, manifest_sha256)
     return target
 
 
@@ -196,15 +151,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder} is no bundle: {error}") from error
     except msgspec.DecodeError as error:
         raise BundleError(f"{path} is no manifest: {error}") from error
-    if manifest.format != FORMAT:
-        raise BundleError(f"{path} is of format {manifest.format}; this release reads {FORMAT}")
+    if manifest.format != BUNDLE_FORMAT:
+        raise BundleError(f"{path} is of format {manifest.format}; this release reads {BUNDLE_FORMAT}")
     for name in manifest.files:
         if Path(name).name != name:
             raise BundleError(f"{path} names the file {name!r}; a bundle's files lie beside its manifest")
     return manifest
 
 
-def check(folder: Path, manifest_sha256: str | None = None) -> Manifest:
+def check_bundle(folder: Path, manifest_sha256: str | None = None) -> Manifest:
     """Check a bundle's hashes and that its features are the ones this release computes.
 
     Raises:

@@ -7,7 +7,6 @@ is the mean of the token vectors, scaled to length 1 (N. Reimers and I. Gurevych
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from msgspec import Struct
 from tokenizers import Encoding, Tokenizer
 
 from ranker.contracts.errors import LiverankError
-from ranker.registry import bundle
+from ranker.registry.address import sha256, shown_address
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "encoder.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -139,12 +138,6 @@ def read_description(folder: Path) -> EncoderDescription:
     return description
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_encoder(registry: str, name: str, cache: Path) -> OnnxTextEncoder:
     """The encoder that a registry keeps under `encoders/NAME/`, through a local copy in `cache`.
 
@@ -178,7 +171,7 @@ def _fetch(registry: str, name: str, kept: Path) -> None:
         arriving.rename(kept)
     except FileNotFoundError as error:
         known = ", ".join(_published(files, root)) or "none"
-        raise EncoderError(f"{bundle.shown(registry)} has no whole encoder {name!r}; it has {known}") from error
+        raise EncoderError(f"{shown_address(registry)} has no whole encoder {name!r}; it has {known}") from error
     except OSError:
         if not kept.exists():  # else another process brought the same encoder meanwhile
             raise

@@ -90,7 +90,7 @@ def interval(compared: Comparison, alpha: float) -> tuple[float, float]:
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
-def decide(compared: Comparison, criteria: Criteria) -> Decision:
+def decide_canary(compared: Comparison, criteria: Criteria) -> Decision:
     """Roll back what is worse for certain, promote what is no worse for certain, else wait for more clicks."""
     low, high = interval(compared, criteria.alpha)
     canary, current = compared.canary, compared.current

@@ -8,26 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from liverank.settings import Settings
 from ranker.contracts.errors import BundleError
 from ranker.features.user import ListInputs, UserInputs, list_inputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
-from ranker.registry import bundle
-from ranker.registry.bundle import Manifest
+from ranker.registry.bundle import Manifest, check_bundle
 from ranker.serving import rules
+from ranker.serving.options import ServingOptions
 from ranker.serving.ranking import Ranked
 from ranker.serving.scorer import Graphs, OnnxScorer, open_graphs
-from ranker.state.fold import CurrentList, UserHistory
+from ranker.state.row import CurrentList, UserRow
 
 TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relative
 _LISTS_KEPT = 65_536
 
 
-def load(
+def load_model(
     folder: Path,
     catalog: Catalog,
-    settings: Settings,
+    options: ServingOptions,
     like: ServingModel | None = None,
     rest: Callable[[], None] = lambda: None,
 ) -> ServingModel:
@@ -36,20 +35,20 @@ def load(
     Args:
         folder: of the bundle.
         catalog: of the process.
-        settings: how to run the graphs.
+        options: how to run the graphs.
         like: another version over the same catalogue, which may go on serving: what they share is taken from it.
         rest: called between two pieces of the work, for who has something else to let through.
 
     Raises:
         BundleError: what must not serve, and why.
     """
-    manifest = bundle.check(folder)
+    manifest = check_bundle(folder)
     rest()
-    graphs = open_graphs(folder, settings, rest)
+    graphs = open_graphs(folder, options, rest)
     check_golden(folder, graphs)
     rest()
     try:
-        return ServingModel(folder, manifest, graphs, catalog, settings, like, rest)
+        return ServingModel(folder, manifest, graphs, catalog, options, like, rest)
     except BundleError:
         raise
     except Exception as error:
@@ -92,7 +91,7 @@ class ServingModel:
         manifest: Manifest,
         graphs: Graphs,
         catalog: Catalog,
-        settings: Settings,
+        options: ServingOptions,
         like: ServingModel | None = None,
         rest: Callable[[], None] = lambda: None,
     ) -> None:
@@ -100,7 +99,7 @@ class ServingModel:
         self.version = manifest.version
         self.schema = manifest.schema
         self.encoder = manifest.encoder
-        self.rules = settings.rules
+        self.rules = options.rules
         self.sequence = 0  # of the last delta applied
         self.learned_until = manifest.learned_until  # by the bundle and the deltas applied since
         self.catalog = catalog
@@ -108,12 +107,12 @@ class ServingModel:
         rest()
         shared = None if like is None else like.tables
         self.tables: ItemTables = ItemTables(arrays, catalog, manifest.encoder, shared, rest)
-        self.scorer = OnnxScorer(graphs, manifest.config, self.tables, settings)
+        self.scorer = OnnxScorer(graphs, manifest.config, self.tables, options)
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
-        self._lists: dict[str, tuple[CurrentList, UserHistory, int, ListInputs]] = {}
+        self._lists: dict[str, tuple[CurrentList, UserRow, int, ListInputs]] = {}
 
-    def rank(self, rows: Sequence[tuple[str, UserHistory]]) -> list[Ranked]:
+    def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
         """Each user's current list in its new order.
 
         A pure function of the rows, the catalogue and this model; what it keeps between calls only saves time.
@@ -128,7 +127,7 @@ class ServingModel:
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
 
-    def encode(self, rows: Sequence[tuple[str, UserHistory]]) -> None:
+    def encode(self, rows: Sequence[tuple[str, UserRow]]) -> None:
         """Encode these users' histories, so that their next ranking need not: most of what a first ranking costs more.
 
         Args:
@@ -163,13 +162,13 @@ class ServingModel:
         """Stop following the catalogue; the model must not rank any more."""
         self.tables.close()
 
-    def _inputs(self, rows: Sequence[tuple[str, UserHistory]]) -> list[tuple[str, UserInputs]]:
+    def _inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
         self.tables.sync()
         return [
             (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
         ]
 
-    def _listed(self, user_id: str, row: UserHistory) -> ListInputs:
+    def _listed(self, user_id: str, row: UserRow) -> ListInputs:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
         assert row.candidates is not None
         kept = self._lists.get(user_id)
@@ -186,7 +185,7 @@ class ServingModel:
         self._lists[user_id] = (row.candidates, row, self.catalog.count, listed)
         return listed
 
-    def _ranked(self, row: UserHistory, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+    def _ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
         assert row.candidates is not None
         current = row.candidates
         chances = 1 / (1 + np.exp(-logits.astype(np.float64)))

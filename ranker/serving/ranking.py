@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.records import Cause, RankedItem, Ranking
-from ranker.state.fold import UserHistory
+from ranker.state.row import UserRow
 
 
 class Ranked(Struct, frozen=True):
@@ -27,14 +27,14 @@ class Ranked(Struct, frozen=True):
     statistics: np.ndarray | None = None
 
 
-def ranking_id(user_id: str, row: UserHistory, model_version: str) -> str:
+def ranking_id(user_id: str, row: UserRow, model_version: str) -> str:
     """Names a ranking: the same row ranked by the same version again is the same ranking."""
     return f"{user_id}:{row.revision}:{model_version}"
 
 
 def answer(
     user_id: str,
-    row: UserHistory,
+    row: UserRow,
     ranked: Ranked,
     cause: Cause,
     model_version: str,

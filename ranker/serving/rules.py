@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from ranker.state.fold import hash_id
+from ranker.contracts.ids import hash_id
 
 
 class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from liverank.settings import Settings
 from ranker.contracts.errors import BundleError
 from ranker.features.batch import list_arrays, padded
 from ranker.features.user import UserInputs
 from ranker.items.tables import ItemTables
-from ranker.state.fold import EVENT
+from ranker.serving.options import ServingOptions
+from ranker.state.row import EVENT
 
 log = logging.getLogger(__name__)
 _EVENT_BYTES = EVENT.itemsize
@@ -77,7 +77,7 @@ class Graphs(NamedTuple):
     score: ort.InferenceSession
 
 
-def open_graphs(folder: Path, settings: Settings, rest: Callable[[], None] = lambda: None) -> Graphs:
+def open_graphs(folder: Path, options: ServingOptions, rest: Callable[[], None] = lambda: None) -> Graphs:
     """Both graphs of a bundle's folder: some 20 ms of a core, and a rest after each.
 
     Raises:
@@ -87,7 +87,7 @@ def open_graphs(folder: Path, settings: Settings, rest: Callable[[], None] = lam
     for name in Graphs._fields:
         path = folder / f"{name}.onnx"
         try:
-            opened.append(open_session(path, settings.provider, settings.threads))
+            opened.append(open_session(path, options.provider, options.threads))
         except Exception as error:
             raise BundleError(f"{path} does not load: {error}") from error
         rest()
@@ -97,14 +97,14 @@ def open_graphs(folder: Path, settings: Settings, rest: Callable[[], None] = lam
 class OnnxScorer:
     """The two graphs of one bundle, and a bounded, least recently used cache of encodings."""
 
-    def __init__(self, graphs: Graphs, config: Mapping[str, Any], tables: ItemTables, settings: Settings) -> None:
+    def __init__(self, graphs: Graphs, config: Mapping[str, Any], tables: ItemTables, options: ServingOptions) -> None:
         self.extend, self.score_graph = graphs
         # What a model has no use for (list lengths without a list block, say) is not an input of its graph.
         self._extend_inputs = [given.name for given in self.extend.get_inputs()]
         self._score_inputs = [given.name for given in self.score_graph.get_inputs()]
         self.layers, self.window, self.width = config["layers"], config["window"], config["d"]
         self.tables = tables
-        self.capacity = max(1, settings.cache_mb * (1 << 20) // Encoding.size(self.layers, self.window, self.width))
+        self.capacity = max(1, options.cache_mb * (1 << 20) // Encoding.size(self.layers, self.window, self.width))
         self.cache: OrderedDict[str, Encoding] = OrderedDict()
         self.rebuilt = self.extended = 0  # users encoded from the row, and by the new events alone
 

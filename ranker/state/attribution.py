@@ -18,18 +18,21 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Erasure, Example, Interaction, Outcome, Shown
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import EVENT, CurrentList, Record, UserHistory, encode, hash_id
+from ranker.state.codec import encode_row
+from ranker.state.row import EVENT, CurrentList, UserRow
 
 #: item ids -> float [items, len(STATISTICS)], as known now.
 StatisticsOf = Callable[[tuple[str, ...]], np.ndarray]
 
 
 def examples_of(
-    before: UserHistory,
-    record: Record,
-    after: UserHistory,
+    before: UserRow,
+    record: UserInput,
+    after: UserRow,
     schema: FeatureSchema,
     window_ms: int,
     model: str,
@@ -67,7 +70,7 @@ def examples_of(
 
 def example_of_silence(
     user_id: str,
-    row: UserHistory,
+    row: UserRow,
     schema: FeatureSchema,
     window_ms: int,
     model: str,
@@ -84,14 +87,14 @@ def example_of_silence(
     return _example(user_id, row, None, schema, window_ms, model, statistics_of, ranks or {}, propensities or {})
 
 
-def first_click_in_time(before: UserHistory, example: Example, schema: FeatureSchema) -> bool:
+def first_click_in_time(before: UserRow, example: Example, schema: FeatureSchema) -> bool:
     """Whether the example's outcome is the first that its list drew, within the window: those that rankers are
     compared by.
     """
     return example.outcome is not None and not example.late and not drew(before, schema)
 
 
-def astray(before: UserHistory, record: Record, schema: FeatureSchema) -> bool:
+def astray(before: UserRow, record: UserInput, schema: FeatureSchema) -> bool:
     """Whether the input is a positive action on another list than the current one, so that no example knows of it."""
     if not isinstance(record, Interaction) or not schema.actions[schema.action_number(record.action)].positive:
         return False
@@ -102,7 +105,7 @@ def astray(before: UserHistory, record: Record, schema: FeatureSchema) -> bool:
 
 def _example(
     user_id: str,
-    before: UserHistory,
+    before: UserRow,
     outcome: Outcome | None,
     schema: FeatureSchema,
     window_ms: int,
@@ -120,7 +123,7 @@ def _example(
         ts=outcome.ts if outcome is not None else current.ts + window_ms,
         model=model,
         schema=schema.hash,
-        state=encode(before),
+        state=encode_row(before),
         items=[
             Shown(item_id=item, statistics=line, rank=ranks.get(item), propensity=propensities.get(item))
             for item, line in zip(current.item_ids, statistics_of(current.item_ids).tolist(), strict=True)
@@ -130,7 +133,7 @@ def _example(
     )
 
 
-def drew(row: UserHistory, schema: FeatureSchema) -> bool:
+def drew(row: UserRow, schema: FeatureSchema) -> bool:
     """Whether the current list drew a positive action that the history still holds."""
     assert row.candidates is not None
     events = np.frombuffer(row.events, EVENT)
@@ -138,7 +141,7 @@ def drew(row: UserHistory, schema: FeatureSchema) -> bool:
     return bool(taken) and not {hash_id(item) for item in row.candidates.item_ids}.isdisjoint(taken)
 
 
-def _outcome(current: CurrentList, record: Record, schema: FeatureSchema) -> Outcome | None:
+def _outcome(current: CurrentList, record: UserInput, schema: FeatureSchema) -> Outcome | None:
     """The positive action on an item of the list; an event of another list is none."""
     if not isinstance(record, Interaction) or record.item_id not in current.item_ids:
         return None

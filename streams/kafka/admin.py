@@ -14,19 +14,12 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from msgspec import Struct
 
-from liverank.settings import Settings
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.topics import MODEL_UPDATES, TOPICS, USERS
 from streams.kafka import connection
+from streams.kafka.fencing import ROW_AGE, oldest_row_ms
+from streams.settings import BrokerSettings
 
-CLICKS = "clicks"
-#: The topics whose key is a user and whose records fold into that user's row.
-USER_INPUTS = (CLICKS, "views", "interactions", "candidates", "users", "erasures")
-ITEMS, ITEM_VECTORS = "items", "item-vectors"
-RANKINGS, EXAMPLES, DEAD_LETTERS = "rankings", "examples", "dead-letters"
-MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"
-#: Part of the session timeout within which the changelog takes a row, counted from when the row was sent.
-DELIVERY = 0.7
-_ROW_AGE = "message.timestamp.before.max.ms"
 #: The table of user rows. Faust calls its changelog `APP-TABLE-changelog`.
 TABLE = "rows"
 
@@ -48,7 +41,7 @@ class TopicError(LiverankError):
     """A topic that is missing or must not be used as it is."""
 
 
-class Topic(Struct, frozen=True):
+class TopicLayout(Struct, frozen=True):
     """A topic as it has to be."""
 
     name: str
@@ -57,41 +50,32 @@ class Topic(Struct, frozen=True):
     config: dict[str, str] = {}
 
 
-def changelog_name(settings: Settings) -> str:
+def changelog_name(settings: BrokerSettings) -> str:
     """The topic that keeps the rows: the state of record, RocksDB is a copy of it."""
     return f"{settings.app}-{TABLE}-changelog"
 
 
-def oldest_row_ms(settings: Settings) -> int:
-    """The age at which the broker refuses a row of the changelog.
-
-    A worker that stood still for longer than the session timeout may send rows that it had ready before; by then
-    another worker holds their partitions and has written newer ones. No check of the sender's own can be the last act
-    before the sending, so the broker refuses what is older than any row that a worker with partitions can send. The
-    clocks of workers and brokers must agree to within a second or so.
-    """
-    return round(DELIVERY * settings.session_timeout_s * 1000)
-
-
-def topics(settings: Settings) -> tuple[Topic, ...]:
-    """Every topic of an installation."""
+def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
+    """Every topic of an installation, the rows' changelog among them."""
     large = {"max.message.bytes": str(connection.MAX_MESSAGE_BYTES)}
     # Compaction has to come round at least daily, since it is what removes a forgotten user's earlier rows.
     personal = {**large, "max.compaction.lag.ms": str(_DAY_MS)}
-    keyed = settings.partitions
-    deleted = [*(name for name in USER_INPUTS if name != "users"), RANKINGS, EXAMPLES, DEAD_LETTERS]
+    rows = {**personal, ROW_AGE: str(oldest_row_ms(settings))}
     return (
-        *(Topic(name, keyed, "delete", large) for name in deleted),
-        Topic("users", keyed, "compact", personal),
-        Topic(changelog_name(settings), keyed, "compact", {**personal, _ROW_AGE: str(oldest_row_ms(settings))}),
-        Topic(ITEMS, keyed, "compact", large),
-        Topic(ITEM_VECTORS, keyed, "compact", large),
-        Topic(MODEL_UPDATES, 1, "compact", {}),
-        Topic(MODEL_DELTAS, 1, "delete", large),
+        *(
+            TopicLayout(
+                topic.name,
+                1 if topic.single else settings.partitions,
+                "compact" if topic.compacted else "delete",
+                {} if topic.name == MODEL_UPDATES else personal if topic.name == USERS else large,
+            )
+            for topic in TOPICS.values()
+        ),
+        TopicLayout(changelog_name(settings), settings.partitions, "compact", rows),
     )
 
 
-def create(settings: Settings) -> list[str]:
+def create_topics(settings: BrokerSettings) -> list[str]:
     """Create the topics that are missing and leave the others as they are.
 
     Returns:
@@ -102,7 +86,7 @@ def create(settings: Settings) -> list[str]:
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
     existing = _partitions(client, settings)
-    missing = [topic for topic in topics(settings) if topic.name not in existing]
+    missing = [topic for topic in topic_layouts(settings) if topic.name not in existing]
     if not missing:
         return []
     wanted = [
@@ -123,7 +107,7 @@ def create(settings: Settings) -> list[str]:
     return [topic.name for topic in missing]
 
 
-def check(settings: Settings) -> list[str]:
+def check_topics(settings: BrokerSettings) -> list[str]:
     """What is wrong with the topics, each in a sentence; nothing where all is as it has to be.
 
     Raises:
@@ -131,9 +115,9 @@ def check(settings: Settings) -> list[str]:
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
     existing = _partitions(client, settings)
-    described = _described(client, [topic.name for topic in topics(settings) if topic.name in existing])
+    described = _described(client, [topic.name for topic in topic_layouts(settings) if topic.name in existing])
     problems = []
-    for topic in topics(settings):
+    for topic in topic_layouts(settings):
         found = existing.get(topic.name)
         if found is None:
             problems.append(f"the topic {topic.name} does not exist; `liverank topics create` makes it")
@@ -147,21 +131,21 @@ def check(settings: Settings) -> list[str]:
         policy = config.get("cleanup.policy")
         if policy and set(policy.split(",")) != {topic.policy}:
             problems.append(f"the topic {topic.name} has cleanup.policy={policy}; it must be {topic.policy}")
-        most, age = topic.config.get(_ROW_AGE), config.get(_ROW_AGE)
+        most, age = topic.config.get(ROW_AGE), config.get(ROW_AGE)
         if most and age and int(age) > int(most):
             problems.append(
-                f"the topic {topic.name} has {_ROW_AGE}={age}; with this session timeout it must be at most {most}, "
+                f"the topic {topic.name} has {ROW_AGE}={age}; with this session timeout it must be at most {most}, "
                 "or a worker that stood still may write old rows over new ones"
             )
     return problems
 
 
-def _partitions(client: AdminClient, settings: Settings) -> dict[str, int]:
+def _partitions(client: AdminClient, settings: BrokerSettings) -> dict[str, int]:
     """Existing topics and their numbers of partitions."""
     try:
         listed: dict[str, Any] = client.list_topics(timeout=_ANSWER_S).topics
     except KafkaException as error:
-        raise TopicError(f"no Kafka broker answers at {settings.brokers}: {error.args[0].str()}") from error
+        raise TopicError(f"no Kafka broker answers at {settings.addresses}: {error.args[0].str()}") from error
     return {name: len(topic.partitions) for name, topic in listed.items() if topic.error is None}
 
 

@@ -1,7 +1,7 @@
 """How this process reaches the broker: one set of settings, said in the words of each of the three clients.
 
-The password comes from the environment alone (`Settings.sasl_password`). It is put into a client's configuration where
-that client is made, and nowhere else: nothing here prints or stores it.
+The password comes from the environment alone (`BrokerSettings.sasl_password`). It is put into a client's configuration
+where that client is made, and nowhere else: nothing here prints or stores it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import faust
 from aiokafka.partitioner import murmur2
 
-from liverank.settings import Settings
 from ranker.contracts.errors import SchemaError
+from streams.settings import BrokerSettings
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -30,10 +30,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     return spread % partitions
 
 
-def librdkafka(settings: Settings) -> dict[str, Any]:
+def librdkafka(settings: BrokerSettings) -> dict[str, Any]:
     """What confluent-kafka's producers, consumers and admin clients need to connect."""
-    check(settings)
-    config: dict[str, Any] = {"bootstrap.servers": settings.brokers, "security.protocol": settings.security_protocol}
+    check_security(settings)
+    config: dict[str, Any] = {"bootstrap.servers": settings.addresses, "security.protocol": settings.security_protocol}
     if settings.ssl_cafile:
         config["ssl.ca.location"] = settings.ssl_cafile
     if _uses_sasl(settings):
@@ -45,11 +45,11 @@ def librdkafka(settings: Settings) -> dict[str, Any]:
     return config
 
 
-def aiokafka(settings: Settings) -> dict[str, Any]:
+def aiokafka(settings: BrokerSettings) -> dict[str, Any]:
     """What aiokafka's consumers need to connect."""
-    check(settings)
+    check_security(settings)
     config: dict[str, Any] = {
-        "bootstrap_servers": settings.brokers.split(","),
+        "bootstrap_servers": settings.addresses.split(","),
         "security_protocol": settings.security_protocol,
         "ssl_context": _ssl_context(settings),
     }
@@ -62,9 +62,9 @@ def aiokafka(settings: Settings) -> dict[str, Any]:
     return config
 
 
-def for_faust(settings: Settings) -> dict[str, Any]:
+def for_faust(settings: BrokerSettings) -> dict[str, Any]:
     """What a Faust app needs to connect."""
-    check(settings)
+    check_security(settings)
     credentials: Any = None
     if _uses_sasl(settings):
         credentials = faust.SASLCredentials(
@@ -75,11 +75,11 @@ def for_faust(settings: Settings) -> dict[str, Any]:
         )
     elif settings.security_protocol == "SSL":
         credentials = faust.SSLCredentials(_ssl_context(settings))
-    brokers = [f"kafka://{address.strip()}" for address in settings.brokers.split(",")]
+    brokers = [f"kafka://{address.strip()}" for address in settings.addresses.split(",")]
     return {"broker": brokers, "broker_credentials": credentials}
 
 
-def check(settings: Settings) -> None:
+def check_security(settings: BrokerSettings) -> None:
     """Refuse settings with which no client could connect.
 
     Raises:
@@ -98,11 +98,11 @@ def check(settings: Settings) -> None:
         )
 
 
-def _uses_sasl(settings: Settings) -> bool:
+def _uses_sasl(settings: BrokerSettings) -> bool:
     return settings.security_protocol.startswith("SASL")
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+def _ssl_context(settings: BrokerSettings) -> ssl.SSLContext | None:
     if not settings.security_protocol.endswith("SSL"):
         return None
     return ssl.create_default_context(cafile=settings.ssl_cafile or None)

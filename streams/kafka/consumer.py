@@ -4,7 +4,7 @@ fetches without detours.
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
 * Faust drops records at rebalances and takes the hole for a gap in the topic. Here each chunk says what it covers, so
-  `Progress`, which goes by what was handled, finds the hole, and `rewind` closes it.
+  `PartitionProgress`, which goes by what was handled, finds the hole, and `rewind` closes it.
 * Faust commits what is acked, and acks what it skips. Here the topics are read without acks (`acks=False`), and a
   checkpoint commits the offsets that it has covered.
 * Faust asks its thread for records through a queue of calls, and looks again after a second where all partitions are
@@ -25,8 +25,7 @@ from faust.types import TP
 from msgspec import Struct
 
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
-from streams.kafka.ends import read_ends
-from streams.kafka.progress import Place, Progress
+from streams.kafka.progress import PartitionProgress, Place
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +42,13 @@ class Chunk(Struct, frozen=True):
 
 
 class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
-    """The consumer of an `InputsApp`: the value of each message of an input topic is a `Chunk`."""
+    """The consumer of an `WorkerApp`: the value of each message of an input topic is a `Chunk`."""
 
     mundane_level = "debug"  # of "Starting..." and the like
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.progress: Progress = self.app.progress
+        self.progress: PartitionProgress = self.app.progress
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
@@ -115,13 +114,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         for known in (self._position, self._rewinds, self._waiting):
             known.clear()
 
-    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
-        """Where partitions end, which is where a recovery of theirs is complete."""
-        ends = await read_ends(self.app.settings, map(driver.ensure_aiokafka_TP, partitions))
-        return {TP(*place): end for place, end in ends.items()}
-
     async def perform_seek(self) -> None:
-        """Look up the committed offsets, tell `Progress` what is next in line, and have `getmany` go there.
+        """Look up the committed offsets, tell `PartitionProgress` what is next in line, and have `getmany` go there.
 
         Faust seeks here, one partition after the other, while its fetcher takes records: what it takes in between is
         passed over. aiokafka's seek besides leaves a partition without a commit where it stands.
@@ -177,9 +171,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:
         """Committed offsets beyond a topic's end belong to an earlier topic of its name."""
-        ends = await super().highwaters(*committed)
-        beyond = [tp for tp, offset in committed.items() if offset > ends[tp]]
-        for tp, end in (await self.highwaters(*beyond) if beyond else {}).items():
+        for tp, end in (await self.highwaters(*committed)).items():
             if committed[tp] > end:
                 raise TopicError(
                     f"{tp.topic}-{tp.partition} ends at {end}, but the group {self.app.conf.id!r} has acknowledged "

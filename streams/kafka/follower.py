@@ -15,15 +15,14 @@ from typing import Any
 import aiokafka
 import msgspec
 
-from liverank.settings import Settings
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import Item, ItemVector
+from ranker.contracts.topics import ITEM_VECTORS, ITEMS
 from ranker.items.catalog import Catalog
 from streams.kafka import connection
-from streams.kafka.admin import ITEM_VECTORS, ITEMS
-from streams.kafka.ends import read_ends
 from streams.pipeline.handler import position
+from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class Follower:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: BrokerSettings,
         handlers: Mapping[str, Handle],
         failed: Callable[[BaseException], None],
         since_ms: int | None = None,
@@ -69,7 +68,7 @@ class Follower:
         partitions = self._consumer.assignment()
         if self._since_ms is not None:
             await self._skip(self._since_ms)
-        for partition, end in (await read_ends(self._settings, partitions)).items():
+        for partition, end in (await self._consumer.end_offsets(partitions)).items():
             while await self._consumer.position(partition) < end:
                 await self._take()
         self._task = asyncio.create_task(self._follow())

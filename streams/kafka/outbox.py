@@ -10,9 +10,9 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from liverank.settings import Settings
 from ranker.contracts.errors import LiverankError
 from streams.kafka import connection
+from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class SendError(LiverankError):
     """The broker did not take a record."""
 
 
-class Sent:
+class SentRecords:
     """The records sent between two calls of `Outbox.cut`."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Outbox:
     `confirmed` raise, so nothing that depends on it is acknowledged.
     """
 
-    def __init__(self, settings: Settings, deliver_within_s: float = 120.0) -> None:
+    def __init__(self, settings: BrokerSettings, deliver_within_s: float = 120.0) -> None:
         """
         Args:
             settings: where the broker is.
@@ -58,7 +58,7 @@ class Outbox:
         config = _CONFIG | {"message.timeout.ms": round(deliver_within_s * 1000)}
         self._producer = Producer(connection.librdkafka(settings) | config, logger=log)
         self._lock = threading.Lock()
-        self._open = Sent()
+        self._open = SentRecords()
 
     def __len__(self) -> int:
         """Records that are not confirmed yet."""
@@ -107,13 +107,13 @@ class Outbox:
             await asyncio.sleep(_POLL_S)
             self._producer.poll(0)
 
-    def cut(self) -> Sent:
+    def cut(self) -> SentRecords:
         """The records sent so far; what is sent from now on counts for the next cut."""
         with self._lock:
-            sent, self._open = self._open, Sent()
+            sent, self._open = self._open, SentRecords()
         return sent
 
-    async def confirmed(self, sent: Sent) -> None:
+    async def confirmed(self, sent: SentRecords) -> None:
         """Wait until the broker has confirmed these records.
 
         Raises:
@@ -131,7 +131,7 @@ class Outbox:
         left: int = self._producer.flush(timeout_s)
         return left
 
-    def _report(self, sent: Sent, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
+    def _report(self, sent: SentRecords, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
         def report(error: Any, message: Message) -> None:
             if error is not None:
                 self._settle(sent, SendError(f"a record for {message.topic()} was not delivered: {error.str()}"))
@@ -142,7 +142,7 @@ class Outbox:
 
         return report
 
-    def _settle(self, sent: Sent, error: SendError | None) -> None:
+    def _settle(self, sent: SentRecords, error: SendError | None) -> None:
         with self._lock:
             sent.waiting -= 1
             sent.error = sent.error or error

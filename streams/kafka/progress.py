@@ -13,7 +13,7 @@ from collections.abc import Mapping
 Place = tuple[str, int]  # topic and partition
 
 
-class Progress:
+class PartitionProgress:
     """Next offsets in line, by topic and partition, for as long as the partitions are this worker's."""
 
     def __init__(self) -> None:

@@ -18,14 +18,14 @@ from time import monotonic, time
 
 import msgspec
 
-from liverank.settings import Settings
 from ranker.contracts.records import ModelUpdate
-from ranker.rollout.canary import Comparison, Criteria, Decision, decide
+from ranker.contracts.topics import MODEL_UPDATES
+from ranker.rollout.canary import Comparison, Criteria, Decision, decide_canary
 from ranker.rollout.stages import PROMOTED, ROLLED_BACK, key_of
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
-from streams.kafka.admin import MODEL_UPDATES
 from streams.kafka.outbox import Outbox
+from streams.settings import WorkerSettings
 from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class CanaryWatch:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: WorkerSettings,
         slot: ModelSlot,
         manifests: Mapping[str, str],
         outbox: Outbox,
@@ -116,14 +116,14 @@ class CanaryWatch:
         settings, share = self._settings, self._share_of_users()
         alpha = max(settings.canary_alpha * share, _LEAST_ALPHA)
         criteria = Criteria(alpha=alpha, margin=settings.canary_margin, least=settings.canary_least)
-        decision = decide(trial.compared, criteria)
+        decision = decide_canary(trial.compared, criteria)
         if decision.promote is None and monotonic() - trial.began > settings.canary_s:
             return Decision(False, f"undecided after {settings.canary_s:.0f} s: {decision.reason}")
         return decision
 
     def _announce(self, canary: str, current: str, decision: Decision) -> None:
         update = ModelUpdate(
-            model=self._settings.model,
+            model=self._settings.registry.model,
             version=canary,
             sha256=self._manifests.get(canary, ""),
             stage=PROMOTED if decision.promote else ROLLED_BACK,

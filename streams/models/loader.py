@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from liverank.settings import Settings
 from ranker.contracts.errors import BundleError
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction
 from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.topics import CANDIDATES, VIEWS
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
-from ranker.registry.bundle import Manifest
-from ranker.serving.model import ServingModel, load
-from ranker.state import fold as history
-from ranker.state.fold import EMPTY, Position, UserHistory
+from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest
+from ranker.serving.model import ServingModel, load_model
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
+from streams.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,15 @@ _PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
 _HAND_OVER_S = 0.0005
 _FREED_TOGETHER = 32  # users
 
-Row = tuple[str, UserHistory]
+Row = tuple[str, UserRow]
 
 
-def copies(settings: Settings) -> Path:
+def copies(settings: WorkerSettings) -> Path:
     """Where the worker keeps the bundles that it serves."""
     return settings.data / "bundles"
 
 
-def local_versions(settings: Settings) -> list[str]:
+def local_versions(settings: WorkerSettings) -> list[str]:
     """Versions that were served here before, oldest first."""
     folder = copies(settings)
     if not folder.exists():
@@ -51,13 +52,13 @@ def local_versions(settings: Settings) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
 
 
-def keep_copies(settings: Settings, versions: Collection[str]) -> None:
+def keep_copies(settings: WorkerSettings, versions: Collection[str]) -> None:
     """Delete all copies but these."""
     for version in set(local_versions(settings)) - set(versions):
         shutil.rmtree(copies(settings) / version, ignore_errors=True)
 
 
-def fetch(settings: Settings, version: str, sha256: str | None) -> Path:
+def fetch_copy(settings: WorkerSettings, version: str, sha256: str | None) -> Path:
     """A checked copy of a bundle. One that lies here already needs no registry, and is replaced where it is broken.
 
     Raises:
@@ -68,17 +69,17 @@ def fetch(settings: Settings, version: str, sha256: str | None) -> Path:
     for broken in into.glob(f".{version}-*.tmp"):  # left by a worker that was killed
         shutil.rmtree(broken, ignore_errors=True)
     try:
-        return bundle.fetch(settings.registry, settings.model, version, into, sha256)
+        return fetch_bundle(settings.registry.address, settings.registry.model, version, into, sha256)
     except BundleError as error:
         if not (into / version).exists():
             raise
         log.warning("the copy of %s is broken and is fetched again: %s", version, error)
         shutil.rmtree(into / version)
-    return bundle.fetch(settings.registry, settings.model, version, into, sha256)
+    return fetch_bundle(settings.registry.address, settings.registry.model, version, into, sha256)
 
 
 def load_version(
-    settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
+    settings: WorkerSettings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
 ) -> ServingModel:
     """A model that may serve from the next batch on.
 
@@ -93,16 +94,16 @@ def load_version(
         BundleError: it must not serve.
     """
     if like is not None:
-        check_inputs(bundle.read_manifest(folder), like)
+        check_inputs(read_manifest(folder), like)
     with giving_way():
         return _loaded(settings, folder, catalog, like, warm_with)
 
 
 def _loaded(
-    settings: Settings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
+    settings: WorkerSettings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
 ) -> ServingModel:
     pace = Pace(0.0 if like is None else _PAUSES)  # nobody waits behind the first version
-    model = load(folder, catalog, settings, like, pace.rest)
+    model = load_model(folder, catalog, settings.serving, like, pace.rest)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
             if not np.isfinite(getattr(model.tables, name)).all():
@@ -176,13 +177,13 @@ def giving_way() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def example_row(schema: FeatureSchema) -> UserHistory:
+def example_row(schema: FeatureSchema) -> UserRow:
     """A row with a list and an event, made up."""
     items = [Candidate(item_id=f"warm-up-{number}") for number in range(10)]
     event = Interaction(user_id="-", item_id="warm-up-1", action="view", event_id="warm-up", ts=1)
     listed = CandidateList(user_id="-", request_id="warm-up", items=items, ts=2)
-    row = history.apply(EMPTY, event, Position("views", 0, 0, 1), schema)
-    return history.apply(row, listed, Position("candidates", 0, 0, 2), schema)
+    row = apply_input(EMPTY, event, Position(VIEWS, 0, 0, 1), schema)
+    return apply_input(row, listed, Position(CANDIDATES, 0, 0, 2), schema)
 
 
 def check_inputs(manifest: Manifest, serves: ServingModel | Manifest) -> None:

@@ -19,19 +19,20 @@ from typing import Any
 
 import msgspec
 
-from liverank.settings import Settings
 from ranker.contracts.errors import BundleError
 from ranker.contracts.records import ModelDelta, ModelUpdate
+from ranker.contracts.topics import MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
+from ranker.registry.address import shown_address
+from ranker.registry.bundle import newest_version, read_manifest
 from ranker.rollout.canary import takes_part
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
-from streams.kafka.admin import MODEL_DELTAS, MODEL_UPDATES
 from streams.kafka.follower import Follower
-from streams.models import loader as loading
 from streams.models.deltas import Deltas
+from streams.models.loader import fetch_copy, keep_copies, load_version, local_versions, take_apart
+from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
 from streams.telemetry.metrics import Metrics
 
@@ -47,13 +48,13 @@ _update = msgspec.json.Decoder(ModelUpdate)
 _delta = msgspec.json.Decoder(ModelDelta)
 
 
-class Models:
+class ModelManager:
     """Keeps the slot as the control topic says. Belongs to the event loop."""
 
     slot: ModelSlot
     catalog: Catalog
 
-    def __init__(self, settings: Settings, metrics: Metrics, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, settings: WorkerSettings, metrics: Metrics, failed: Callable[[BaseException], None]) -> None:
         """
         Args:
             settings: of the worker.
@@ -70,7 +71,7 @@ class Models:
         self._retried: dict[str, int] = {}
         self._loading: str | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._followers = [Follower(settings, {MODEL_UPDATES: self._announced}, failed)]
+        self._followers = [Follower(settings.broker, {MODEL_UPDATES: self._announced}, failed)]
         self._task: asyncio.Task[None] | None = None
         self._wake: Callable[[], None] = lambda: None
         self._unfit: Callable[[str, str], None] = lambda version, reason: None
@@ -98,7 +99,7 @@ class Models:
         assert self.slot.current is not None
         self._wake, self._unfit = wake, unfit
         deltas = Follower(
-            self._settings, {MODEL_DELTAS: self._received}, self._failed, self.slot.current.manifest.created
+            self._settings.broker, {MODEL_DELTAS: self._received}, self._failed, self.slot.current.manifest.created
         )
         self._followers.append(deltas)
         await deltas.start()
@@ -121,7 +122,7 @@ class Models:
         except msgspec.DecodeError as error:
             log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
             return
-        if update.model == self._settings.model:
+        if update.model == self._settings.registry.model:
             self._stages = follow(self._stages, update)
             self.manifests[update.version] = update.sha256
             self._refused.discard(update.version)
@@ -134,7 +135,7 @@ class Models:
         except msgspec.DecodeError as error:
             log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
             return
-        if delta.model == self._settings.model and self.deltas.receive(delta):
+        if delta.model == self._settings.registry.model and self.deltas.receive(delta):
             self._wake()
 
     async def _comply_forever(self) -> None:
@@ -205,10 +206,10 @@ class Models:
         return model
 
     def _load_now(self, version: str, sha256: str | None, like: ServingModel | None, rows: Any) -> ServingModel:
-        folder = loading.fetch(self._settings, version, sha256)
+        folder = fetch_copy(self._settings, version, sha256)
         if like is None:
-            self.catalog = Catalog(bundle.read_manifest(folder).schema.item_numeric)
-        return loading.load_version(self._settings, folder, self.catalog, like, rows)
+            self.catalog = Catalog(read_manifest(folder).schema.item_numeric)
+        return load_version(self._settings, folder, self.catalog, like, rows)
 
     def _refuse(self, version: str, error: BundleError) -> None:
         """Not this one. Where it is only not there, it is looked for again for a while."""
@@ -230,12 +231,12 @@ class Models:
         log.info("%s %s", model.version, how)
         self._metrics.models.swaps.inc()
         self._show()
-        self._loader.submit(loading.keep_copies, self._settings, [one.version for one in self.slot.serving.models])
+        self._loader.submit(keep_copies, self._settings, [one.version for one in self.slot.serving.models])
 
     def _dismiss(self, models: list[ServingModel]) -> None:
         """Models that leave are freed beside what serves, not by whoever swaps."""
         while models:
-            self._loader.submit(loading.take_apart, models.pop())
+            self._loader.submit(take_apart, models.pop())
 
     def _let_go(self, model: ServingModel) -> None:
         """A model that is not wanted any more; where it was loaded for nothing, it is freed."""
@@ -275,7 +276,7 @@ class Models:
             if error is not None and error.reason != "missing":
                 raise error
             if looks % _WAITING_EVERY == 0:
-                model_name, registry = self._settings.model, bundle.shown(self._settings.registry)
+                model_name, registry = self._settings.registry.model, shown_address(self._settings.registry.address)
                 log.warning("waiting for the first bundle of model %r in %s", model_name, registry)
             looks += 1
             await asyncio.sleep(_REGISTRY_EVERY_S)
@@ -283,17 +284,17 @@ class Models:
     def _choices(self) -> list[str]:
         """Versions to try at the start, the best one first."""
         settings, stages = self._settings, self._stages
-        copies = loading.local_versions(settings)[::-1]
+        copies = local_versions(settings)[::-1]
         choices = [version for version in (stages.serving, stages.previous) if version is not None]
         try:
-            found = bundle.newest(settings.registry, settings.model)
+            found = newest_version(settings.registry.address, settings.registry.model)
         except BundleError as error:
             log.error("%s", error)
             found = None
         if found is None and copies:
             log.warning(
                 "the registry %s gives no bundle; there are copies here: %s",
-                bundle.shown(settings.registry),
+                shown_address(settings.registry.address),
                 ", ".join(copies),
             )
         if found is not None and stages.serving is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ranker.contracts.topics import ITEMS, USER_INPUTS
+
 #: Takes one message of a topic's stream: its value is a `Chunk` of records.
 Receive = Callable[[Any], Awaitable[None]]
 Agent = Callable[[Any, Receive], Awaitable[None]]
@@ -17,12 +19,4 @@ async def hand_over(stream: Any, receive: Receive) -> None:
 
 
 #: Topic -> its agent.
-AGENTS: dict[str, Agent] = {
-    "clicks": hand_over,
-    "views": hand_over,
-    "interactions": hand_over,
-    "candidates": hand_over,
-    "users": hand_over,
-    "erasures": hand_over,
-    "items": hand_over,
-}
+AGENTS: dict[str, Agent] = dict.fromkeys((*USER_INPUTS, ITEMS), hand_over)

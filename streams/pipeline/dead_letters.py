@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import DeadLetter
-from ranker.state.fold import Position
-from streams.kafka.admin import DEAD_LETTERS
+from ranker.contracts.topics import DEAD_LETTERS
 from streams.kafka.outbox import Outbox
 from streams.telemetry.metrics import Metrics
 

@@ -5,7 +5,7 @@ no ranking of that batch waits for it; a checkpoint waits for both, so an input 
 are confirmed. At least once: an example has the same id each time it is made.
 
 A list that drew nothing is closed by its user's next input. For a user who does nothing more, the partition's newest
-event time closes it (`Windows`): that example is the very one that the next input would have given.
+event time closes it (`AttributionWindows`): that example is the very one that the next input would have given.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from liverank.settings import Settings
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Example
 from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.topics import EXAMPLES
 from ranker.items.catalog import UNKNOWN
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
 from ranker.state.attribution import astray, example_of_silence, examples_of, first_click_in_time
-from ranker.state.fold import Record, UserHistory, hash_id
-from streams.kafka.admin import EXAMPLES
+from ranker.state.row import UserRow
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
+from streams.settings import WorkerSettings
 from streams.state.store import Key
 from streams.telemetry.metrics import Metrics
 
@@ -55,13 +57,13 @@ class _Work(Struct, frozen=True):
     """An input to join; without a record, a list whose time is up."""
 
     user: bytes
-    before: UserHistory
-    record: Record | None
-    after: UserHistory
+    before: UserRow
+    record: UserInput | None
+    after: UserRow
     last: LastRanking | None
 
 
-class Windows:
+class AttributionWindows:
     """Open attribution windows by partition, in the order in which they close. Bounded; one that finds no room is left
     to its user's next input.
     """
@@ -103,7 +105,7 @@ class Examples:
     """Joins inputs on the scorer thread and sends what comes of it."""
 
     def __init__(
-        self, settings: Settings, slot: ModelSlot, outbox: Outbox, watch: CanaryWatch, metrics: Metrics
+        self, settings: WorkerSettings, slot: ModelSlot, outbox: Outbox, watch: CanaryWatch, metrics: Metrics
     ) -> None:
         assert slot.current is not None
         self._window_ms = settings.attribution_ms
@@ -111,11 +113,9 @@ class Examples:
         self._slot, self._outbox, self._watch = slot, outbox, watch
         self._metrics = metrics
         self._waiting: deque[_Work] = deque()
-        self.windows = Windows(settings.attribution_ms)
+        self.windows = AttributionWindows(settings.attribution_ms)
 
-    def applied(
-        self, key: Key, before: UserHistory, record: Record, after: UserHistory, last: LastRanking | None
-    ) -> None:
+    def applied(self, key: Key, before: UserRow, record: UserInput, after: UserRow, last: LastRanking | None) -> None:
         """Queue an input that was applied; `drain` joins it. Belongs to the event loop."""
         if after.revision == before.revision:
             return
@@ -131,7 +131,7 @@ class Examples:
         self,
         partition: int,
         ts: int,
-        row_of: Callable[[Key], UserHistory],
+        row_of: Callable[[Key], UserRow],
         last_of: Callable[[str], LastRanking | None],
     ) -> bool:
         """Queue the lists whose windows close with an event of this time; whether there are any."""
@@ -198,7 +198,7 @@ class Examples:
         self._outbox.send(EXAMPLES, user, _encode(example))
 
 
-def _of(row: UserHistory, last: LastRanking | None) -> LastRanking | None:
+def _of(row: UserRow, last: LastRanking | None) -> LastRanking | None:
     """The last ranking, if it is of the row's list."""
     current = row.candidates
     if last is None or current is None or (last.request_id, last.listed) != (current.request_id, current.item_ids):

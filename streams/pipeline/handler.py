@@ -10,23 +10,25 @@ from typing import Any
 
 from faust.types import TP
 
-from liverank.settings import Settings
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Erasure, Interaction, User
+from ranker.contracts.topics import CANDIDATES, ERASURES, USERS
 from ranker.serving.slot import ModelSlot
-from ranker.state import fold as history
-from ranker.state.fold import Position, Record, UserHistory
+from ranker.state.fold import apply_input
+from ranker.state.row import UserRow
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.connection import partition_of
 from streams.kafka.consumer import Chunk
 from streams.kafka.outbox import Outbox
-from streams.kafka.progress import Progress
+from streams.kafka.progress import PartitionProgress
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
 from streams.pipeline.rankings import Job
-from streams.state.store import Rows
+from streams.settings import WorkerSettings
+from streams.state.store import RowCache
 from streams.telemetry.metrics import Metrics
 
 #: Records that may be unconfirmed before intake waits.
@@ -45,7 +47,7 @@ class Intake:
     In every pause of a chunk its partition may leave; the rest must then not be handled here. `current` says so.
     """
 
-    def __init__(self, app: Any, progress: Progress, metrics: Metrics) -> None:
+    def __init__(self, app: Any, progress: PartitionProgress, metrics: Metrics) -> None:
         """
         Args:
             app: the Faust app: its consumer goes back where records are missing, its generation names the assignment.
@@ -92,16 +94,16 @@ def position(record: Any) -> Position:
     return Position(record.topic, record.partition, record.offset, record.timestamp if stamped else int(time() * 1000))
 
 
-class UserInputs:
+class InputHandler:
     """Handles the inputs of all user-keyed topics. Belongs to the event loop."""
 
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: WorkerSettings,
         slot: ModelSlot,
         intake: Intake,
-        rows: Rows,
+        rows: RowCache,
         batcher: Batcher[Job],
         dead_letters: DeadLetters,
         outbox: Outbox,
@@ -110,7 +112,7 @@ class UserInputs:
         last: Callable[[str], LastRanking | None],
     ) -> None:
         assert slot.current is not None
-        self._partitions = settings.partitions
+        self._partitions = settings.broker.partitions
         self._schema = slot.current.schema
         self._decode = InputDecoder(self._schema, settings.limits)
         self._intake = intake
@@ -166,18 +168,18 @@ class UserInputs:
         """Have the scorer thread look at what waits beside rankings."""
         self._batcher.add(b"", _WAKE)
 
-    def _decoded(self, at: Position, key: bytes | None, value: bytes | None) -> Record:
+    def _decoded(self, at: Position, key: bytes | None, value: bytes | None) -> UserInput:
         record = self._decode(at, key, value, int(time() * 1000))
         assert key is not None
-        assert isinstance(record, Record)
+        assert isinstance(record, UserInput)
         if at.partition != _partition_of(key, self._partitions):
             self._metrics.foreign(at.topic)
         return record
 
-    def _applied(self, at: Position, key: bytes, record: Record) -> tuple[UserHistory, UserHistory]:
+    def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
         place = at.partition, key
         before = self._rows.get(place)
-        after = history.apply(before, record, at, self._schema)
+        after = apply_input(before, record, at, self._schema)
         if after is not before:
             self._rows.put(place, after)
         elif before.applied[at.topic] >= (end := self._intake.end(at)):
@@ -187,13 +189,13 @@ class UserInputs:
             )
         return before, after
 
-    def _rank(self, at: Position, key: bytes, value: bytes | None, record: Record, row: UserHistory) -> None:
+    def _rank(self, at: Position, key: bytes, value: bytes | None, record: UserInput, row: UserRow) -> None:
         event_id = record.event_id if isinstance(record, Interaction) else None
         self._batcher.add(_line(at, key), Job(key, row, at, _kind(record), event_id, value))
 
     def _forget(self, at: Position, key: bytes) -> None:
         self._batcher.discard(_line(at, key))
-        self._batcher.add(b"forget " + key, Job(key, None, at, "erasures"))
+        self._batcher.add(b"forget " + key, Job(key, None, at, ERASURES))
 
 
 def _line(at: Position, key: bytes) -> bytes:
@@ -201,13 +203,13 @@ def _line(at: Position, key: bytes) -> bytes:
     return b"%d %b" % (at.partition, key)
 
 
-def _kind(record: Record) -> str:
+def _kind(record: UserInput) -> str:
     match record:
         case Interaction():
             return record.action or ""
         case CandidateList():
-            return "candidates"
+            return CANDIDATES
         case User():
-            return "users"
+            return USERS
         case Erasure():
-            return "erasures"
+            return ERASURES

@@ -17,16 +17,16 @@ import numpy as np
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.records import Item, ItemVector
+from ranker.contracts.topics import ITEM_VECTORS
 from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.encoder import TextEncoder
-from streams.kafka.admin import ITEM_VECTORS
 from streams.kafka.outbox import Outbox
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.handler import Intake, position
 from streams.telemetry.metrics import Metrics
 
 
-class ItemInputs:
+class ItemHandler:
     """Checks items and has their texts encoded, on a thread of its own."""
 
     def __init__(

@@ -9,20 +9,21 @@ from time import monotonic, time
 
 from msgspec import Struct
 
-from liverank.settings import Settings
 from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Cause
+from ranker.contracts.topics import RANKINGS
 from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.serving.slot import ModelSlot, Serving
-from ranker.state.fold import CurrentList, Position, UserHistory
-from streams.kafka.admin import RANKINGS
+from ranker.state.row import CurrentList, UserRow
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
+from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
 from streams.telemetry.metrics import Metrics
 
@@ -37,7 +38,7 @@ class Job(Struct, frozen=True):
     """A user to rank, or (`row` is None) to forget; without a user, only a reason to look at what waits besides."""
 
     user: bytes
-    row: UserHistory | None
+    row: UserRow | None
     at: Position  # of the newest input that the row knows of
     kind: str
     event_id: str | None = None
@@ -50,7 +51,7 @@ class Rankings:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: WorkerSettings,
         slot: ModelSlot,
         deltas: Deltas,
         recent: RecentRows,

@@ -23,12 +23,12 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from ranker.contracts.errors import LiverankError
-from ranker.state import fold as history
-from ranker.state.fold import UserHistory
+from ranker.state.codec import encode_row
+from ranker.state.row import UserRow
 from streams.kafka.outbox import Outbox
-from streams.kafka.progress import Place, Progress
+from streams.kafka.progress import PartitionProgress, Place
 from streams.pipeline.batcher import Batcher
-from streams.state.store import Key, Rows, RowTable
+from streams.state.store import Key, RowCache, RowTable
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Commit = Callable[[Mapping[Place, int]], Awaitable[bool]]
 _SLICE = 20
 
 
-class CheckpointError(LiverankError):
+class UnsafeCheckpointError(LiverankError):
     """A checkpoint that must not be taken."""
 
 
@@ -50,8 +50,8 @@ class Checkpoints:
     def __init__(
         self,
         *,
-        progress: Progress,
-        rows: Rows,
+        progress: PartitionProgress,
+        rows: RowCache,
         table: RowTable,
         batcher: Batcher[Any],
         outbox: Outbox,
@@ -96,11 +96,13 @@ class Checkpoints:
 
         Raises:
             SendError: the broker did not take a record. Nothing was committed, and nothing is any more.
-            CheckpointError: an earlier checkpoint was not completed.
+            UnsafeCheckpointError: an earlier checkpoint was not completed.
         """
         async with self._lock:
             if self._broken:
-                raise CheckpointError("an earlier checkpoint failed; its rows are not durable, so nothing is committed")
+                raise UnsafeCheckpointError(
+                    "an earlier checkpoint failed; its rows are not durable, so nothing is committed"
+                )
             self._outbox.poll()
             self._changelog.poll()
             if self._progress.changed:
@@ -133,12 +135,12 @@ class Checkpoints:
         log.warning("the group went on without this worker; what it had in work comes again elsewhere")
         self._left()
 
-    async def _encode(self, changed: Mapping[Key, UserHistory]) -> dict[int, dict[bytes, bytes]]:
+    async def _encode(self, changed: Mapping[Key, UserRow]) -> dict[int, dict[bytes, bytes]]:
         """The rows as stored, by partition and user."""
         encoded: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         for part in _slices(list(changed.items())):
             for (partition, user), row in part:
-                encoded[partition][user] = history.encode(row)
+                encoded[partition][user] = encode_row(row)
             await asyncio.sleep(0)
         return encoded
 
@@ -147,7 +149,7 @@ class Checkpoints:
         changelog, final = self._table.changelog_topic_name, next(reversed(rows))
         for part in _slices(list(rows.items())):
             if monotonic() > self._leased_until:
-                raise CheckpointError(
+                raise UnsafeCheckpointError(
                     f"rows were not sent within {self._lease_s:.1f} s: another worker may hold their partitions by now"
                 )
             for user, row in part:

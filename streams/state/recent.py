@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ranker.state.fold import UserHistory
+from ranker.state.row import UserRow
 
 _KEPT = 1024
 
@@ -12,12 +12,12 @@ class RecentRows:
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
-        self._rows: dict[str, UserHistory] = {}
+        self._rows: dict[str, UserRow] = {}
 
     def __contains__(self, user_id: str) -> bool:
         return user_id in self._rows
 
-    def put(self, user_id: str, row: UserHistory) -> None:
+    def put(self, user_id: str, row: UserRow) -> None:
         """A user was ranked."""
         self._rows.pop(user_id, None)
         self._rows[user_id] = row
@@ -28,6 +28,6 @@ class RecentRows:
         """Drop a user."""
         self._rows.pop(user_id, None)
 
-    def newest(self, count: int) -> list[tuple[str, UserHistory]]:
+    def newest(self, count: int) -> list[tuple[str, UserRow]]:
         """The rows of the users ranked last, the last one first."""
         return list(self._rows.items())[: -count - 1 : -1]  # one copy in C, so that no write comes between

@@ -14,10 +14,10 @@ import faust
 import rocksdict
 from faust.stores import rocksdb
 
-from liverank.settings import Settings
-from ranker.state import fold as history
-from ranker.state.fold import UserHistory
-from streams.kafka import admin as topics
+from ranker.state.codec import decode_row
+from ranker.state.row import UserRow
+from streams.kafka.admin import TABLE
+from streams.settings import WorkerSettings
 
 Key = tuple[int, bytes]  # partition and user id
 
@@ -79,15 +79,15 @@ class RowTable(faust.Table):  # type: ignore[misc]
         return store
 
 
-def row_table(app: Any, settings: Settings) -> RowTable:
+def row_table(app: Any, settings: WorkerSettings) -> RowTable:
     """Declare the table of user rows on a Faust app."""
     table: RowTable = app.Table(
-        topics.TABLE, partitions=settings.partitions, key_type=bytes, value_type=bytes, default=bytes
+        TABLE, partitions=settings.broker.partitions, key_type=bytes, value_type=bytes, default=bytes
     )
     return table
 
 
-class Rows:
+class RowCache:
     """Decoded rows by partition and user: the lately used ones, and all whose newest version is not on disk yet."""
 
     def __init__(self, read: Callable[[int, bytes], bytes | None], kept: int = _ROWS_KEPT) -> None:
@@ -98,11 +98,11 @@ class Rows:
         """
         self._read = read
         self._kept = kept
-        self._rows: OrderedDict[Key, UserHistory] = OrderedDict()
-        self._changed: dict[Key, UserHistory] = {}
-        self._writing: dict[Key, UserHistory] = {}
+        self._rows: OrderedDict[Key, UserRow] = OrderedDict()
+        self._changed: dict[Key, UserRow] = {}
+        self._writing: dict[Key, UserRow] = {}
 
-    def get(self, key: Key) -> UserHistory:
+    def get(self, key: Key) -> UserRow:
         """A user's row; the empty row where there is none.
 
         Raises:
@@ -112,15 +112,15 @@ class Rows:
         if row is not None:
             self._rows.move_to_end(key)
             return row
-        row = self._rows[key] = history.decode(self._read(*key) or b"")
+        row = self._rows[key] = decode_row(self._read(*key) or b"")
         self._evict()
         return row
 
-    def put(self, key: Key, row: UserHistory) -> None:
+    def put(self, key: Key, row: UserRow) -> None:
         """A user's row after an input that changed it."""
         self._rows[key] = self._changed[key] = row
 
-    def take_changed(self) -> dict[Key, UserHistory]:
+    def take_changed(self) -> dict[Key, UserRow]:
         """The rows put since the last call. They stay in memory until `written`."""
         self._writing, self._changed = self._changed, {}
         return self._writing

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from liverank.settings import Settings
 from streams.kafka.progress import Place
+from streams.settings import WorkerSettings
 from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Metrics:
         self._model.clear()
         self._model.labels(version).set(1)
 
-    def serve(self, settings: Settings) -> None:
+    def serve(self, settings: WorkerSettings) -> None:
         """Open the page, unless the settings turn it off."""
         if settings.metrics_port < 0:
             return

@@ -14,16 +14,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from liverank.settings import Settings
 from online_learning.releases.origins import read_origin
-from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import newest_checkpoint
 from online_learning.trainer.state import capture, restore
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import CandidateList, Erasure, Interaction, User
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
-from ranker.serving.model import load
-from ranker.state import fold as history
-from ranker.state.fold import EMPTY, Position, UserHistory
+from ranker.registry.bundle import read_manifest
+from ranker.serving.model import load_model
+from ranker.serving.options import ServingOptions
+from ranker.state.codec import decode_row, encode_row
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
 from tests.support import stream
 
 WRITTEN = Path(__file__).parents[1] / "fixtures" / "format_1"
@@ -32,25 +34,25 @@ RECORDS = {"interactions": Interaction, "candidates": CandidateList, "users": Us
 LINES = [json.loads(line) for line in (WRITTEN / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def stored(line: dict) -> UserHistory:
+def stored(line: dict) -> UserRow:
     """The row as it was stored."""
-    return history.decode(base64.b64decode(line["stored"]))
+    return decode_row(base64.b64decode(line["stored"]))
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line["user_id"])
 def test_rows(line: dict) -> None:
     """A stored row is what its inputs fold to today, and what is stored today is the same bytes."""
-    schema, row = bundle.read_manifest(BUNDLE).schema, EMPTY
+    schema, row = read_manifest(BUNDLE).schema, EMPTY
     for given in line["inputs"]:
         record = msgspec.convert(given["record"], RECORDS[given["topic"]])
-        row = history.apply(row, record, Position(given["topic"], given["partition"], given["offset"], 0), schema)
+        row = apply_input(row, record, Position(given["topic"], given["partition"], given["offset"], 0), schema)
     assert stored(line) == row
-    assert history.encode(row) == base64.b64decode(line["stored"])
+    assert encode_row(row) == base64.b64decode(line["stored"])
 
 
 def test_a_bundle_ranks_as_it_did() -> None:
     """It is checked, loads, and gives the rows' lists the order and the scores that it gave when it was written."""
-    model = load(BUNDLE, Catalog(), Settings())
+    model = load_model(BUNDLE, Catalog(), ServingOptions())
     expected = json.loads((WRITTEN / "rankings.json").read_text(encoding="utf-8"))
     rows = {line["user_id"]: stored(line) for line in LINES if stored(line).candidates is not None}
     assert set(rows) == set(expected)
@@ -69,7 +71,7 @@ def test_a_trainer_starts_from_a_bundle() -> None:
 
 def test_a_trainer_goes_on_from_a_checkpoint() -> None:
     """Taken up, it is what was written; and it learns on."""
-    state = checkpoint.newest(WRITTEN / "trainer")
+    state = newest_checkpoint(WRITTEN / "trainer")
     assert state is not None
     trainer = stream.trainer()
     restore(trainer, state)

@@ -1,4 +1,4 @@
-"""The direction of imports, and what serving must not need."""
+"""The direction of imports, between packages and between the rooms of one, and what a process must not need."""
 
 from __future__ import annotations
 
@@ -9,53 +9,131 @@ from pathlib import Path
 
 import pytest
 
+from liverank.cli.extras import EXTRAS
+
 ROOT = Path(__file__).parents[2]
 #: package -> the project's packages that it may import
-ALLOWED = {
+PACKAGES = {
     "ranker": set(),
     "online_learning": {"ranker"},
     "streams": {"ranker"},
     "liverank": {"ranker", "online_learning", "streams"},
 }
+#: package -> its rooms and the files beside them, from the ground up: each may import what stands before it
+ROOMS = {
+    "ranker": ("contracts", "state", "items", "features", "network", "registry", "rollout", "serving"),
+    "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
+    "online_learning": (
+        "progress", "settings", "recipe", "online_recipe", "data", "evaluation", "learning", "releases", "first_model",
+        "trainer",
+    ),
+    "liverank": (
+        "terminal", "settings", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "cli",
+        "__main__",
+    ),
+}  # fmt: skip
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names that a file imports anywhere, also inside functions."""
+    """Modules that a file imports anywhere, also inside functions, by their full names."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively; the packages import by name"
-            names.add((node.module or "").split(".")[0])
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
-@pytest.mark.parametrize("package", ALLOWED)
+def files_of(package: str) -> list[Path]:
+    """Every module of a package."""
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+def room_of(path: Path) -> str:
+    """The room that a module is in, or its own name where it stands beside the rooms."""
+    inside = path.relative_to(ROOT).parts[1:]
+    return inside[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_in_one_direction(package: str) -> None:
     """ranker <- online_learning, ranker <- streams, and liverank on top: any other arrow fails here."""
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for path in files:
-        forbidden = (imported(path) & set(ALLOWED)) - ALLOWED[package] - {package}
+    for path in files_of(package):
+        tops = {name.split(".")[0] for name in imported(path)}
+        forbidden = (tops & set(PACKAGES)) - PACKAGES[package] - {package}
         assert not forbidden, f"{path.relative_to(ROOT)} imports {forbidden}"
 
 
-def test_torch_stays_in_its_two_files() -> None:
-    """Of the core, only the model and its export know torch."""
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_downward(package: str) -> None:
+    """Within a package a room imports rooms that stand before it, never one after it, and each room is known."""
+    order = {name: place for place, name in enumerate(ROOMS[package])}
+    for path in files_of(package):
+        room = room_of(path)
+        if room == "__init__":
+            continue
+        assert room in order, f"{path.relative_to(ROOT)} is in no known room; where does {room} stand?"
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == package and len(parts) > 1:
+                assert order[parts[1]] <= order[room], f"{path.relative_to(ROOT)} imports upward: {name}"
+
+
+def test_no_room_is_crowded() -> None:
+    """A folder holds about a dozen files at most: what grows beyond has two concepts in it."""
+    for package in PACKAGES:
+        for folder in {path.parent for path in files_of(package)}:
+            held = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+            assert len(held) <= 12, f"{folder.relative_to(ROOT)} holds {len(held)} files"
+
+
+def test_torch_stays_in_one_room() -> None:
+    """Of the core, only the Transformer and its export know torch."""
+    heavy = {"torch", "transformers", "onnx"}
     knows = {
-        path.name for path in (ROOT / "ranker").rglob("*.py") if imported(path) & {"torch", "transformers", "onnx"}
+        path.relative_to(ROOT).parts[1]
+        for path in files_of("ranker")
+        if {name.split(".")[0] for name in imported(path)} & heavy
     }
-    assert knows == {"transformer.py", "export.py"}
+    assert knows == {"network"}
+
+
+def test_the_core_knows_no_kafka_and_reads_no_clock() -> None:
+    """Where things stand in Kafka, and what time it is, the core is told; `contracts.clock` alone says how time counts."""
+    for path in files_of("ranker"):
+        names = imported(path)
+        assert not {"aiokafka", "confluent_kafka", "faust"} & {name.split(".")[0] for name in names}, path
+        if path.name != "clock.py":
+            assert not {name for name in names if name.split(".")[0] in ("time", "datetime")}, path
+
+
+def run_without(modules: set[str] | frozenset[str], code: str) -> None:
+    """Run code in a process in which these modules cannot be imported."""
+    hidden = f"import sys\nfor name in {sorted(modules)!r}: sys.modules[name] = None\n"
+    subprocess.run([sys.executable, "-c", hidden + code], check=True, cwd=ROOT)
 
 
 def test_serving_runs_where_torch_cannot_be_imported() -> None:
-    """A process in which torch, transformers and onnx cannot be imported still loads everything the worker needs."""
-    code = """
-import sys
-for name in ("torch", "transformers", "onnx", "polars", "ir_measures", "online_learning"):
-    sys.modules[name] = None
-import streams.worker, streams.assembly, streams.kafka.admin, ranker.serving.model, ranker.registry.encoder
-import liverank.cli.main, liverank.offline.rank
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    """A process in which nothing that trains can be imported still loads everything the worker needs."""
+    run_without(
+        {*EXTRAS["train"], "online_learning"},
+        "import streams.worker, streams.assembly, streams.kafka.admin, ranker.serving.model, ranker.registry.encoder",
+    )
+    run_without(EXTRAS["train"], "import liverank.cli.main, liverank.offline.rank, streams.worker")
+
+
+def test_the_base_has_records_and_a_command_line() -> None:
+    """`pip install liverank` without an extra: contracts, schemas, settings and help, without Faust, ONNX Runtime, torch."""
+    run_without(
+        frozenset().union(*EXTRAS.values()),
+        "import ranker.contracts.documents as documents, ranker.contracts.decoding, ranker.state.codec\n"
+        "assert documents.json_schemas()\n"
+        "from typer.testing import CliRunner\n"
+        "from liverank.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(app, ['schema']).exit_code == 0\n",
+    )

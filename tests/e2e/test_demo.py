@@ -1,4 +1,4 @@
-"""The whole loop: `liverank demo` as a person runs it, on a made-up cinema and the embedded broker, once on Kafka."""
+"""The whole loop: `liverank demo` as a person runs it, on a made-up cinema and an Apache Kafka of its own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from liverank.local.broker import BrokerError, choose
 
 KINDS = ("Western", "Musical", "Horror")
 # Versions in quick succession, which the gate lets pass whatever the few clicks of six users say.
@@ -40,7 +38,7 @@ def cinema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, embedded: str) -> Iterator[Path]:
+def temporary(tmp_path: Path) -> Iterator[Path]:
     """The folder for temporary files; whatever happens in a demo, nothing of ours is left there, and no process."""
     folder = tmp_path / "temporary"
     folder.mkdir()
@@ -86,10 +84,9 @@ def start(
     cinema: Path,
     *arguments: str,
     stdout: int = subprocess.PIPE,
-    broker: str = "embedded",
     **environment: str,
 ) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "liverank", "demo", "--broker", broker, "--data", str(cinema), "--users", "6"]
+    argv = [sys.executable, "-m", "liverank", "demo", "--data", str(cinema), "--users", "6"]
     return subprocess.Popen(
         [*argv, *arguments],
         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT, text=True,
@@ -97,11 +94,11 @@ def start(
     )  # fmt: skip
 
 
-def assert_all_is_well(found: dict[str, Any], kind: str) -> None:
+def assert_all_is_well(found: dict[str, Any]) -> None:
     """What a report says: every event has its ranking, none was refused; versions of the trainer have replaced each
     other meanwhile, none was refused either, and every click is in the weights that rank.
     """
-    assert found["broker"]["kind"] == kind
+    assert found["broker"]["kind"] == "kafka"
     assert found["events"] == found["lists"] + found["clicks"] == found["rankings"] > 20
     assert found["dead_letters"] == 0
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
@@ -117,27 +114,21 @@ def assert_all_is_well(found: dict[str, Any], kind: str) -> None:
     assert 0 < found["freshness_s"]["p50"] <= found["freshness_s"]["p99"]
 
 
-@pytest.mark.kafka
 def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
-    """On Apache Kafka: it ends by itself with status 0 and a report, and nothing is left."""
-    try:
-        choose("kafka")
-    except BrokerError as error:
-        # On CI a missing broker must not look like a pass.
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no broker: {error}")
+    """It ends by itself with status 0 and a report, and nothing is left."""
     report = tmp_path / "demo.json"
     arguments = ("--headless", "--seconds", SECONDS, "--rate", "30", "--json", str(report))
-    with start(temporary, cinema, *arguments, broker="kafka", **QUICK) as demo:
+    with start(temporary, cinema, *arguments, **QUICK) as demo:
         output, _ = demo.communicate(timeout=240)
     assert demo.returncode == 0, output
     found = json.loads(report.read_text())
-    assert_all_is_well(found, "kafka")
+    assert_all_is_well(found)
     assert found["broker"]["address"] in output
 
 
 def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     """On a terminal it draws the lists, with arrows where films move, the versions that come, and the figures, and asks
-    for no key; the embedded broker does all that Apache Kafka does.
+    for no key.
     """
     ours, theirs = pty.openpty()
     report, terminal = tmp_path / "demo.json", {"TERM": "xterm", "COLUMNS": "160", "LINES": "50"}
@@ -153,7 +144,7 @@ def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     assert re.search(r"● +\d+ s \d{9}-[0-9a-f]{6} promoted reciprocal rank", text)
     assert "unknown to the model: Film" in screen
     assert {"↑", "↓", "✓"} <= set(screen)
-    assert_all_is_well(json.loads(report.read_text()), "embedded")
+    assert_all_is_well(json.loads(report.read_text()))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -176,7 +167,7 @@ def test_ctrl_c_before_the_users_come(ending: signal.Signals, temporary: Path, c
     """While it sets up, a signal ends it too, and what it had started is gone."""
     with start(temporary, cinema, "--headless") as demo:
         assert demo.stdout is not None
-        assert "broker: embedded" in demo.stdout.readline()
+        assert "broker: kafka" in demo.stdout.readline()
         demo.send_signal(ending)
         output, _ = demo.communicate(timeout=60)
     assert demo.returncode not in (0, None)

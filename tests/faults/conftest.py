@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from tests.support.installation import Installation
 from tests.support.tiny import tiny_bundle
 
@@ -16,8 +16,13 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Topics, a model and no worker yet."""
     folder = tmp_path_factory.mktemp("installation")
     tiny_bundle(folder / "registry")
-    settings = Settings(
-        brokers=kafka, registry=str(folder / "registry"), app="faults", metrics_port=-1, session_timeout_s=6.0
+    settings = changed(
+        Settings(),
+        brokers=kafka,
+        registry=str(folder / "registry"),
+        app="faults",
+        metrics_port=-1,
+        session_timeout_s=6.0,
     )
     made = Installation(settings, folder)
     made.create_topics()

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from liverank.local.broker import start_broker
-from liverank.settings import Settings
-from tests.support.installation import Installation, Worker, assert_state_and_rankings, eventually
+from liverank.settings import Settings, changed
+from tests.support.installation import Installation, Worker, assert_state_and_rankings
 from tests.support.load import Load
 from tests.support.tiny import tiny_bundle
+from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.timeout(3600)
 
 ROUNDS = int(os.environ.get("LIVERANK_FAULT_ROUNDS", "0"))
 RATE = 300.0
@@ -92,7 +93,9 @@ def test_a_broker_killed_under_load_loses_nothing(tmp_path: Path) -> None:
     """It comes back on the same port; the worker goes on, or ends with one line and is started again."""
     tiny_bundle(tmp_path / "registry")
     with start_broker("kafka", tmp_path / "broker") as broker:
-        settings = Settings(brokers=broker.address, registry=str(tmp_path / "registry"), app="broker", metrics_port=-1)
+        settings = changed(
+            Settings(), brokers=broker.address, registry=str(tmp_path / "registry"), app="broker", metrics_port=-1
+        )
         alone = Installation(settings, tmp_path)
         alone.create_topics()
         worker = alone.worker("worker").start().ready()

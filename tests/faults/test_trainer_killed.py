@@ -14,12 +14,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from liverank.local.broker import Broker
-from liverank.settings import Settings
-from online_learning.trainer import checkpoint
+from liverank.settings import Settings, changed
+from online_learning.trainer.checkpoint import newest_checkpoint
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate
-from ranker.registry import bundle
-from ranker.state.fold import hash_id
-from streams.kafka import admin as topics
+from ranker.registry.bundle import fetch_bundle, read_manifest, registry_versions
+from streams.kafka.admin import create_topics
 from tests.support import stream
 from tests.support.crashing import STEPS
 from tests.support.installation import read_topic
@@ -30,15 +30,15 @@ ROUNDS = int(os.environ.get("LIVERANK_KILL_ROUNDS", "3"))
 
 
 @pytest.fixture(scope="module")
-def settings(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(own_kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Topics on a broker, and a first model in a registry."""
     folder = tmp_path_factory.mktemp("trainer")
-    made = Settings(
-        brokers=kafka, registry=str(folder / "registry"), trainer_data=folder / "trainer", app="killed",
+    made = changed(Settings(),
+        brokers=own_kafka.address, registry=str(folder / "registry"), trainer_data=folder / "trainer", app="killed",
         ready_file=folder / "ready", trainer_metrics_port=-1, provider="cpu", train_batch=16, train_ms=50,
         delta_ms=100, bundle_s=0.4, gate_least=0, gate_margin=9.0, replay=100,
     )  # fmt: skip
-    topics.create(made)
+    create_topics(made.broker)
     tiny_bundle(folder / "registry", stream.SCHEMA)
     yield made
 
@@ -61,7 +61,7 @@ def test_each_example_is_learned_once_through_kills(settings: Settings, tmp_path
             _send(settings, [*waiting.pop(0), *rng.sample(examples, 10)])
         time.sleep(rng.uniform(0.0, 2.5))
         process.kill()
-        kept = checkpoint.newest(settings.trainer_data)
+        kept = newest_checkpoint(settings.trainer.data)
         survived.append(kept.facts["trained"] if kept is not None else 0)
     _send(settings, [example for rest in waiting for example in rest])
     process = Process(settings, tmp_path)
@@ -69,7 +69,7 @@ def test_each_example_is_learned_once_through_kills(settings: Settings, tmp_path
     ends = _ends(settings)
     until(lambda: _offsets(settings) == ends)
     assert process.stop() == 0, (tmp_path / "trainer.log").read_text()[-3000:]
-    state = checkpoint.newest(settings.trainer_data)
+    state = newest_checkpoint(settings.trainer.data)
     assert state is not None
     print(f"examples learned from when killed: {survived}, in the end {state.facts['trained']}")
     assert survived == sorted(survived)
@@ -84,15 +84,17 @@ def test_what_is_announced_is_in_the_registry(settings: Settings) -> None:
     updates = [msgspec.json.decode(value, type=ModelUpdate) for value in _read(settings, "model-updates", 1)]
     assert updates, "at least one bundle was announced"
     last = updates[-1]
-    folder = bundle.fetch(settings.registry, "default", last.version, settings.trainer_data / "seen", last.sha256)
-    assert bundle.read_manifest(folder).offsets
+    folder = fetch_bundle(
+        settings.registry.address, "default", last.version, settings.trainer.data / "seen", last.sha256
+    )
+    assert read_manifest(folder).offsets
 
 
 def test_deltas_name_versions_that_were_announced(settings: Settings) -> None:
     """Each delta is for a version that serves, and their sequence rises."""
     deltas = [msgspec.json.decode(value, type=ModelDelta) for value in _read(settings, "model-deltas", 1)]
     assert deltas
-    announced = set(bundle.versions(settings.registry, "default"))
+    announced = set(registry_versions(settings.registry.address, "default"))
     assert deltas[-1].base in announced
     sequences = [delta.sequence for delta in deltas]
     assert sequences == sorted(sequences)
@@ -124,17 +126,17 @@ def test_each_example_is_learned_once_whichever_step_dies(settings: Settings, tm
 
 def test_a_registry_that_does_not_answer_ends_it_with_one_line(settings: Settings, tmp_path: Path) -> None:
     """The registry's address is on the log, without the user and the password that it holds."""
-    away = msgspec.structs.replace(settings, model="away", registry="ftp://someone:s3cret-word@127.0.0.1:1/models")
+    away = changed(settings, model="away", registry="ftp://someone:s3cret-word@127.0.0.1:1/models")
     log = Process(away, tmp_path).ended()
     assert "the trainer ends: the registry ftp://***@127.0.0.1:1/models cannot be read" in log
     assert "s3cret-word" not in log
     assert "Traceback" not in log
 
 
-def test_a_broker_killed_under_it_costs_nothing(settings: Settings, kafka_broker: Broker, tmp_path: Path) -> None:
+def test_a_broker_killed_under_it_costs_nothing(settings: Settings, own_kafka: Broker, tmp_path: Path) -> None:
     """It comes back on the same port: the trainer goes on, or ends with one line and is started again; every example is
     learned once, and the log holds no traceback."""
-    again = msgspec.structs.replace(settings, model="again", registry=str(tmp_path / "registry"), delta_ms=50)
+    again = changed(settings, model="again", registry=str(tmp_path / "registry"), delta_ms=50)
     again = msgspec.structs.replace(again, trainer_data=tmp_path / "trainer", ready_file=tmp_path / "ready")
     tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="again")
     examples = stream.examples(100, seed=3)
@@ -142,8 +144,8 @@ def test_a_broker_killed_under_it_costs_nothing(settings: Settings, kafka_broker
     process.ready()
     _send(settings, examples[:60])
     until(lambda: (_trained(again) or 0) > 0)
-    kafka_broker.kill()
-    kafka_broker.start()
+    own_kafka.kill()
+    own_kafka.start()
     _send(settings, examples[60:])
     ends = _ends(settings)
 
@@ -159,19 +161,19 @@ def test_a_broker_killed_under_it_costs_nothing(settings: Settings, kafka_broker
 
 
 def _trained(settings: Settings) -> int | None:
-    state = checkpoint.newest(settings.trainer_data)
+    state = newest_checkpoint(settings.trainer.data)
     return None if state is None else int(state.facts["trained"])
 
 
 def _check_checkpoint(settings: Settings, step: str) -> int:
     """The newest checkpoint has learned from the distinct examples before its offsets, each once; how many."""
-    state = checkpoint.newest(settings.trainer_data)
+    state = newest_checkpoint(settings.trainer.data)
     if state is None:
         return 0
     offsets = state.facts["offsets"]
     before = {
         hash_id(msgspec.json.decode(message.value(), type=Example).example_id)
-        for message in read_topic(settings.brokers, "examples", settings.partitions)
+        for message in read_topic(settings.broker.addresses, "examples", settings.broker.partitions)
         if message.offset() < offsets.get(f"examples-{message.partition()}", 0)
     }
     assert set(state.arrays["known"].tolist()) == before, step
@@ -182,31 +184,31 @@ def _check_checkpoint(settings: Settings, step: str) -> int:
 def _check_announced(settings: Settings, step: str) -> None:
     """What was announced last can be fetched and is what was announced."""
     updates = [msgspec.json.decode(value, type=ModelUpdate) for value in _read(settings, "model-updates", 1)]
-    ours = [update for update in updates if update.model == settings.model]
+    ours = [update for update in updates if update.model == settings.registry.model]
     if ours:
-        into = settings.trainer_data / "seen"
-        bundle.fetch(settings.registry, settings.model, ours[-1].version, into, ours[-1].sha256)
+        into = settings.trainer.data / "seen"
+        fetch_bundle(settings.registry.address, settings.registry.model, ours[-1].version, into, ours[-1].sha256)
 
 
 def _send(settings: Settings, examples: list[Example]) -> None:
-    producer = Producer({"bootstrap.servers": settings.brokers, "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": settings.broker.addresses, "linger.ms": 5})
     for example in examples:
         producer.produce("examples", msgspec.json.encode(example), key=example.user_id.encode())
     assert producer.flush(30) == 0
 
 
 def _ends(settings: Settings) -> dict[str, int]:
-    consumer = Consumer({"bootstrap.servers": settings.brokers, "group.id": "look"})
+    consumer = Consumer({"bootstrap.servers": settings.broker.addresses, "group.id": "look"})
     found = {
         f"examples-{number}": consumer.get_watermark_offsets(TopicPartition("examples", number), 30)[1]
-        for number in range(settings.partitions)
+        for number in range(settings.broker.partitions)
     }
     consumer.close()
     return {name: end for name, end in found.items() if end}
 
 
 def _offsets(settings: Settings) -> dict[str, int] | None:
-    found = sorted(settings.trainer_data.glob("checkpoint-*/state.json"))
+    found = sorted(settings.trainer.data.glob("checkpoint-*/state.json"))
     try:
         return json.loads(found[-1].read_bytes())["facts"]["offsets"] if found else None
     except FileNotFoundError:  # pruned under our eyes
@@ -214,4 +216,4 @@ def _offsets(settings: Settings) -> dict[str, int] | None:
 
 
 def _read(settings: Settings, topic: str, partitions: int) -> list[bytes]:
-    return [message.value() for message in read_topic(settings.brokers, topic, partitions)]
+    return [message.value() for message in read_topic(settings.broker.addresses, topic, partitions)]

@@ -1,4 +1,4 @@
-"""An installation with one worker on each kind of broker, shared by the tests of a module."""
+"""An installation with one worker, shared by the tests of a module."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from tests.support.installation import Installation
 from tests.support.tiny import tiny_bundle
 
 
-@pytest.fixture(scope="module", params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded"])
-def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+@pytest.fixture(scope="module")
+def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Topics, a model, and a worker that serves."""
     folder = tmp_path_factory.mktemp("installation")
     tiny_bundle(folder / "registry")
-    settings = Settings(
-        brokers=request.getfixturevalue(request.param),
+    settings = changed(
+        Settings(),
+        brokers=kafka,
         registry=str(folder / "registry"),
         app="integration",
         metrics_port=-1,

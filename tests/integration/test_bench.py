@@ -10,8 +10,6 @@ from typer.testing import CliRunner
 
 from liverank.cli.main import app
 
-pytestmark = pytest.mark.kafka
-
 
 def bench(kafka: str, report: Path, *arguments: str) -> dict:
     """Run a benchmark against a broker; its report, which is also what it prints."""

@@ -9,18 +9,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from online_learning.data.log_fold import Step, fold
-from online_learning.first_model.fit import join
+from online_learning.first_model.log_examples import step_examples
+from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.state.fold import Record, decode
-from tests.support.installation import Installation, eventually
+from ranker.state.codec import decode_row
+from tests.support.installation import Installation
 from tests.support.tiny import ENCODER, tiny_bundle, tiny_model, tiny_tables
-
-pytestmark = pytest.mark.kafka
+from tests.support.waiting import eventually
 
 START = 1_700_000_000_000
 USERS, ROUNDS = 12, 6
@@ -32,8 +32,13 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A worker on topics of its own broker's, with one bundle."""
     folder = tmp_path_factory.mktemp("installation")
     tiny_bundle(folder / "registry")
-    settings = Settings(
-        brokers=kafka, registry=str(folder / "registry"), app="examples", metrics_port=-1, session_timeout_s=6.0
+    settings = changed(
+        Settings(),
+        brokers=kafka,
+        registry=str(folder / "registry"),
+        app="examples",
+        metrics_port=-1,
+        session_timeout_s=6.0,
     )
     made = Installation(settings, folder)
     made.create_topics()
@@ -69,7 +74,7 @@ def turns(
         yield lists, sorted(events, key=lambda event: event.ts or 0)
 
 
-def send(installation: Installation, topic: str, records: Sequence[Record], kill_after: int | None = None) -> None:
+def send(installation: Installation, topic: str, records: Sequence[UserInput], kill_after: int | None = None) -> None:
     """Send records in their order, and wait until all are handled: topics have no common order.
 
     After so many of them the worker is killed, in the midst of the others, and started again when all are sent.
@@ -89,14 +94,14 @@ def send(installation: Installation, topic: str, records: Sequence[Record], kill
 
 def comparable(example: Example) -> Example:
     """What both joins must agree on: not the version and its ranks, nor the offsets in the row."""
-    row = decode(example.state)
+    row = decode_row(example.state)
     items = [msgspec.structs.replace(item, rank=None) for item in example.items]
     return msgspec.structs.replace(
         example, model="", items=items, state=msgspec.json.encode((row.revision, row.count, row.candidates, row.now))
     )
 
 
-def expected_of(log: Sequence[Record], installation: Installation) -> dict[str, Example]:
+def expected_of(log: Sequence[UserInput], installation: Installation) -> dict[str, Example]:
     """What the offline join makes of a log, by id."""
     schema = FeatureSchema()
     tables = ItemTables(tiny_tables(tiny_model(schema).config, [f"item-{at}" for at in range(50)]), Catalog(), ENCODER)
@@ -104,7 +109,7 @@ def expected_of(log: Sequence[Record], installation: Installation) -> dict[str, 
         example.example_id: comparable(example)
         for step in fold(log, schema)
         if isinstance(step, Step)
-        for example in join(step, tables, schema, installation.settings.attribution_ms)
+        for example in step_examples(step, tables, schema, installation.settings.attribution_ms)
     }
 
 
@@ -125,7 +130,7 @@ def made_for(installation: Installation, name: str) -> list[Example]:
 
 def test_the_worker_and_the_replay_make_the_same_examples(installation: Installation) -> None:
     """By id, with outcomes, rows and statistics; clicks know the rank that the ranking gave."""
-    log: list[Record] = []
+    log: list[UserInput] = []
     for lists, events in turns("joined"):
         send(installation, "candidates", lists)
         send(installation, "interactions", events)
@@ -141,7 +146,7 @@ def test_the_worker_and_the_replay_make_the_same_examples(installation: Installa
 def test_kills_make_the_same_examples(installation: Installation) -> None:
     """A worker killed under load, once while lists come and once while events do: afterwards the topic holds the
     offline join's examples, none missing and none besides, and where one came twice both are the same."""
-    log: list[Record] = []
+    log: list[UserInput] = []
     for turn, (lists, events) in enumerate(turns("killed", users=300, rounds=3, start=START + 3 * 10**9)):
         send(installation, "candidates", lists, kill_after=200 if turn == 1 else None)
         send(installation, "interactions", events, kill_after=300 if turn == 1 else None)

@@ -11,24 +11,22 @@ from typer.testing import CliRunner
 from liverank.cli import model as model_commands
 from liverank.cli.main import app
 from liverank.operate.models import list_models, read_control
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from ranker.contracts.errors import BundleError
 from ranker.registry import bundle
 from tests.support.bundles import BAD, publish
 from tests.support.installation import Installation, read_topic
 
-pytestmark = pytest.mark.kafka
-
 
 @pytest.fixture
 def installation(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """Topics, and an empty registry; the model's name is this test's own, since the topics are shared."""
-    settings = Settings(brokers=kafka, registry=str(tmp_path / "registry"), model="commands", app="commands")
+    settings = changed(Settings(), brokers=kafka, registry=str(tmp_path / "registry"), model="commands", app="commands")
     made = Installation(settings, tmp_path)
     made.create_topics()
     for name, value in (
         ("BROKERS", kafka),
-        ("REGISTRY", settings.registry),
+        ("REGISTRY", settings.registry.address),
         ("DATA", str(tmp_path / "data")),
         ("MODEL", "commands"),
     ):
@@ -63,10 +61,11 @@ def test_operators_move_versions(installation: Installation) -> None:
     assert json.loads(liverank("model", "pin"))["version"] == second
     table = liverank("model", "list")
     assert second[:8] in table
-    last = [json.loads(message.value()) for message in read_topic(installation.settings.brokers, "model-updates", 1)][
-        -1
-    ]
-    folder = Path(installation.settings.registry) / "commands" / second
+    last = [
+        json.loads(message.value())
+        for message in read_topic(installation.settings.broker.addresses, "model-updates", 1)
+    ][-1]
+    folder = Path(installation.settings.registry.address) / "commands" / second
     assert last["sha256"] == bundle.sha256(folder / "manifest.json")
 
 
@@ -95,7 +94,7 @@ def test_what_verifies_is_what_lies_in_the_registry(installation: Installation) 
     """Not a copy that was fine when it was fetched."""
     version = publish(installation)
     assert f"{version}: hashes, schema, golden outputs and numbers are fine" in liverank("model", "verify")
-    tables = Path(installation.settings.registry) / "commands" / version / "tables.safetensors"
+    tables = Path(installation.settings.registry.address) / "commands" / version / "tables.safetensors"
     tables.write_bytes(tables.read_bytes()[:-1])
     assert "tables.safetensors was changed" in str(CliRunner().invoke(app, ["model", "verify"]).exception)
 

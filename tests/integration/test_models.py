@@ -16,20 +16,19 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.items.catalog import Catalog
 from ranker.items.tables import pack_row
-from ranker.registry import bundle
-from ranker.serving.model import load
-from ranker.state.fold import hash_id
-from streams.kafka import admin as topics
+from ranker.registry.bundle import fetch_bundle
+from ranker.serving.model import load_model
+from streams.kafka.admin import check_topics
 from streams.kafka.connection import partition_of
 from tests.support.bundles import BAD, announce, flip, publish
-from tests.support.installation import Installation, Worker, eventually, read_topic
+from tests.support.installation import Installation, Worker, read_topic
 from tests.support.load import Load
-
-pytestmark = pytest.mark.kafka
+from tests.support.waiting import eventually
 
 LIST = [f"item-{number}" for number in range(10)]
 
@@ -38,7 +37,8 @@ LIST = [f"item-{number}" for number in range(10)]
 def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A worker that serves the first of the versions to come."""
     folder = tmp_path_factory.mktemp("installation")
-    settings = Settings(
+    settings = changed(
+        Settings(),
         brokers=kafka,
         registry=str(folder / "registry"),
         app="models",
@@ -170,7 +170,7 @@ def decided(installation: Installation, version: str) -> ModelUpdate:
     """What was decided about a canary."""
 
     def found() -> ModelUpdate | None:
-        control = read_topic(installation.settings.brokers, "model-updates", 1)
+        control = read_topic(installation.settings.broker.addresses, "model-updates", 1)
         updates = [msgspec.json.decode(m.value(), type=ModelUpdate) for m in control]
         return next((update for update in updates if update.version == version and update.measured), None)
 
@@ -205,11 +205,11 @@ def test_canaries_are_judged_by_clicks(installation: Installation, worker: Worke
 
 def parts_of(installation: Installation) -> list[set[int]]:
     """The partitions of `clicks` that each worker has; nothing before all of them are given out."""
-    admin = AdminClient({"bootstrap.servers": installation.settings.brokers})
-    app = installation.settings.app
+    admin = AdminClient({"bootstrap.servers": installation.settings.broker.addresses})
+    app = installation.settings.broker.app
     members = admin.describe_consumer_groups([app])[app].result(30).members
     parts = [{tp.partition for tp in m.assignment.topic_partitions if tp.topic == "clicks"} for m in members]
-    return parts if sum(len(part) for part in parts) == installation.settings.partitions else []
+    return parts if sum(len(part) for part in parts) == installation.settings.broker.partitions else []
 
 
 def test_of_several_workers_decisions_the_first_counts(installation: Installation, worker: Worker) -> None:
@@ -225,7 +225,7 @@ def test_of_several_workers_decisions_the_first_counts(installation: Installatio
     ours = next(part for part in parts_of(installation) if part)
     wanted: dict[str, list[str]] = {}
     for user, ranking in show_lists(installation, [f"both-{number}" for number in range(500)]).items():
-        wins = partition_of(user.encode(), installation.settings.partitions) in ours
+        wins = partition_of(user.encode(), installation.settings.broker.partitions) in ours
         liked = ranking.items[0 if (ranking.model == canary) == wins else -1].item_id
         wanted.setdefault(liked, []).append(user)
     for item, users in wanted.items():
@@ -245,10 +245,10 @@ def test_of_several_workers_decisions_the_first_counts(installation: Installatio
 def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: Installation, worker: Worker) -> None:
     """Rankings show the new row; an older delta, or one for another version, changes nothing and is counted."""
     version = serving(worker)
-    model = load(
-        bundle.fetch(installation.settings.registry, "swapped", version, installation.folder / "checked"),
+    model = load_model(
+        fetch_bundle(installation.settings.registry.address, "swapped", version, installation.folder / "checked"),
         Catalog(),
-        installation.settings,
+        installation.settings.worker.serving,
     )
     width, neighbours = model.tables.ids.shape[1], model.tables.neighbours.shape[1]
     numbers = itertools.count(time.time_ns() // 10**6)
@@ -286,7 +286,7 @@ def test_a_worker_starts_from_its_copy_while_the_registry_is_gone(installation: 
     """With a line on the log; what the control topic names is what serves, with its deltas."""
     version = serving(worker)
     worker.stop()
-    registry = Path(installation.settings.registry)
+    registry = Path(installation.settings.registry.address)
     shutil.move(registry, registry.with_name("gone"))
     try:
         worker.start().ready()
@@ -300,6 +300,6 @@ def test_a_worker_starts_from_its_copy_while_the_registry_is_gone(installation: 
 
 def test_nothing_went_wrong_besides(installation: Installation, worker: Worker) -> None:
     """No dead letter, and no traceback on the log."""
-    assert topics.check(installation.settings) == []
+    assert check_topics(installation.settings.broker) == []
     assert installation.dead_letters() == []
     assert "Traceback" not in worker.log

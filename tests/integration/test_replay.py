@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from liverank.offline.evaluate import Question, run
+from liverank.offline.evaluate import Question, run_evaluation
 from liverank.offline.replay import replay
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from online_learning.data import DATASETS
 from online_learning.first_model.fit import fit
 from streams.kafka.connection import aiokafka
@@ -21,7 +21,6 @@ DATA = DATASETS["trivago"]
 NOON = (START + 43_200) * 1000
 
 
-@pytest.mark.kafka
 @pytest.mark.timeout(300)
 def test_replay_and_evaluation_agree(kafka: str, tmp_path: Path) -> None:
     """Every clickout of the log has a ranking that a worker made before it, from the past alone, and the MRR of the
@@ -29,10 +28,16 @@ def test_replay_and_evaluation_agree(kafka: str, tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.parquet", users=40)
     registry = str(tmp_path / "registry")
     fit(DATA, log, registry, until=NOON, recipe=msgspec.structs.replace(DATA.recipe, epochs=2))
-    settings = Settings(
-        brokers=kafka, registry=registry, app="replay", metrics_port=-1, data=tmp_path / "data", session_timeout_s=6.0
+    settings = changed(
+        Settings(),
+        brokers=kafka,
+        registry=registry,
+        app="replay",
+        metrics_port=-1,
+        data=tmp_path / "data",
+        session_timeout_s=6.0,
     )
-    offline = run(DATA, log, settings, Question(), lambda _: None)
+    offline = run_evaluation(DATA, log, settings, Question(), lambda _: None)
     installation = Installation(settings, tmp_path / "installation")
     try:
         installation.create_topics()

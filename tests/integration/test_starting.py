@@ -11,10 +11,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from liverank.local.broker import start_broker
-from liverank.settings import Settings
-from tests.support.installation import Installation, Worker, eventually
+from liverank.settings import Settings, changed
+from tests.support.installation import Installation, Worker
 from tests.support.tiny import tiny_bundle
 from tests.support.trainer_process import Process
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare(embedded: str, tmp_path: Path) -> Installation:
+def bare(kafka: str, tmp_path: Path) -> Installation:
     """An installation that has neither topics nor a bundle."""
     name = f"starting-{tmp_path.name}"
     return Installation(
-        Settings(brokers=embedded, registry=str(tmp_path / "registry"), app=name, metrics_port=-1), tmp_path
+        changed(Settings(), brokers=kafka, registry=str(tmp_path / "registry"), app=name, metrics_port=-1), tmp_path
     )
 
 
@@ -95,11 +96,12 @@ def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: 
     assert "was changed" in ends_with(bare.worker("bad-bundle").start())
 
 
-@pytest.mark.kafka
 def test_a_topic_that_was_created_anew_is_not_read_on(registry: Path, tmp_path: Path) -> None:
     """Its records would be passed over as acknowledged ones, without a word."""
     with start_broker("kafka", tmp_path / "broker") as broker:
-        made = Installation(Settings(brokers=broker.address, registry=str(registry), metrics_port=-1), tmp_path)
+        made = Installation(
+            changed(Settings(), brokers=broker.address, registry=str(registry), metrics_port=-1), tmp_path
+        )
         made.create_topics()
         worker = made.worker("worker").start().ready()
         for number in range(3):
@@ -132,7 +134,7 @@ def test_a_trainer_without_a_broker_ends_with_one_line_and_no_password(
     monkeypatch.setenv("LIVERANK_SASL_PASSWORD", "s3cret-word")
     secure = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "trainer", "brokers": "127.0.0.1:1"}
     ready = {"ready_file": bare.folder / "ready"}
-    trainer = Process(msgspec.structs.replace(bare.settings, **secure, **ready), bare.folder)
+    trainer = Process(changed(bare.settings, **secure, **ready), bare.folder)
     log = trainer.ended()
     assert "the trainer ends: " in log
     assert "127.0.0.1:1" in log

@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, Producer
 
 from online_learning.data import DATASETS
 from online_learning.first_model.fit import fit
-from tests.support.installation import eventually
 from tests.support.synthetic import START, write_log
+from tests.support.waiting import eventually
 
 LIVERANK = [sys.executable, "-m", "liverank"]
 
@@ -43,7 +43,6 @@ def broker_of_a_worker(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> 
         assert worker.wait(30) == 0, (folder / "log").read_text()[-3000:]
 
 
-@pytest.mark.kafka
 @pytest.mark.timeout(300)
 def test_a_client_with_its_own_items_is_served(broker_of_a_worker: str) -> None:
     """Items that no model has seen, lists of 1 to 100 of them, clicks and views with the required fields alone, sent by

@@ -11,24 +11,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import load_checkpoint, newest_checkpoint
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelDelta
-from ranker.registry import bundle
-from ranker.state.fold import hash_id
+from ranker.registry.bundle import registry_versions
 from tests.support import stream
-from tests.support.installation import Installation, eventually, read_topic
+from tests.support.installation import Installation, read_topic
 from tests.support.tiny import tiny_bundle
 from tests.support.trainer_process import Process
-
-pytestmark = pytest.mark.kafka
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Topics and a first model."""
     folder = tmp_path_factory.mktemp("trained")
-    settings = Settings(
+    settings = changed(Settings(),
         brokers=kafka, registry=str(folder / "registry"), app="trained", model="trained", metrics_port=-1,
         session_timeout_s=6.0, trainer_data=folder / "trainer", trainer_metrics_port=-1, provider="cpu",
         bundle_s=3.0, gate_least=0, gate_margin=9.0, train_ms=100,
@@ -46,12 +46,12 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     """Versions that learned from the clicks serve, deltas follow each other, an erased user leaves the memory."""
     settings = installation.settings
     installation.worker("worker").start()
-    ready = msgspec.structs.replace(settings, ready_file=tmp_path / "ready")
+    ready = changed(settings, ready_file=tmp_path / "ready")
     trainer = Process(ready, tmp_path)
     installation.workers[0].ready()
     trainer.ready()
     clicked = _click_for(installation, 25.0)
-    first = bundle.versions(settings.registry, "trained")[0]
+    first = registry_versions(settings.registry.address, "trained")[0]
 
     def models() -> list[str]:
         return list(dict.fromkeys(ranking.model for ranking in installation.rankings()))
@@ -60,7 +60,7 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     eventually("versions of the trainer rank", lambda: len([model for model in models() if model != first]) >= 2)
     deltas = [
         msgspec.json.decode(message.value(), type=ModelDelta)
-        for message in read_topic(settings.brokers, "model-deltas", 1)
+        for message in read_topic(settings.broker.addresses, "model-deltas", 1)
     ]
     deltas = [delta for delta in deltas if delta.model == "trained"]
     waits = [_first_after(deltas, ts) - ts for ts in clicked if ts < deltas[-1].learned_until]
@@ -70,7 +70,7 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     installation.send("erasures", "user-1", {"user_id": "user-1"})
     eventually("the erased user is in no checkpoint", lambda: not _remembers(settings, b"user-1"), 60)
     assert trainer.stop() == 0, (tmp_path / "trainer.log").read_text()[-3000:]
-    state = checkpoint.newest(settings.trainer_data)
+    state = newest_checkpoint(settings.trainer.data)
     assert state is not None
     distinct = {message.value() for message in installation.read("examples")}
     assert 0 < state.facts["trained"] <= len(distinct)
@@ -104,9 +104,9 @@ def _first_after(deltas: list[ModelDelta], ts: int) -> int:
 
 def _remembers(settings: Settings, user: bytes) -> bool:
     """Whether any checkpoint on disk holds an example of the user."""
-    found = list(settings.trainer_data.glob("checkpoint-*"))
+    found = list(settings.trainer.data.glob("checkpoint-*"))
     try:
-        replays = [checkpoint.load(path).arrays["replay"].tobytes() for path in found]
+        replays = [load_checkpoint(path).arrays["replay"].tobytes() for path in found]
     except checkpoint.CheckpointError:  # pruned under our eyes
         return True
     return any(b"\xa6" + user + b"\xcf" in replay for replay in replays)  # MessagePack: a string of 6, then a time

@@ -12,7 +12,8 @@ import pytest
 
 from ranker.contracts.records import DeadLetter, Ranking
 from streams.pipeline.dead_letters import VALUE_LIMIT
-from tests.support.installation import Installation, assert_state_and_rankings, eventually
+from tests.support.installation import Installation, assert_state_and_rankings
+from tests.support.waiting import eventually
 
 
 def shown(user: str, *items: str, **more: Any) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def test_a_message_without_a_key_is_refused(installation: Installation) -> None:
 def test_a_producer_with_a_partitioner_of_its_own_is_served(installation: Installation, user: str) -> None:
     """What counts is that a user's inputs meet: they may all lie in another partition than Kafka's default one."""
     right, _ = installation.send("views", user, {"user_id": user, "item_id": "item-3"})
-    other = (right + 1) % installation.settings.partitions
+    other = (right + 1) % installation.settings.broker.partitions
     installation.send("candidates", user, shown(user, "item-1", "item-2"), partition=other)
     _, offset = installation.send("clicks", user, {"user_id": user, "item_id": "item-1"}, partition=other)
     ranking = ranking_of(installation, user, "clicks", offset)

@@ -15,7 +15,8 @@ from ranker.contracts.records import ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import Ranker
-from ranker.registry.bundle import new_version, sha256
+from ranker.registry.address import sha256
+from ranker.registry.bundle import new_version
 from ranker.rollout.stages import key_of
 from tests.support.installation import Installation
 from tests.support.tiny import ENCODER, tiny_model, tiny_tables
@@ -38,17 +39,17 @@ def publish(
     tables = change_tables(tiny_tables(network.config, [f"item-{at}" for at in range(ITEMS)]))
     version = new_version()
     about = Provenance(
-        model=installation.settings.model, schema=schema or FeatureSchema(), encoder=ENCODER, version=version,
+        model=installation.settings.registry.model, schema=schema or FeatureSchema(), encoder=ENCODER, version=version,
         created=time.time_ns() // 10**6,
     )  # fmt: skip
     graphs = installation.folder / "graphs" if schema is None else None
-    publish_model(network, tables, about, installation.settings.registry, graphs)
+    publish_model(network, tables, about, installation.settings.registry.address, graphs)
     return version
 
 
 def folder_of(installation: Installation, version: str) -> Path:
     """A bundle's folder in the registry."""
-    return Path(installation.settings.registry) / installation.settings.model / version
+    return Path(installation.settings.registry.address) / installation.settings.registry.model / version
 
 
 def announce(installation: Installation, version: str, stage: str = "promoted", **more: object) -> None:
@@ -57,7 +58,11 @@ def announce(installation: Installation, version: str, stage: str = "promoted", 
     digest = sha256(manifest) if manifest.exists() else "0" * 64
     update = msgspec.structs.replace(
         ModelUpdate(
-            model=installation.settings.model, version=version, sha256=digest, stage=stage, ts=time.time_ns() // 10**6
+            model=installation.settings.registry.model,
+            version=version,
+            sha256=digest,
+            stage=stage,
+            ts=time.time_ns() // 10**6,
         ),
         **more,
     )

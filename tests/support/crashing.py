@@ -23,10 +23,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from liverank.settings import load_settings
 from online_learning.learning.optimisation import Optimisation
-from online_learning.releases import origins as registry
+from online_learning.releases import publishing
 from online_learning.releases.versions import Versions
-from online_learning.trainer import checkpoint
-from online_learning.trainer import process as worker
+from online_learning.trainer import checkpoint, process
 from online_learning.trainer.releases import Releases
 from online_learning.trainer.trainer import Trainer
 from streams.kafka.connection import aiokafka
@@ -41,12 +40,12 @@ STEPS: dict[str, tuple[Any, str, str, int]] = {
     "half of a checkpoint is written": (checkpoint, "_flush", "before", 1),
     "a checkpoint waits for its name": (checkpoint, "_flush", "after", 3),
     "a checkpoint has its name": (checkpoint, "_flush", "before", 4),
-    "the offsets are told": (worker.Worker, "_commit", "before", 1),
+    "the offsets are told": (process.TrainerProcess, "_commit", "before", 1),
     "a bundle waits for its name": (LocalFileSystem, "mv", "before", 1),
-    "a bundle is in the registry": (registry, "publish_candidate", "after", 1),
+    "a bundle is in the registry": (publishing, "put_candidate", "after", 1),
     "a bundle is announced": (AIOKafkaProducer, "send_and_wait model-updates", "after", 1),
     "a bundle serves": (Versions, "serve", "after", 1),
-    "old bundles are pruned": (registry, "prune", "after", 1),
+    "old bundles are pruned": (publishing, "delete_versions", "after", 1),
 }
 
 
@@ -101,14 +100,14 @@ def main() -> None:
     """One life after another."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(None)
-    share_graphs(settings.trainer_data.with_name("graphs"))
+    share_graphs(settings.trainer.data.with_name("graphs"))
     for step in sys.argv[1:]:
         sys.stdin.readline()
         child = os.fork()
         if not child:
             if step in STEPS:
                 arm(step)
-            worker.run(settings, aiokafka(settings))
+            process.run_trainer(settings.trainer, aiokafka(settings.broker), f"{settings.broker.app}-trainer")
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(step, "killed" if os.WIFSIGNALED(status) else f"ended {os.WEXITSTATUS(status)}", sep="\t", flush=True)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,34 +26,28 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed, environment_of
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import DeadLetter, Item, Ranking
+from ranker.contracts.topics import ITEMS, USER_INPUTS
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
-from ranker.serving.model import ServingModel, load
-from ranker.state import fold as history
-from ranker.state.fold import EMPTY, Position, UserHistory
-from streams.kafka import admin as topics
+from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
+from ranker.serving.model import ServingModel, load_model
+from ranker.state.codec import decode_row
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
+from streams.kafka.admin import changelog_name, create_topics
+from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
 Key = tuple[int, bytes]
 
 
-def eventually(what: str, holds: Callable[[], Any], deadline_s: float = 60.0) -> Any:
-    """The first true value that `holds` gives, asked again until the deadline."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if found := holds():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
-
-
 @dataclass
 class Worker:
-    """A `python -m streams.worker` process with a data folder of its own."""
+    """A `liverank worker` process with a data folder of its own."""
 
     settings: Settings
     folder: Path
@@ -75,11 +69,14 @@ class Worker:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "ready").unlink(missing_ok=True)
         own = {"data": self.folder / "data", "ready_file": self.folder / "ready"}
-        settings = msgspec.to_builtins(msgspec.structs.replace(self.settings, **own), enc_hook=str)
-        given = {f"LIVERANK_{name.upper()}": str(value) for name, value in settings.items() if name != "rules"}
+        given = environment_of(changed(self.settings, **own))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.worker"], cwd=REPOSITORY, env=os.environ | given, stdout=log, stderr=log
+                [sys.executable, "-m", "liverank", "worker"],
+                cwd=REPOSITORY,
+                env=os.environ | given,
+                stdout=log,
+                stderr=log,
             )
         return self
 
@@ -134,11 +131,11 @@ class Installation:
 
     def create_topics(self) -> None:
         """Create what is missing."""
-        topics.create(self.settings)
+        create_topics(self.settings.broker)
 
     def worker(self, name: str, **changes: Any) -> Worker:
         """A worker that is not started yet."""
-        worker = Worker(msgspec.structs.replace(self.settings, **changes), self.folder / name)
+        worker = Worker(changed(self.settings, **changes), self.folder / name)
         self.workers.append(worker)
         return worker
 
@@ -152,7 +149,7 @@ class Installation:
         """A producer that spreads keys as Java's does."""
         return Producer(
             {
-                "bootstrap.servers": self.settings.brokers,
+                "bootstrap.servers": self.settings.broker.addresses,
                 "partitioner": "murmur2_random",
                 "linger.ms": 2,
                 "message.max.bytes": 8 << 20,
@@ -171,7 +168,7 @@ class Installation:
 
     def read(self, topic: str) -> Iterator[Message]:
         """Everything that the topic holds now."""
-        yield from read_topic(self.settings.brokers, topic, self.settings.partitions)
+        yield from read_topic(self.settings.broker.addresses, topic, self.settings.broker.partitions)
 
     def rankings(self) -> list[Ranking]:
         """All rankings, in order by user."""
@@ -183,11 +180,11 @@ class Installation:
 
     def unhandled(self) -> int:
         """Input records that no worker has acknowledged."""
-        admin = AdminClient({"bootstrap.servers": self.settings.brokers})
-        group = self.settings.app
+        admin = AdminClient({"bootstrap.servers": self.settings.broker.addresses})
+        group = self.settings.broker.app
         listed = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
         committed = {(tp.topic, tp.partition): max(tp.offset, 0) for tp in listed.topic_partitions}
-        consumer = Consumer({"bootstrap.servers": self.settings.brokers, "group.id": "reader"})
+        consumer = Consumer({"bootstrap.servers": self.settings.broker.addresses, "group.id": "reader"})
         try:
             return sum(
                 max(
@@ -195,8 +192,8 @@ class Installation:
                     consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
                     - committed.get((topic, partition), 0),
                 )
-                for topic in (*topics.USER_INPUTS, topics.ITEMS)
-                for partition in range(self.settings.partitions)
+                for topic in (*USER_INPUTS, ITEMS)
+                for partition in range(self.settings.broker.partitions)
             )
         finally:
             consumer.close()
@@ -208,13 +205,13 @@ class Installation:
     def model(self) -> ServingModel:
         """The served model, over the catalogue as `items` has it."""
         into = self.folder / "offline"
-        version = bundle.newest(self.settings.registry, self.settings.model)
+        version = newest_version(self.settings.registry.address, self.settings.registry.model)
         assert version is not None
-        folder = bundle.fetch(self.settings.registry, self.settings.model, version, into)
-        schema = bundle.read_manifest(folder).schema
+        folder = fetch_bundle(self.settings.registry.address, self.settings.registry.model, version, into)
+        schema = read_manifest(folder).schema
         catalog = Catalog(schema.item_numeric)
-        model = load(folder, catalog, self.settings)
-        decode = InputDecoder(schema, self.settings.limits)
+        model = load_model(folder, catalog, self.settings.worker.serving)
+        decode = InputDecoder(schema, self.settings.worker.limits)
         for message in self.read("items"):
             try:
                 item = decode(_position(message), message.key(), message.value(), _now_ms())
@@ -227,22 +224,22 @@ class Installation:
                 catalog.put(item)
         return model
 
-    def stored_rows(self) -> dict[Key, UserHistory]:
+    def stored_rows(self) -> dict[Key, UserRow]:
         """The users' rows, as the changelog has them."""
         newest: dict[Key, bytes] = {}
-        for message in self.read(topics.changelog_name(self.settings)):
+        for message in self.read(changelog_name(self.settings.broker)):
             newest[message.partition(), message.key()] = message.value()
-        return {key: history.decode(value) for key, value in newest.items()}
+        return {key: decode_row(value) for key, value in newest.items()}
 
-    def folded_rows(self, model: ServingModel, seed: int | None = None) -> dict[Key, UserHistory]:
+    def folded_rows(self, model: ServingModel, seed: int | None = None) -> dict[Key, UserRow]:
         """The users' rows, folded here from the input topics; with a seed, in a shuffled interleaving of the topics."""
-        queues = [list(self.read(topic)) for topic in topics.USER_INPUTS]
+        queues = [list(self.read(topic)) for topic in USER_INPUTS]
         if seed is None:
             messages = [message for queue in queues for message in queue]
         else:
             messages = _interleaved(queues, random.Random(seed))
-        decode = InputDecoder(model.schema, self.settings.limits)
-        rows: dict[Key, UserHistory] = {}
+        decode = InputDecoder(model.schema, self.settings.worker.limits)
+        rows: dict[Key, UserRow] = {}
         for message in messages:
             at = _position(message)
             try:
@@ -250,15 +247,15 @@ class Installation:
             except InvalidRecord:
                 continue
             key = message.partition(), message.key()
-            rows[key] = history.apply(rows.get(key, EMPTY), record, at, model.schema)
+            rows[key] = apply_input(rows.get(key, EMPTY), record, at, model.schema)
         return rows
 
 
-def differences(stored: UserHistory, folded: UserHistory) -> list[str]:
+def differences(stored: UserRow, folded: UserRow) -> list[str]:
     """The fields in which two rows differ; the long-term summary, a sum in another order, may to rounding."""
     unequal = [
         f"{name}: {getattr(stored, name)!r:.200} instead of {getattr(folded, name)!r:.200}"
-        for name in UserHistory.__struct_fields__
+        for name in UserRow.__struct_fields__
         if name != "summary" and getattr(stored, name) != getattr(folded, name)
     ]
     if not np.allclose(stored.long_term(), folded.long_term(), rtol=1e-4, atol=1e-4):
@@ -267,7 +264,7 @@ def differences(stored: UserHistory, folded: UserHistory) -> list[str]:
 
 
 def read_topic(address: str, topic: str, partitions: int) -> Iterator[Message]:
-    """Everything that a topic holds now. The embedded broker's watermarks are wrong: a fetch tells where the end is."""
+    """Everything that a topic holds now."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "reader", "enable.partition.eof": True})
     try:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
@@ -311,7 +308,7 @@ def assert_state_and_rankings(installation: Installation) -> dict[str, int]:
             scores = {item.item_id: item.score for item in ranking.items}
             wanted = dict(zip(expected.item_ids, expected.scores, strict=True))
             assert scores == _close(wanted), user
-    inputs = sum(sum(1 for _ in installation.read(topic)) for topic in topics.USER_INPUTS)
+    inputs = sum(sum(1 for _ in installation.read(topic)) for topic in USER_INPUTS)
     seen = {(r.user_id, r.revision, r.cause.topic, r.cause.offset) for r in rankings}
     return {"users": len(stored), "inputs": inputs, "rankings": len(rankings), "repeated": len(rankings) - len(seen)}
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from online_learning.data.log_fold import Step, fold
-from online_learning.first_model.fit import count, join
+from online_learning.first_model.log_examples import count, step_examples
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.parallel import Parallel
-from online_learning.online_recipe import Online
+from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.versions import Origin
 from online_learning.trainer.trainer import Trainer
@@ -68,7 +68,7 @@ def examples(count_of_lists: int, *, seed: int = 0, schema: FeatureSchema = SCHE
     made: list[Example] = []
     for step in fold(records(count_of_lists, seed=seed, **sizes), schema):
         assert isinstance(step, Step)
-        made += join(step, tables, schema)
+        made += step_examples(step, tables, schema)
         count(step, counts, schema)
     return made
 
@@ -83,10 +83,10 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
     )
 
 
-def online(**changes: object) -> Online:
+def online(**changes: object) -> OnlineRecipe:
     """Settings of a small trainer."""
     small = {"batch": 32, "window": 100, "replay": 200, "averaging": 0.5, "id_dropout": 0.0}
-    return msgspec.convert({**small, **changes}, Online)
+    return msgspec.convert({**small, **changes}, OnlineRecipe)
 
 
 def trainer(schema: FeatureSchema = SCHEMA, parallel: Parallel | None = None, **changes: object) -> Trainer:

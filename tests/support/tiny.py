@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from online_learning.releases.bundle_files import Provenance, publish_model
+from ranker.contracts.ids import hash_id
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.user import context_names, feature_names
 from ranker.items.tables import STATISTICS, TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
 from ranker.registry.bundle import new_version
-from ranker.state.fold import hash_id
 
 ENCODER = "tiny"
 ENCODER_WIDTH = 24

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from liverank.settings import Settings
+from liverank.settings import Settings, environment_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,16 +20,16 @@ class Process:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings, self.folder = settings, folder
-        settings.ready_file.unlink(missing_ok=True)
+        settings.trainer.ready_file.unlink(missing_ok=True)
         self._log = (folder / "trainer.log").open("ab")
         command = [sys.executable, "-m", "liverank", "trainer"]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment_of(settings), stdout=self._log, stderr=self._log
+            command, cwd=ROOT, env=os.environ | environment_of(settings), stdout=self._log, stderr=self._log
         )
 
     def ready(self) -> None:
         """Wait until it has read what there was before it."""
-        until(lambda: self.settings.ready_file.exists() or self._process.poll() is not None)
+        until(lambda: self.settings.trainer.ready_file.exists() or self._process.poll() is not None)
         assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
 
     def ended(self) -> str:
@@ -67,7 +65,7 @@ class Lives:
         self._log = (folder / "lives.log").open("ab")
         command = [sys.executable, "-m", "tests.support.crashing", *steps]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment_of(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command, cwd=ROOT, env=os.environ | environment_of(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -87,13 +85,6 @@ class Lives:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
         self._log.close()
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment of a process with these settings."""
-    given = msgspec.to_builtins(settings, enc_hook=str)
-    del given["rules"]
-    return os.environ | {f"LIVERANK_{name.upper()}": str(value) for name, value in given.items() if value is not None}
 
 
 def until(holds: Callable[[], object], deadline_s: float = 120.0) -> None:

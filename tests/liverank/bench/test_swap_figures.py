@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from liverank.bench.swap_figures import Swap, Timed, figures, split
+from liverank.bench.swap_figures import Swap, Timed, figures, split_by_swap
 
 SWAP = Swap("v2", quiet_from=10.0, announced=20.0, served=22.0, until=23.0)
 
@@ -25,7 +25,7 @@ SWAP = Swap("v2", quiet_from=10.0, announced=20.0, served=22.0, until=23.0)
 )
 def test_where_an_event_counts(produced: float, consumed: float, where: str | None) -> None:
     """Whatever the swap may have held up counts against it; only what it cannot have touched is quiet."""
-    ((before, during),) = split([Timed(produced, consumed)], [SWAP])
+    ((before, during),) = split_by_swap([Timed(produced, consumed)], [SWAP])
     assert (len(before), len(during)) == (where == "before", where == "during")
     if where is not None:
         assert [*before, *during] == pytest.approx([1000 * (consumed - produced)])

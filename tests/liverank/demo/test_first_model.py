@@ -6,14 +6,14 @@ from collections import Counter
 from random import Random
 
 from liverank.demo.first_model import LIKES_A_PERSON, clicked_lists
-from online_learning.data.dataset import Record
+from online_learning.data.dataset import LogRecord
 from ranker.contracts.records import CandidateList, Interaction, Item
 
 NOW_MS = 1_700_000_000_000
 NOBODY: frozenset[str] = frozenset()
 
 
-def a_log(people: int = 30, likes: int = 40, films: int = 200) -> list[Record]:
+def a_log(people: int = 30, likes: int = 40, films: int = 200) -> list[LogRecord]:
     """People who like films in the order of their numbers, a second apart, and dislike one; film 0 is liked by all."""
     random = Random(0)
     log: list[Interaction] = []

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from liverank.demo.learning import Learning, Pages
 from online_learning.trainer.metrics import TrainerMetrics
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Cause, Example, ModelDelta, ModelUpdate, Outcome, Ranking
-from ranker.state.fold import hash_id
 from streams.telemetry.model_metrics import ModelMetrics
 
 CAUSE = Cause(kind="click", topic="clicks", partition=0, offset=0, ts=0)

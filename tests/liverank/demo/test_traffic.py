@@ -15,9 +15,9 @@ from rich.console import Console, ConsoleDimensions
 
 from liverank.demo.learning import Learning, Pages
 from liverank.demo.traffic import Tally, Traffic, all_or_first_error, set_within
-from liverank.demo.view import Shown, arrow, screen
+from liverank.demo.view import DemoView, arrow, screen
 from liverank.simulate.tastes import Taste
-from liverank.simulate.users import Recall, SimulatedUser
+from liverank.simulate.users import PopularityRecall, SimulatedUser
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Cause, Interaction, ModelUpdate, RankedItem, Ranking
 
@@ -83,7 +83,7 @@ async def loopback() -> AsyncIterator[Loopback]:
 
 @pytest.fixture
 def users() -> list[SimulatedUser]:
-    recall = Recall(Counter(TITLES.keys()))
+    recall = PopularityRecall(Counter(TITLES.keys()))
     taste = Taste({film: Random(film).gauss(0, 1) for film in TITLES})
     return [SimulatedUser(f"u{number}", taste, recall, seed=number) for number in range(3)]
 
@@ -184,7 +184,7 @@ def test_the_screen_shows_lists_and_figures(users: list[SimulatedUser]) -> None:
     click = user.next_record(0)
     assert isinstance(click, Interaction)
     ranking = a_ranking("u0", user.request_id, [click.item_id, *user.shown], {})
-    shown = Shown(Tally(), Learning("demo"), Pages(), users, {}, TITLES)
+    shown = DemoView(Tally(), Learning("demo"), Pages(), users, {}, TITLES)
     text = drawn(shown, 200, 50)
     assert "MRR shown -, liverank -" in text
     assert "no version was announced yet" in text
@@ -208,7 +208,7 @@ def test_the_screen_shows_what_is_learned(users: list[SimulatedUser]) -> None:
         learning.ranked(msgspec.structs.replace(a_ranking("u0", "r", [], {}), model=f"2026T{number}"), 1000 * number)
     delta = b'{"model": "demo", "base": "2026T4", "sequence": 5500, "learned_until": 0, "rows": {}}'
     learning.took(SimpleNamespace(topic="model-deltas", value=delta))
-    text = drawn(Shown(Tally(), learning, pages, users, {}, TITLES), 100, 30, now=7000)
+    text = drawn(DemoView(Tally(), learning, pages, users, {}, TITLES), 100, 30, now=7000)
     assert "model 2026T5 since 2.0 s, swaps 5, refused 2" in text
     assert "last delta 1.5 s ago" in text
     assert "trainer 0.300, serving 0.200, first 0.100" in text
@@ -232,7 +232,7 @@ def test_the_screen_is_no_larger_than_the_terminal(
         update = ModelUpdate(model="demo", version=f"2026T{number}", sha256="", reason="why " * 50, ts=0)
         learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
     titles = {film: f"{title}, a title that is too long for any column" for film, title in TITLES.items()}
-    lines = drawn(Shown(Tally(), learning, Pages(), users, rankings, titles), width, height).splitlines()
+    lines = drawn(DemoView(Tally(), learning, Pages(), users, rankings, titles), width, height).splitlines()
     assert len(lines) < height
     assert max(len(line) for line in lines) <= width
     assert max(line.count("╭") for line in lines) == beside
@@ -240,7 +240,7 @@ def test_the_screen_is_no_larger_than_the_terminal(
     assert lines[-1].strip() == "Ctrl-C ends it"
 
 
-def drawn(shown: Shown, width: int, height: int, now: int = 0) -> str:
+def drawn(shown: DemoView, width: int, height: int, now: int = 0) -> str:
     console = Console(width=width, height=height, force_terminal=False)
     with console.capture() as captured:
         console.print(screen(shown, ConsoleDimensions(width, height), now))

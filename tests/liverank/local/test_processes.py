@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
-from liverank.local.processes import Process, ProcessError, environment_of
-from liverank.settings import Settings, load_settings
+from liverank.local.processes import Process, ProcessError
+from liverank.settings import Settings, changed, environment_of, load_settings
 
 # A worker for a broker that is not there: it tries for a while.
 NOWHERE = {"LIVERANK_BROKERS": "127.0.0.1:1", "LIVERANK_METRICS_PORT": "-1"}
@@ -96,9 +96,11 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
 
 def test_settings_as_the_environment_has_them(tmp_path: Path) -> None:
     """What goes into a process's environment is read back as it was; what is not named stays out."""
-    settings = Settings(brokers="b:1", data=tmp_path, metrics_port=-1, ready_file=tmp_path / "ready", batch=7)
-    environment = environment_of(settings, "brokers", "data", "metrics_port", "ready_file")
-    assert load_settings(environ=environment) == Settings(
-        brokers="b:1", data=tmp_path, metrics_port=-1, ready_file=tmp_path / "ready"
+    settings = changed(
+        Settings(), brokers="b:1", data=tmp_path, metrics_port=-1, ready_file=tmp_path / "ready", batch=7
+    )
+    environment = environment_of(settings, "BROKERS", "DATA", "METRICS_PORT", "READY_FILE")
+    assert load_settings(environ=environment) == changed(
+        Settings(), brokers="b:1", data=tmp_path, metrics_port=-1, ready_file=tmp_path / "ready"
     )
     assert os.environ.get("LIVERANK_METRICS_PORT") != "-1"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from liverank.measure.deliveries import Arrival, Sent, covered_at, repeated
+from liverank.measure.deliveries import Arrival, SentInput, covered_at, repeated
 
 
 def arrival(at: float, revision: int, user: str = "u", **applied: int) -> Arrival:
@@ -12,21 +12,21 @@ def arrival(at: float, revision: int, user: str = "u", **applied: int) -> Arriva
 
 def test_an_event_is_covered_by_the_first_ranking_that_knows_its_offset() -> None:
     """Two events may share a ranking; a later one that knows less, as after a fault, takes nothing back."""
-    events = [Sent("u", "clicks", 0.0, 3), Sent("u", "clicks", 0.1, 4), Sent("u", "clicks", 0.2, 5)]
+    events = [SentInput("u", "clicks", 0.0, 3), SentInput("u", "clicks", 0.1, 4), SentInput("u", "clicks", 0.2, 5)]
     came = [arrival(1.0, 1, clicks=2), arrival(2.0, 3, clicks=4), arrival(3.0, 3, clicks=2), arrival(4.0, 4, clicks=5)]
     assert covered_at(events, came) == [2.0, 2.0, 4.0]
 
 
 def test_topics_and_users_do_not_stand_in_for_each_other() -> None:
     """Offsets of another topic, or of another user's ranking, say nothing about an event."""
-    events = [Sent("u", "clicks", 0.0, 3), Sent("v", "clicks", 0.0, 3), Sent("w", "views", 0.0, 0)]
+    events = [SentInput("u", "clicks", 0.0, 3), SentInput("v", "clicks", 0.0, 3), SentInput("w", "views", 0.0, 0)]
     came = [arrival(1.0, 1, views=9), arrival(2.0, 1, user="v", clicks=3)]
     assert covered_at(events, came) == [None, 2.0, None]
 
 
 def test_what_the_broker_has_not_taken_is_missing() -> None:
     """Without an offset no ranking can be said to cover it."""
-    assert covered_at([Sent("u", "clicks", 0.0)], [arrival(1.0, 1, clicks=9)]) == [None]
+    assert covered_at([SentInput("u", "clicks", 0.0)], [arrival(1.0, 1, clicks=9)]) == [None]
 
 
 def test_a_ranking_is_repeated_by_its_id_or_by_its_users_revision() -> None:

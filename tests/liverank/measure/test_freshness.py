@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liverank.measure.freshness import Freshness, Percentiles
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta, Outcome
-from ranker.state.fold import hash_id
 
 SECOND = 1000
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from liverank.simulate.tastes import Taste
-from liverank.simulate.users import CLICKS_A_LIST, LIST_LENGTH, Recall, SimulatedUser, reciprocal_rank
+from liverank.simulate.users import CLICKS_A_LIST, LIST_LENGTH, PopularityRecall, SimulatedUser, reciprocal_rank
 from ranker.contracts.records import CandidateList, Interaction
 
 POPULARITY = Counter({f"film-{number}": 1000 - number for number in range(120)})
@@ -21,7 +21,7 @@ def a_taste(seed: int) -> Taste:
 
 
 def a_user(seed: int, taste: int | None = None) -> SimulatedUser:
-    return SimulatedUser("ada", a_taste(seed if taste is None else taste), Recall(POPULARITY), seed)
+    return SimulatedUser("ada", a_taste(seed if taste is None else taste), PopularityRecall(POPULARITY), seed)
 
 
 def records_of(user: SimulatedUser, count: int) -> list[CandidateList | Interaction]:
@@ -81,7 +81,7 @@ def test_clicks_follow_the_taste_and_not_the_place() -> None:
 def test_a_few_films_are_enough() -> None:
     """Where fewer films exist than a list is long, lists are shorter, and films come again once all were clicked."""
     few = Counter(dict(POPULARITY.most_common(9)))
-    user = SimulatedUser("ada", a_taste(5), Recall(few), seed=5)
+    user = SimulatedUser("ada", a_taste(5), PopularityRecall(few), seed=5)
     lists = [record for record in records_of(user, 60) if isinstance(record, CandidateList)]
     assert {len(record.items) for record in lists} == {9}
     assert len(lists) < 20

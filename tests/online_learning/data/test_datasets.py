@@ -5,10 +5,13 @@ import zipfile
 import polars as pl
 import pytest
 
-from online_learning.data import DATASETS, DataSetError
+from online_learning.data import DATASETS
+from online_learning.data.dataset import DataSetError
 from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import CandidateList, Interaction, Item
-from ranker.state.fold import EMPTY, Position, apply
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY
 
 START = 1_541_600_000
 TOUCHES = ["interaction item image", "search for item", "interaction item deals", "filter selection", "clickout item"]
@@ -127,7 +130,7 @@ def test_the_records_fold(read):
     data, path = read
     rows, counts = {}, {}
     for offset, event in enumerate(events_of(data.records(path))):
-        rows[event.user_id] = apply(
+        rows[event.user_id] = apply_input(
             rows.get(event.user_id, EMPTY), event, Position("replay", 0, offset, event.ts), data.schema
         )
         counts[event.user_id] = counts.get(event.user_id, 0) + isinstance(event, Interaction)

@@ -15,9 +15,11 @@ from online_learning.evaluation.peers import (
     shown,
     touched,
 )
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import EMPTY, Position, apply
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY
 
 RANKERS = {
     "popularity": Popularity,
@@ -42,9 +44,9 @@ def row_of(events, items):
     row = EMPTY
     for offset, item in enumerate(events):
         event = Interaction(user_id="u", item_id=item, action="view", event_id=str(offset), ts=offset)
-        row = apply(row, event, Position("interactions", 0, offset, offset), FeatureSchema())
+        row = apply_input(row, event, Position("interactions", 0, offset, offset), FeatureSchema())
     candidates = CandidateList(request_id="r", user_id="u", items=[Candidate(item_id=i) for i in items], ts=99)
-    return apply(row, candidates, Position("candidates", 0, 0, 99), FeatureSchema())
+    return apply_input(row, candidates, Position("candidates", 0, 0, 99), FeatureSchema())
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from liverank.settings import Settings
 from online_learning.data import DATASETS
-from online_learning.evaluation.lists import evaluate, queries
+from online_learning.evaluation.lists import evaluate_lists, queries
 from online_learning.evaluation.peers import LIST_PEERS
-from online_learning.first_model.fit import FirstModel, fit, gather
-from online_learning.learning.learner import Learner, Recipe, empty_arrays, model_config
+from online_learning.first_model.fit import FirstModel, fit
+from online_learning.first_model.log_examples import gather
+from online_learning.learning.learner import Learner, empty_arrays, model_config
+from online_learning.recipe import Recipe
 from ranker.contracts.errors import LiverankError
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.registry import bundle
-from ranker.serving.model import load
+from ranker.registry.bundle import fetch_bundle, read_manifest
+from ranker.serving.model import load_model
+from ranker.serving.options import ServingOptions
 from tests.support.synthetic import START, write_log
 
 DATA = DATASETS["trivago"]
@@ -40,9 +42,9 @@ def trained(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_a_first_model_ranks_what_it_has_not_seen(log: Path, trained: tuple[Path, FirstModel], tmp_path: Path) -> None:
     """Trained on the morning, served from its bundle, it beats the shown order in the afternoon by far."""
     registry, made = trained
-    folder = bundle.fetch(str(registry), "default", made.version, tmp_path)
-    model = load(folder, Catalog(), Settings())
-    n, figures = evaluate(queries(DATA.records(log), DATA.schema, NOON), model, LIST_PEERS)
+    folder = fetch_bundle(str(registry), "default", made.version, tmp_path)
+    model = load_model(folder, Catalog(), ServingOptions())
+    n, figures = evaluate_lists(queries(DATA.records(log), DATA.schema, NOON), model, LIST_PEERS)
     assert n > 50
     assert figures["liverank"]["mrr"]["low"] > figures["shown"]["mrr"]["high"]
 
@@ -50,7 +52,7 @@ def test_a_first_model_ranks_what_it_has_not_seen(log: Path, trained: tuple[Path
 def test_nothing_from_after_the_end_is_learned(log: Path, trained: tuple[Path, FirstModel]) -> None:
     """`until` keeps what is later out of the examples and out of the manifest's newest time."""
     registry, made = trained
-    manifest = bundle.read_manifest(registry / "default" / made.version)
+    manifest = read_manifest(registry / "default" / made.version)
     assert manifest.learned_until < NOON
     everything = sum(1 for _ in queries(DATA.records(log), DATA.schema))
     assert made.examples == sum(1 for _ in queries(DATA.records(log), DATA.schema, None, NOON)) < everything
@@ -68,7 +70,7 @@ def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: P
         learner.learn(examples[start : start + 16])
     about = Provenance(model="m", schema=DATA.schema, encoder="none", created=0, version="v")
     publish_model(learner.model, learner.table_arrays(), about, str(tmp_path))
-    served = load(tmp_path / "m" / "v", Catalog(), Settings())
+    served = load_model(tmp_path / "m" / "v", Catalog(), ServingOptions())
     asked = next(q for q in queries(DATA.records(log), DATA.schema) if q.row.count > 3)
     ranked = served.rank([("u", asked.row)])[0]
     from ranker.features.user import list_inputs, user_inputs

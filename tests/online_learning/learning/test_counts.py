@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from online_learning.learning.counts import ItemCounts
+from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.state.fold import hash_id
 from tests.support import stream
 from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learning.learning import curriculum
-from online_learning.learning.curriculum import STAGES
+from online_learning.learning.curriculum import LESSONS
 
 
 @given(st.integers(1, 500))
@@ -16,10 +16,10 @@ def test_stages_come_in_order_and_end_with_everything(steps: int) -> None:
     stages = [curriculum.stage(step, steps) for step in range(steps)]
     shares = [stage.history for stage in stages]
     assert shares == sorted(shares)
-    if steps >= len(STAGES):
-        assert stages[-1] == STAGES[-1]
-        assert set(stages) == set(STAGES)
-    assert STAGES[-1].negatives is None
+    if steps >= len(LESSONS):
+        assert stages[-1] == LESSONS[-1]
+        assert set(stages) == set(LESSONS)
+    assert LESSONS[-1].negatives is None
 
 
 @given(st.integers(1, 500))
@@ -34,9 +34,9 @@ def test_the_rate_warms_up_and_fades_out(steps: int) -> None:
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=60), st.integers(0, 3), st.integers(1, 30), st.integers(0, 99))
 def test_only_the_shortest_histories_are_drawn(lengths: list[int], stage: int, count: int, seed: int) -> None:
     """Without replacement, and none longer than the share that the stage allows."""
-    drawn = curriculum.draw(lengths, STAGES[stage], count, np.random.default_rng(seed))
+    drawn = curriculum.draw(lengths, LESSONS[stage], count, np.random.default_rng(seed))
     assert len(set(drawn.tolist())) == len(drawn) <= count
-    allowed = int(np.ceil(STAGES[stage].history * len(lengths)))
+    allowed = int(np.ceil(LESSONS[stage].history * len(lengths)))
     longest = sorted(lengths)[max(allowed, 1) - 1]
     assert all(lengths[place] <= longest for place in drawn)
 
@@ -45,7 +45,7 @@ def test_only_the_shortest_histories_are_drawn(lengths: list[int], stage: int, c
 def test_the_softmax_is_over_the_chosen_one_and_its_negatives(sizes: list[int], stage: int, seed: int) -> None:
     """As many negatives as the stage says, of them the highest scored where they are to be hard; no padding."""
     rng = np.random.default_rng(seed)
-    at = STAGES[stage]
+    at = LESSONS[stage]
     assert at.negatives is not None
     scores = [rng.normal(size=size) for size in sizes]
     chosen = [None if rng.random() < 0.2 else int(rng.integers(size)) for size in sizes]
@@ -66,4 +66,4 @@ def test_the_softmax_is_over_the_chosen_one_and_its_negatives(sizes: list[int], 
 
 def test_the_plain_task_masks_nothing() -> None:
     """None stands for every candidate."""
-    assert curriculum.considered([np.zeros(3)], [0], STAGES[-1], np.random.default_rng(0)) is None
+    assert curriculum.considered([np.zeros(3)], [0], LESSONS[-1], np.random.default_rng(0)) is None

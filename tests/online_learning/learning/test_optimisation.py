@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from online_learning.learning.learner import training_example
-from ranker.state.fold import hash_id
+from ranker.contracts.ids import hash_id
 from tests.support import stream
 
 

@@ -21,13 +21,13 @@ import torch
 from safetensors.numpy import save_file
 from online_learning.learning.learner import Learner
 from online_learning.learning.optimisation import Optimisation
-from online_learning.learning.parallel import join
+from online_learning.learning.parallel import join_group
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from tests import stream
 
 torch.set_num_threads(1)
-group = join()
+group = join_group()
 assert group is not None and group.size == 2
 for mode in sys.argv[2:]:
     if group.rank:

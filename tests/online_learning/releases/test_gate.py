@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learning.releases.drift import DriftAlarm
-from online_learning.releases.gate import FEWEST_USERS, Evidence, Promote, Reject, Rules, decide
+from online_learning.releases.gate import FEWEST_USERS, Evidence, GateRules, Promote, Reject, decide_release
 
-RULES = Rules(least=30, margin=0.05)
+RULES = GateRules(least=30, margin=0.05)
 
 
 def evidence(candidate: list[int], serving: list[int], **changes: object) -> Evidence:
@@ -25,8 +25,8 @@ def test_equal_and_better_are_promoted() -> None:
     """Not worse is enough."""
     rng = np.random.default_rng(0)
     ranks = rng.integers(1, 10, 200).tolist()
-    assert isinstance(decide(evidence(ranks, ranks), RULES), Promote)
-    better = decide(evidence([max(1, rank - 1) for rank in ranks], ranks), RULES)
+    assert isinstance(decide_release(evidence(ranks, ranks), RULES), Promote)
+    better = decide_release(evidence([max(1, rank - 1) for rank in ranks], ranks), RULES)
     assert isinstance(better, Promote)
     assert better.low > 0
     assert better.queries == 200
@@ -36,11 +36,11 @@ def test_worse_is_refused_with_its_numbers() -> None:
     """A significant loss is refused however small, one beyond the margin however uncertain."""
     rng = np.random.default_rng(0)
     ranks = rng.integers(1, 10, 500).tolist()
-    slightly = decide(evidence([rank + 1 for rank in ranks], ranks), Rules(margin=9.0))
+    slightly = decide_release(evidence([rank + 1 for rank in ranks], ranks), GateRules(margin=9.0))
     assert isinstance(slightly, Reject)
     assert "on 500 examples" in slightly.reason
     mostly_same = [50, 50, 50, *[1] * 37]
-    uncertain = decide(evidence(mostly_same, [1] * 40), Rules(margin=0.05))
+    uncertain = decide_release(evidence(mostly_same, [1] * 40), GateRules(margin=0.05))
     assert isinstance(uncertain, Reject)
 
 
@@ -48,7 +48,7 @@ def test_worse_is_refused_with_its_numbers() -> None:
 def test_a_small_loss_of_a_few_users_is_no_evidence(users: int, verdict: type) -> None:
     """However many lists they had: the interval is over users, and one user's is a single point below 0."""
     found = evidence([21] * 200, [20] * 200, users=np.arange(200) % users)
-    assert isinstance(decide(found, RULES), verdict)
+    assert isinstance(decide_release(found, RULES), verdict)
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_a_small_loss_of_a_few_users_is_no_evidence(users: int, verdict: type) -
 )
 def test_what_is_unsound_is_refused_however_well_it_ranks(changes: dict[str, object], word: str) -> None:
     """Each reason by itself, on evidence that would be promoted without it."""
-    verdict = decide(evidence([1] * 50, [3] * 50, **changes), RULES)
+    verdict = decide_release(evidence([1] * 50, [3] * 50, **changes), RULES)
     assert isinstance(verdict, Reject)
     assert word in verdict.reason
 
 
 def test_too_few_examples_decide_nothing() -> None:
     """Unless none are asked for."""
-    verdict = decide(evidence([1] * 29, [1] * 29), RULES)
+    verdict = decide_release(evidence([1] * 29, [1] * 29), RULES)
     assert isinstance(verdict, Reject)
     assert "30 are needed" in verdict.reason
-    assert isinstance(decide(evidence([], []), Rules(least=0)), Promote)
+    assert isinstance(decide_release(evidence([], []), GateRules(least=0)), Promote)
 
 
 @given(st.lists(st.integers(1, 40), min_size=30, max_size=60), st.integers(0, 5))
@@ -79,7 +79,7 @@ def test_it_is_a_function_of_its_arguments(ranks: list[int], seed: int) -> None:
     """The same evidence and seed give the same verdict, and leave the evidence alone."""
     given_ = evidence(ranks, ranks[::-1])
     before = given_.candidate.copy(), given_.serving.copy(), given_.users.copy()
-    assert decide(given_, RULES, seed) == decide(given_, RULES, seed)
+    assert decide_release(given_, RULES, seed) == decide_release(given_, RULES, seed)
     for array, copy in zip((given_.candidate, given_.serving, given_.users), before, strict=True):
         np.testing.assert_array_equal(array, copy)
 

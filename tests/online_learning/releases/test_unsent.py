@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.releases.plan import Stages, follow, key_of, next_stage, prunable, stage_of
-from online_learning.releases.unsent import Bases
+from online_learning.releases.plan import next_stage, prunable
+from online_learning.releases.unsent import UnsentRows
 from ranker.contracts.records import ModelUpdate
 from ranker.registry.bundle import new_version
+from ranker.rollout.stages import Stages, follow, key_of, stage_of
 
 MOVES = st.lists(st.tuples(st.sets(st.integers(1, 30), min_size=1), st.integers(1, 5)), max_size=12)
 
@@ -17,7 +18,7 @@ MOVES = st.lists(st.tuples(st.sets(st.integers(1, 30), min_size=1), st.integers(
 @given(MOVES)
 def test_every_version_hears_of_every_row(moves: list[tuple[set[int], int]]) -> None:
     """What was sent to a version since it began, and what still waits, are together the rows that moved since."""
-    bases = Bases()
+    bases = UnsentRows()
     bases.add("a")
     sent: dict[str, set[int]] = {"a": set(), "b": set()}
     moved: dict[str, set[int]] = {"a": set(), "b": set()}
@@ -37,7 +38,7 @@ def test_every_version_hears_of_every_row(moves: list[tuple[set[int], int]]) -> 
 
 def test_what_moved_most_goes_first() -> None:
     """And what is sent moves no more."""
-    bases = Bases()
+    bases = UnsentRows()
     bases.add("a")
     bases.move(np.array([3, 5, 7, 9]), np.array([0.1, 0.4, 0.2, 0.3], np.float32))
     assert bases.take("a", 2).tolist() == [5, 9]

@@ -10,20 +10,26 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from online_learning.trainer import checkpoint
-from online_learning.trainer.checkpoint import CheckpointError, State
+from online_learning.trainer.checkpoint import (
+    CheckpointError,
+    TrainerState,
+    load_checkpoint,
+    newest_checkpoint,
+    next_number,
+    save_checkpoint,
+)
 
 
-def state(number: int) -> State:
+def state(number: int) -> TrainerState:
     """A state that can be told from others."""
     arrays = {"a": np.arange(number, dtype=np.float32), "step": np.array(number), "none": np.zeros((0, 3), np.int64)}
-    return State(arrays=arrays, facts={"number": number, "rng": {"state": 2**127 + number}})
+    return TrainerState(arrays=arrays, facts={"number": number, "rng": {"state": 2**127 + number}})
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     """Values, shapes and types, a number without dimensions and an empty table among them."""
-    checkpoint.save(tmp_path, 7, state(5))
-    found = checkpoint.newest(tmp_path)
+    save_checkpoint(tmp_path, 7, state(5))
+    found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.facts == state(5).facts
     for name, array in state(5).arrays.items():
@@ -33,10 +39,10 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     """And their numbers go on rising."""
-    assert checkpoint.newest(tmp_path / "nothing") is None
+    assert newest_checkpoint(tmp_path / "nothing") is None
     for number in range(1, 6):
-        assert checkpoint.next_number(tmp_path) == number
-        checkpoint.save(tmp_path, number, state(number))
+        assert next_number(tmp_path) == number
+        save_checkpoint(tmp_path, number, state(number))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-000000000004", "checkpoint-000000000005"]
 
 
@@ -45,8 +51,8 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 def test_a_torn_one_is_passed_over(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Any file of the newest cut at any byte, changed in any byte, or gone: the one before it is used."""
     folder = tmp_path_factory.mktemp("torn")
-    checkpoint.save(folder, 1, state(1))
-    newest = checkpoint.save(folder, 2, state(2))
+    save_checkpoint(folder, 1, state(1))
+    newest = save_checkpoint(folder, 2, state(2))
     path = newest / data.draw(st.sampled_from(["state.safetensors", "state.json"]))
     content = path.read_bytes()
     at = data.draw(st.integers(0, len(content) - 1))
@@ -58,20 +64,20 @@ def test_a_torn_one_is_passed_over(tmp_path_factory: pytest.TempPathFactory, dat
         case _:
             path.unlink()
     with pytest.raises(CheckpointError):
-        checkpoint.load(newest)
-    found = checkpoint.newest(folder)
+        load_checkpoint(newest)
+    found = newest_checkpoint(folder)
     assert found is not None
     assert found.facts["number"] == 1
 
 
 def test_what_was_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
     """A process killed while it wrote leaves a hidden folder, which nobody reads and the next one replaces."""
-    checkpoint.save(tmp_path, 1, state(1))
+    save_checkpoint(tmp_path, 1, state(1))
     half = tmp_path / ".checkpoint-000000000002.tmp"
     half.mkdir()
     (half / "state.safetensors").write_bytes(b"half")
-    found = checkpoint.newest(tmp_path)
+    found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.facts["number"] == 1
-    checkpoint.save(tmp_path, 2, state(2))
+    save_checkpoint(tmp_path, 2, state(2))
     assert not half.exists()

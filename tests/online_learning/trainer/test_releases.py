@@ -12,21 +12,22 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from liverank.settings import Settings
-from online_learning.releases import origins as registry
-from online_learning.releases import publishing as publisher
-from online_learning.releases.plan import Stages, follow
-from online_learning.trainer import checkpoint
+from liverank.settings import Settings, changed
+from online_learning.releases.origins import fetch_origin, read_origin
+from online_learning.releases.publishing import prune_registry
+from online_learning.trainer.checkpoint import newest_checkpoint
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.releases import Releases
 from online_learning.trainer.startup import open_trainer
 from online_learning.trainer.state import capture
 from online_learning.trainer.trainer import Trainer
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelUpdate
 from ranker.items.catalog import Catalog
 from ranker.registry import bundle
-from ranker.serving.model import load
-from ranker.state.fold import hash_id
+from ranker.registry.bundle import MANIFEST, fetch_bundle, new_version, read_manifest, registry_versions
+from ranker.rollout.stages import Stages, follow
+from ranker.serving.model import load_model
 from tests.support import stream
 from tests.support.tiny import tiny_bundle
 
@@ -37,7 +38,7 @@ class Installation:
     """A registry with a first model, and what a broker would hold: examples, and announcements."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        self.settings = Settings(
+        self.settings = changed(Settings(),
             registry=str(folder / "registry"), trainer_data=folder / "trainer", train_batch=16, gate_least=0,
             gate_margin=9.0, provider="cpu", bundle_s=0.001, replay=50, keep_bundles=2, **settings,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -49,9 +50,9 @@ class Installation:
         known = Stages()
         for update in self.updates:
             known = follow(known, update)
-        fetch = lambda version: registry.fetch_origin(self.settings, version)  # noqa: E731
-        trainer = open_trainer(self.settings, fetch(known.serving or self.first), known, Catalog(), fetch)
-        releases = Releases(self.settings, trainer, known, TrainerMetrics())
+        fetch = lambda version: fetch_origin(self.settings.trainer, version)  # noqa: E731
+        trainer = open_trainer(self.settings.trainer, fetch(known.serving or self.first), known, Catalog(), fetch)
+        releases = Releases(self.settings.trainer, trainer, known, TrainerMetrics())
         releases.begin()
         return trainer, releases
 
@@ -81,12 +82,14 @@ def test_a_bundle_serves_and_scores_as_the_trainer(tmp_path: Path) -> None:
     update = here.release(trainer, releases, 10)
     assert update is not None
     assert update.stage == "promoted"
-    folder = bundle.fetch(here.settings.registry, "default", update.version, tmp_path / "fetched", update.sha256)
-    load(folder, Catalog(), here.settings).close()
-    manifest = bundle.read_manifest(folder)
+    folder = fetch_bundle(
+        here.settings.registry.address, "default", update.version, tmp_path / "fetched", update.sha256
+    )
+    load_model(folder, Catalog(), here.settings.worker.serving).close()
+    manifest = read_manifest(folder)
     assert (manifest.parent, manifest.offsets) == (here.first, {"examples-0": 60})
     assert manifest.learned_until == trainer.learned_until
-    origin = registry.read_origin(folder)
+    origin = read_origin(folder)
     for name, value in trainer.optimisation.merged_weights().items():
         np.testing.assert_array_equal(origin.weights[name].numpy(), value.numpy(), err_msg=name)
     np.testing.assert_array_equal(origin.tables.ids, trainer.table_arrays().ids)
@@ -109,7 +112,7 @@ def test_each_example_is_learned_once_whatever_step_dies(tmp_path: Path) -> None
             if life == 1 and (newest := _newest(here)) is not None and len(list(newest.parent.iterdir())) > 1:
                 (newest / "state.safetensors").write_bytes(b"torn")
         _live(here, topic, 10_000)
-        state = checkpoint.newest(here.settings.trainer_data)
+        state = newest_checkpoint(here.settings.trainer.data)
         assert state is not None
         assert state.facts["trained"] == len(examples)
         assert set(state.arrays["known"].tolist()) == {hash_id(example.example_id) for example in examples}
@@ -146,7 +149,7 @@ def _live(here: Installation, topic: list, steps: int) -> bool:
 
 
 def _newest(here: Installation) -> Path | None:
-    found = sorted(here.settings.trainer_data.glob("checkpoint-*"))
+    found = sorted(here.settings.trainer.data.glob("checkpoint-*"))
     return found[-1] if found else None
 
 
@@ -188,7 +191,7 @@ def test_learning_goes_on_from_what_an_operator_made_serve(tmp_path: Path) -> No
     here.release(trainer, releases, 10)
     releases.announced(here.model_update(here.first, "promoted"))
     releases.comply()
-    first = registry.fetch_origin(here.settings, here.first)
+    first = fetch_origin(here.settings.trainer, here.first)
     assert trainer.versions.serving.version == here.first
     for name, value in trainer.optimisation.merged_weights().items():
         np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
@@ -212,7 +215,7 @@ def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path:
         releases.announced(here.updates[-1])
         assert releases.comply()
         releases.roll_back()
-    first = registry.fetch_origin(here.settings, here.first)
+    first = fetch_origin(here.settings.trainer, here.first)
     for name, value in trainer.optimisation.merged_weights().items():
         np.testing.assert_array_equal(value.numpy(), first.weights[name].numpy())
     trainer.learn(stream.examples(20, seed=1), 20)
@@ -269,7 +272,7 @@ def test_nothing_starts_while_a_version_is_pinned(tmp_path: Path) -> None:
     releases.announced(here.model_update(here.first, "pinned"))
     trainer.learn(stream.examples(30), 0)
     assert here.release(trainer, releases, 10) is None
-    state = checkpoint.newest(here.settings.trainer_data)
+    state = newest_checkpoint(here.settings.trainer.data)
     assert state is not None
     assert state.facts["trained"] == trainer.trained > 0
     releases.announced(here.model_update(here.first, "promoted"))
@@ -310,16 +313,16 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
         assert update is not None
         made.append(update.version)
         releases.prune()
-    left = bundle.versions(here.settings.registry, "default")
+    left = registry_versions(here.settings.registry.address, "default")
     assert left == [here.first, *made[-2:]]
 
 
 def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     """Half a bundle of yesterday goes, one that may still be on its way stays, and so does what is no version."""
     here = Installation(tmp_path)
-    data, home = here.settings.trainer_data, tmp_path / "registry" / "default"
+    data, home = here.settings.trainer.data, tmp_path / "registry" / "default"
     now = time.time_ns() // 10**6
-    old, new = (bundle.new_version(now - hours * 3_600_000) for hours in (30, 1))
+    old, new = (new_version(now - hours * 3_600_000) for hours in (30, 1))
     stay = [home / f".{new}.tmp", home / "1-notes", home / new]
     go = [home / f".{old}.tmp", home / old, data / ".graphs-1", data / ".bundle-x"]
     for folder in (*stay, *go):
@@ -330,19 +333,19 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     assert here.release(trainer, releases, now) is not None
     releases.prune()
     assert [folder.exists() for folder in (*stay, *go)] == [True] * len(stay) + [False] * len(go)
-    assert here.first in bundle.versions(here.settings.registry, "default")
+    assert here.first in registry_versions(here.settings.registry.address, "default")
 
 
 def test_sweeping_takes_nothing_that_is_needed(tmp_path: Path) -> None:
     """Whatever serves, served or may serve stays though its manifest is gone; so does all, where nobody can look."""
     here = Installation(tmp_path)
     home, now = tmp_path / "registry" / "default", time.time_ns() // 10**6
-    serving, previous, canary, half = (bundle.new_version(now - hours * 3_600_000) for hours in (40, 30, 20, 10))
+    serving, previous, canary, half = (new_version(now - hours * 3_600_000) for hours in (40, 30, 20, 10))
     for version in (serving, previous, canary, half):
         (home / version).mkdir()
-    (home / here.first / bundle.MANIFEST).unlink()
+    (home / here.first / MANIFEST).unlink()
     known = Stages(serving=serving, previous=previous, canary=canary, pinned=True)
-    publisher.prune(here.settings, known, here.first)
+    prune_registry(here.settings.trainer, known, here.first)
     assert {path.name for path in home.iterdir()} == {here.first, serving, previous, canary}
 
 
@@ -350,7 +353,7 @@ def test_a_registry_that_does_not_answer_has_no_half_bundles(tmp_path: Path, mon
     """`exists` says no where it fails: that must delete nothing, and pruning waits for the next time."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    old = bundle.new_version(time.time_ns() // 10**6 - 30 * 3_600_000)
+    old = new_version(time.time_ns() // 10**6 - 30 * 3_600_000)
     home = tmp_path / "registry" / "default"
     (home / here.first).rename(home / old)
     trainer.versions.first.version = "another"
@@ -365,14 +368,14 @@ def test_a_registry_that_does_not_answer_has_no_half_bundles(tmp_path: Path, mon
         patched.setattr(LocalFileSystem, "exists", lambda *_, **__: False)
         patched.setattr(LocalFileSystem, "ls", down)
         releases.prune()
-    assert bundle.versions(here.settings.registry, "default") == [old]
+    assert registry_versions(here.settings.registry.address, "default") == [old]
 
 
 def test_a_registry_that_goes_down_after_a_bundle_ends_nothing(tmp_path: Path) -> None:
     """Pruning is for the next time."""
     here = Installation(tmp_path)
     _, releases = here.start()
-    releases._settings = msgspec.structs.replace(here.settings, registry="nowhere://at-all")
+    releases._settings = changed(here.settings, registry="nowhere://at-all").trainer
     releases.prune()
 
 
@@ -383,7 +386,7 @@ def test_a_candidate_with_broken_weights_never_leaves(tmp_path: Path) -> None:
     trainer.learn(stream.examples(20), 0)
     trainer.optimisation.average["model.outcomes.bias"][0] = float("nan")
     assert here.release(trainer, releases, 10) is None
-    assert bundle.versions(here.settings.registry, "default") == [here.first]
+    assert registry_versions(here.settings.registry.address, "default") == [here.first]
     assert trainer.versions.serving.version == here.first
 
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import torch
 
-from online_learning.data.recall import Recall
+from online_learning.data.recall import CountRecall
 from online_learning.evaluation.metrics import NOT_FOUND
 from online_learning.trainer.simulation import Simulation, simulate
 from ranker.contracts.records import Interaction
@@ -35,7 +35,7 @@ def sessions(count: int, step: int, begin: int, *, seed: int) -> list[Interactio
 def simulation(sync_ms: int | None) -> Simulation:
     """A small trainer with lists of four items: the user's own two, and what the counts name."""
     online = stream.online(delta_ms=sync_ms or 1000, bundle_ms=10_000_000)
-    return Simulation(stream.origin(), stream.RECIPE, online, Recall(4), sync_ms)
+    return Simulation(stream.origin(), stream.RECIPE, online, CountRecall(4), sync_ms)
 
 
 def test_frozen_learns_nothing_and_online_hears_of_what_is_new() -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from online_learning.data.log_fold import fold
-from online_learning.first_model.fit import count
+from online_learning.first_model.log_examples import count
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
-from online_learning.trainer import checkpoint
+from online_learning.trainer.checkpoint import newest_checkpoint, save_checkpoint
 from online_learning.trainer.state import capture, restore
 from online_learning.trainer.trainer import Publish, Trainer
+from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, pack_row
-from ranker.state.fold import hash_id
 from tests.support import stream
 
 torch.set_num_threads(1)
@@ -199,9 +199,9 @@ def test_a_trainer_taken_up_again_goes_on_as_if_nothing_had_been(mode: Mode, tmp
     torch.manual_seed(1)
     for start in range(0, len(examples), 20):
         if start == 60:
-            checkpoint.save(tmp_path, 1, capture(broken))
+            save_checkpoint(tmp_path, 1, capture(broken))
             broken = stream.trainer(mode=mode, finetune_ms=1, finetune_steps=3, replay=30)
-            state = checkpoint.newest(tmp_path)
+            state = newest_checkpoint(tmp_path)
             assert state is not None
             torch.manual_seed(99)
             restore(broken, state)

@@ -6,9 +6,9 @@ import pytest
 
 from ranker.contracts.decoding import InputDecoder, Limits
 from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import CandidateList, Interaction, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import Position
 
 NOW = 1_700_000_000_000
 DECODE = InputDecoder(FeatureSchema(), Limits(max_candidates=3, max_message_bytes=2000))

@@ -6,21 +6,21 @@ import jsonschema
 import msgspec
 import pytest
 
-from ranker.contracts.documents import TOPICS, asyncapi, json_schemas
-from ranker.contracts.records import RECORDS
+from ranker.contracts.documents import asyncapi, json_schemas
+from ranker.contracts.topics import TOPICS
 
 
 def test_every_topic_has_a_schema_and_a_channel() -> None:
     """No record is left out of the documents."""
     document = asyncapi("1")
-    assert set(json_schemas()) == set(RECORDS) == set(TOPICS) == set(document["channels"])
+    assert set(json_schemas()) == set(TOPICS) == set(document["channels"])
     for channel in document["channels"].values():
         (message,) = channel["messages"].values()
         name = message["payload"]["$ref"].rsplit("/", 1)[-1]
         assert name in document["components"]["schemas"]
 
 
-@pytest.mark.parametrize("topic", RECORDS)
+@pytest.mark.parametrize("topic", TOPICS)
 def test_schemas_are_valid_json_schema(topic: str) -> None:
     """Each is a JSON Schema of the draft that it names."""
     jsonschema.Draft202012Validator.check_schema(json_schemas()[topic])
@@ -45,7 +45,7 @@ def test_schema_and_decoder_agree(topic: str, value: dict[str, object]) -> None:
     """A document that the schema accepts decodes, and one that it refuses does not."""
     accepted = jsonschema.Draft202012Validator(json_schemas()[topic]).is_valid(value)
     try:
-        msgspec.json.decode(msgspec.json.encode(value), type=RECORDS[topic])
+        msgspec.json.decode(msgspec.json.encode(value), type=TOPICS[topic].record)
     except msgspec.ValidationError:
         assert not accepted
     else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
 from ranker.features.user import UserInputs, context_names, feature_names, list_inputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.state.fold import EMPTY, Position, apply, hash_id
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY
 from tests.support.tiny import tiny_config, tiny_tables
 
 WAYS = (Normalise.NONE, Normalise.LOG, Normalise.LIST, Normalise.LIST_RANK)
@@ -27,10 +30,10 @@ def inputs_of(prices: list[float | None], context: dict[str, str | float] | None
     catalog.put(Item(item_id="i0", numeric={"stars": 3.0}))
     items = [Candidate(item_id=f"i{at}", features={"price": price}) for at, price in enumerate(prices)]
     listed = CandidateList(request_id="r", user_id="u", items=items, ts=T0 + 10_000, context=context)
-    row = apply(EMPTY, listed, Position("candidates", 0, 0, T0), SCHEMA)
+    row = apply_input(EMPTY, listed, Position("candidates", 0, 0, T0), SCHEMA)
     for offset, (item, ts) in enumerate((("i1", 0), ("elsewhere", 4000))):
         event = Interaction(user_id="u", item_id=item, action="view", event_id=item, ts=T0 + ts)
-        row = apply(row, event, Position("views", 0, offset, T0), SCHEMA)
+        row = apply_input(row, event, Position("views", 0, offset, T0), SCHEMA)
     tables = ItemTables(tiny_tables(tiny_config(SCHEMA), ["i1", "i2"]), catalog, "none")
     return user_inputs(row, list_inputs(row, catalog, SCHEMA), tables, SCHEMA)
 

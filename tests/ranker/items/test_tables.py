@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Item, ItemVector
 from ranker.contracts.schema import FeatureSchema
 from ranker.items import tables
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
-from ranker.state.fold import hash_id
 from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_config, tiny_tables
 
 CONFIG = tiny_config(FeatureSchema())

@@ -13,12 +13,22 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from liverank.settings import Settings
 from ranker.contracts.errors import BundleError
 from ranker.items.catalog import Catalog
 from ranker.registry import bundle
-from ranker.registry.bundle import MANIFEST, Manifest
-from ranker.serving.model import load
+from ranker.registry.address import shown_address
+from ranker.registry.bundle import (
+    MANIFEST,
+    Manifest,
+    fetch_bundle,
+    new_version,
+    newest_version,
+    publish_bundle,
+    read_manifest,
+    registry_versions,
+)
+from ranker.serving.model import load_model
+from ranker.serving.options import ServingOptions
 from tests.support.tiny import tiny_bundle
 
 
@@ -31,9 +41,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(registry: Path, tmp_path: Path) -> Path:
-    version = bundle.newest(str(registry), "default")
+    version = newest_version(str(registry), "default")
     assert version is not None
-    return bundle.fetch(str(registry), "default", version, tmp_path)
+    return fetch_bundle(str(registry), "default", version, tmp_path)
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -78,7 +88,7 @@ def wrong_golden(folder: Path) -> None:
         arrays = dict(golden)
     arrays["score/out/logits"] = arrays["score/out/logits"] + 0.01
     np.savez(folder / "golden.npz", **arrays)
-    files = bundle.read_manifest(folder).files
+    files = read_manifest(folder).files
     edit_manifest(folder, files={**files, "golden.npz": bundle.sha256(folder / "golden.npz")})
 
 
@@ -99,29 +109,29 @@ def test_a_harmed_bundle_does_not_load(folder: Path, harm: Callable[[Path], None
     """Truncated, tampered, incomplete, of another schema or format, or numerically off: refused, with the reason."""
     harm(folder)
     with pytest.raises(BundleError, match=says):
-        load(folder, Catalog(), Settings())
+        load_model(folder, Catalog(), ServingOptions())
 
 
 def test_a_bundle_that_was_announced_with_another_hash_is_refused(registry: Path, tmp_path: Path) -> None:
     """The manifest's own hash travels with the announcement: a replaced bundle is found out."""
-    version = bundle.newest(str(registry), "default")
+    version = newest_version(str(registry), "default")
     assert version is not None
     with pytest.raises(BundleError, match="not the announced one"):
-        bundle.fetch(str(registry), "default", version, tmp_path, manifest_sha256="0" * 64)
+        fetch_bundle(str(registry), "default", version, tmp_path, manifest_sha256="0" * 64)
     assert not list(tmp_path.glob("*"))
 
 
 def test_a_missing_bundle_is_a_clear_error(registry: Path, tmp_path: Path) -> None:
     """A version that the registry does not have names both."""
     with pytest.raises(BundleError, match="nope cannot be fetched from"):
-        bundle.fetch(str(registry), "default", "nope", tmp_path)
+        fetch_bundle(str(registry), "default", "nope", tmp_path)
 
 
 def test_a_half_written_bundle_is_none(registry: Path) -> None:
     """A folder without a manifest is not offered as the newest."""
-    before = bundle.newest(str(registry), "default")
+    before = newest_version(str(registry), "default")
     (registry / "default" / "99999999T999999999-ffffff").mkdir()
-    assert bundle.newest(str(registry), "default") == before
+    assert newest_version(str(registry), "default") == before
 
 
 class Watched(MemoryFileSystem):
@@ -142,23 +152,23 @@ class Watched(MemoryFileSystem):
 
     def _look(self) -> None:
         _, root = fsspec.core.url_to_fs("watched://registry")
-        for version in bundle.versions("watched://registry", "default"):
+        for version in registry_versions("watched://registry", "default"):
             names = self.ls(f"{root}/default/{version}", detail=False)
             self.seen.append({str(name).rsplit("/", 1)[-1] for name in names})
 
 
 def test_a_bundle_is_whole_at_every_moment_where_a_rename_is_a_copy(registry: Path, tmp_path: Path) -> None:
     """On any fsspec address: whoever looks while it is written finds all of it or none; and it comes back as it was."""
-    version = bundle.newest(str(registry), "default")
+    version = newest_version(str(registry), "default")
     assert version is not None
-    whole = bundle.fetch(str(registry), "default", version, tmp_path / "out")
-    manifest = bundle.read_manifest(whole)
+    whole = fetch_bundle(str(registry), "default", version, tmp_path / "out")
+    manifest = read_manifest(whole)
     fsspec.register_implementation("watched", Watched, clobber=True)
     shutil.copytree(whole, tmp_path / "in", ignore=shutil.ignore_patterns(MANIFEST))
-    _, sha256 = bundle.publish(tmp_path / "in", manifest, "watched://registry")
+    _, sha256 = publish_bundle(tmp_path / "in", manifest, "watched://registry")
     assert Watched.seen
     assert all(names == {*manifest.files, MANIFEST} for names in Watched.seen)
-    bundle.fetch("watched://registry", "default", version, tmp_path / "back", sha256)
+    fetch_bundle("watched://registry", "default", version, tmp_path / "back", sha256)
 
 
 class Failing(MemoryFileSystem):
@@ -174,14 +184,14 @@ class Failing(MemoryFileSystem):
 
 def test_every_error_of_a_registry_is_one_kind(registry: Path, tmp_path: Path) -> None:
     """Not only an OSError: whoever can do without the registry for a while catches one error, and tries again."""
-    version = bundle.newest(str(registry), "default")
+    version = newest_version(str(registry), "default")
     assert version is not None
-    whole = bundle.fetch(str(registry), "default", version, tmp_path / "out")
+    whole = fetch_bundle(str(registry), "default", version, tmp_path / "out")
     fsspec.register_implementation("failing", Failing, clobber=True)
     for ask in (
-        lambda: bundle.newest("failing://registry", "default"),
-        lambda: bundle.fetch("failing://registry", "default", version, tmp_path),
-        lambda: bundle.publish(whole, bundle.read_manifest(whole), "failing://registry"),
+        lambda: newest_version("failing://registry", "default"),
+        lambda: fetch_bundle("failing://registry", "default", version, tmp_path),
+        lambda: publish_bundle(whole, read_manifest(whole), "failing://registry"),
     ):
         with pytest.raises(BundleError, match="endpoint gone") as error:
             ask()
@@ -198,13 +208,13 @@ def test_every_error_of_a_registry_is_one_kind(registry: Path, tmp_path: Path) -
 )
 def test_an_address_is_shown_without_its_password(address: str, says: str) -> None:
     """In errors too, which go to the log."""
-    assert bundle.shown(address) == says
+    assert shown_address(address) == says
     with pytest.raises(BundleError) as error:
-        bundle.fetch(address.replace("://", "-no://"), "default", "v", Path("unused"))
+        fetch_bundle(address.replace("://", "-no://"), "default", "v", Path("unused"))
     assert "s3cret" not in str(error.value)
 
 
 def test_versions_sort_by_time() -> None:
     """A later version has the greater name."""
-    assert bundle.new_version(1_700_000_000_000) < bundle.new_version(1_700_000_000_001)
-    assert bundle.new_version(1_700_000_000_999) < bundle.new_version(1_700_000_001_000)
+    assert new_version(1_700_000_000_000) < new_version(1_700_000_000_001)
+    assert new_version(1_700_000_000_999) < new_version(1_700_000_001_000)

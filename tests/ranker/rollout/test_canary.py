@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.rollout.canary import Comparison, Criteria, decide, interval, takes_part
+from ranker.rollout.canary import Comparison, Criteria, decide_canary, interval, takes_part
 
 USERS = [f"user-{number}" for number in range(4000)]
 
@@ -34,7 +34,7 @@ def run(canary: float, current: float, seed: int, clicks: int = 3000) -> tuple[b
         on_canary = rng.random() < 0.5
         hit = rng.random() < (canary if on_canary else current)
         compared = compared.plus(1.0 if hit else 0.25, on_canary)
-        decision = decide(compared, criteria)
+        decision = decide_canary(compared, criteria)
         if decision.promote is not None:
             return decision.promote, number + 1
     return None, clicks
@@ -75,5 +75,5 @@ def test_a_few_equal_clicks_decide_nothing() -> None:
     compared = Comparison()
     for number in range(40):
         compared = compared.plus(1.0 if number % 2 else 0.9, bool(number % 2))
-    assert decide(compared, Criteria(least=10, margin=0.0)).promote is None
-    assert decide(Comparison(), Criteria(least=0)).promote is None
+    assert decide_canary(compared, Criteria(least=10, margin=0.0)).promote is None
+    assert decide_canary(Comparison(), Criteria(least=0)).promote is None

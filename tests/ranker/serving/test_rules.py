@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ranker.contracts.ids import hash_id
 from ranker.serving.rules import Rules, order
-from ranker.state.fold import hash_id
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
 A, B = hash_id("a"), hash_id("b")

@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liverank.settings import Settings
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item, ItemVector
 from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Normalise
 from ranker.items.catalog import Catalog
 from ranker.items.tables import pack_row
-from ranker.registry import bundle
-from ranker.serving.model import ServingModel, load
-from ranker.state.fold import EMPTY, Position, UserHistory, apply, hash_id
+from ranker.registry.bundle import fetch_bundle
+from ranker.serving.model import ServingModel, load_model
+from ranker.serving.options import ServingOptions
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
 from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_bundle
 
 SCHEMA = FeatureSchema(
@@ -33,32 +36,32 @@ T0 = 1_700_000_000_000
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("registry")
     version = tiny_bundle(home, SCHEMA)
-    return bundle.fetch(str(home), "default", version, home / "local")
+    return fetch_bundle(str(home), "default", version, home / "local")
 
 
 @pytest.fixture(scope="module")
 def kept(folder: Path) -> Iterator[ServingModel]:
     """A model whose cache lives through all examples of a test."""
-    yield load(folder, Catalog(), Settings())
+    yield load_model(folder, Catalog(), ServingOptions())
 
 
 def fresh(folder: Path) -> ServingModel:
-    return load(folder, Catalog(), Settings())
+    return load_model(folder, Catalog(), ServingOptions())
 
 
-def listed(user: str, items: range) -> UserHistory:
+def listed(user: str, items: range) -> UserRow:
     candidates = [Candidate(item_id=f"item-{at}", features={"price": float(at)}) for at in items]
     request = CandidateList(request_id="r", user_id=user, items=candidates, ts=T0)
-    return apply(EMPTY, request, Position("candidates", 0, 0, T0), SCHEMA)
+    return apply_input(EMPTY, request, Position("candidates", 0, 0, T0), SCHEMA)
 
 
-def acted(row: UserHistory, user: str, ts: int, item: int, action: str) -> UserHistory:
+def acted(row: UserRow, user: str, ts: int, item: int, action: str) -> UserRow:
     offset = row.applied.get("interactions", -1) + 1
     event = Interaction(user_id=user, item_id=f"item-{item}", action=action, ts=T0 + ts, event_id=f"{user}-{offset}")
-    return apply(row, event, Position("interactions", 0, offset, T0), SCHEMA)
+    return apply_input(row, event, Position("interactions", 0, offset, T0), SCHEMA)
 
 
-def scores(model: ServingModel, user: str, row: UserHistory) -> dict[str, float]:
+def scores(model: ServingModel, user: str, row: UserRow) -> dict[str, float]:
     ranked = model.rank([(user, row)])[0]
     return dict(zip(ranked.item_ids, ranked.scores, strict=True))
 

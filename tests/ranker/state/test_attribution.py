@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import STATISTICS
 from ranker.state.attribution import astray, example_of_silence, examples_of
-from ranker.state.fold import EMPTY, EVENT, Position, Record, UserHistory, apply, decode, encode, hash_id
+from ranker.state.codec import decode_row, encode_row
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, EVENT, UserRow
 
 SCHEMA = FeatureSchema(window=32)
 T0, WINDOW = 1_700_000_000_000, 30_000
@@ -30,23 +34,23 @@ def event(event_id: str, ts: int, item: str = "a", action: str = "click", reques
     return Interaction(user_id="u", item_id=item, action=action, event_id=event_id, ts=T0 + ts, request_id=request)
 
 
-def join(log: list[Record], row: UserHistory = EMPTY, first: int = 0) -> list[list[Example]]:
+def join(log: list[UserInput], row: UserRow = EMPTY, first: int = 0) -> list[list[Example]]:
     """The examples of each input of a log that goes on from a row; statistics name the input that asks for them."""
     made = []
     for offset, record in enumerate(log, first):
         known = np.full(len(STATISTICS), offset, np.float32)
-        after = apply(row, record, Position("inputs", 0, offset, T0), SCHEMA)
+        after = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA)
         of = lambda items, known=known: np.tile(known, (len(items), 1))  # noqa: E731
         made.append(examples_of(row, record, after, SCHEMA, WINDOW, "v", of))
         row = after
     return made
 
 
-def folded(log: list[Record]) -> UserHistory:
+def folded(log: list[UserInput]) -> UserRow:
     """The row after a log."""
     row = EMPTY
     for offset, record in enumerate(log):
-        row = apply(row, record, Position("inputs", 0, offset, T0), SCHEMA)
+        row = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA)
     return row
 
 
@@ -57,9 +61,9 @@ def outcomes(made: list[list[Example]]) -> list[tuple[str, str | None, bool]]:
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[Record]:
+def logs(draw: st.DrawFn) -> list[UserInput]:
     """Lists and events of one user in the order of arrival: mostly in time order, some late or astray; no repeats."""
-    made: list[Record] = []
+    made: list[UserInput] = []
     clock, lists = 0, ["r?"]
     for number in range(draw(st.integers(1, 20))):
         clock += draw(st.sampled_from([0, 1, 900, 14_000, 29_999, 30_000, 30_001, 90_000]))
@@ -74,7 +78,7 @@ def logs(draw: st.DrawFn) -> list[Record]:
 
 
 @given(logs(), st.data())
-def test_nothing_from_after_the_ranking_is_in_an_example(log: list[Record], data: st.DataObject) -> None:
+def test_nothing_from_after_the_ranking_is_in_an_example(log: list[UserInput], data: st.DataObject) -> None:
     """Another outcome, or anything else that comes later, changes the outcome alone: not the state, not the items.
 
     The state is the fold of exactly the inputs before the outcome, and statistics are asked for before it counts.
@@ -82,10 +86,10 @@ def test_nothing_from_after_the_ranking_is_in_an_example(log: list[Record], data
     made = join(log)
     for at, examples in enumerate(made):
         for example in examples:
-            assert decode(example.state) == folded(log[:at])
+            assert decode_row(example.state) == folded(log[:at])
             assert all(item.statistics == [at] * len(STATISTICS) for item in example.items)
             named = example.outcome.event_id if example.outcome else None
-            assert named is None or hash_id(named) not in np.frombuffer(decode(example.state).events, EVENT)["id"]
+            assert named is None or hash_id(named) not in np.frombuffer(decode_row(example.state).events, EVENT)["id"]
     at = data.draw(st.integers(0, len(log) - 1))
     current = folded(log[:at]).candidates
     other = event("other", data.draw(st.integers(0, 200_000)), *(current.item_ids[:1] if current else "a"))
@@ -96,7 +100,7 @@ def test_nothing_from_after_the_ranking_is_in_an_example(log: list[Record], data
 
 
 @given(logs())
-def test_every_list_and_every_positive_action_is_accounted_for(log: list[Record]) -> None:
+def test_every_list_and_every_positive_action_is_accounted_for(log: list[UserInput]) -> None:
     """Each positive action gives one example or is astray or off the list; each list that closed gives one of nothing
     drawn exactly where nothing was drawn in time; nothing comes twice."""
     made = join(log)
@@ -119,7 +123,7 @@ def test_every_list_and_every_positive_action_is_accounted_for(log: list[Record]
                 assert not in_time
 
 
-def _on(record: Record, items: tuple[str, ...], since: int) -> bool:
+def _on(record: UserInput, items: tuple[str, ...], since: int) -> bool:
     """Whether a record is a positive action on one of these items since a time."""
     positive = isinstance(record, Interaction) and record.action == "click"
     return positive and record.item_id in items and record.ts >= since
@@ -127,16 +131,16 @@ def _on(record: Record, items: tuple[str, ...], since: int) -> bool:
 
 @given(logs(), st.data())
 def test_a_worker_that_goes_on_from_its_last_checkpoint_makes_the_same_examples(
-    log: list[Record], data: st.DataObject
+    log: list[UserInput], data: st.DataObject
 ) -> None:
     """What comes again after a kill gives the examples that it gave before, equal in everything."""
     at = data.draw(st.integers(0, len(log)))
-    stored = encode(folded(log[:at]))
-    assert join(log[at:], decode(stored), first=at) == join(log)[at:]
+    stored = encode_row(folded(log[:at]))
+    assert join(log[at:], decode_row(stored), first=at) == join(log)[at:]
 
 
 @given(logs())
-def test_the_clock_closes_a_list_as_the_next_input_would(log: list[Record]) -> None:
+def test_the_clock_closes_a_list_as_the_next_input_would(log: list[UserInput]) -> None:
     """Whenever it looks, the example is the one that the user's next input gives, if that comes after the window."""
     row = folded(log)
     if row.candidates is None:
@@ -175,7 +179,7 @@ def test_a_second_action_gives_a_second_example() -> None:
 
 def test_what_happened_before_the_list_is_not_its_outcome() -> None:
     """A click that comes after a newer list, was made before it and names none, is astray; it is counted as that."""
-    log: list[Record] = [shown("r", 0), shown("s", 10_000), event("e", 9_000)]
+    log: list[UserInput] = [shown("r", 0), shown("s", 10_000), event("e", 9_000)]
     assert outcomes(join(log)) == [("r", None, False)]
     assert astray(folded(log[:2]), log[2], SCHEMA)
     assert not astray(folded(log[:2]), event("e", 11_000), SCHEMA)
@@ -186,5 +190,5 @@ def test_what_happened_before_the_list_is_not_its_outcome() -> None:
 
 def test_an_erasure_teaches_nothing() -> None:
     """Neither the list that it removes nor what is forgotten."""
-    log: list[Record] = [shown("r", 0), Erasure(user_id="u", ts=T0 + 10), event("e", 20)]
+    log: list[UserInput] = [shown("r", 0), Erasure(user_id="u", ts=T0 + 10), event("e", 20)]
     assert outcomes(join(log)) == []

@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.contracts.errors import RowError
+from ranker.contracts.ids import hash_id
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import EMPTY, EVENT, Position, UserHistory, apply, decode, encode, hash_id
+from ranker.state.codec import decode_row, encode_row
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, EVENT, UserRow
 
 SCHEMA = FeatureSchema(window=8)
 T0 = 1_700_000_000_000
@@ -26,14 +30,14 @@ def candidates(request_id: str, ts: int, items: tuple[str, ...] = ("a", "b")) ->
     return CandidateList(request_id=request_id, user_id="u", items=listed, ts=T0 + ts)
 
 
-def folded(inputs: list[tuple[str, int, object]]) -> UserHistory:
+def folded(inputs: list[tuple[str, int, object]]) -> UserRow:
     row = EMPTY
     for topic, offset, record in inputs:
-        row = apply(row, record, Position(topic, 0, offset, T0), SCHEMA)
+        row = apply_input(row, record, Position(topic, 0, offset, T0), SCHEMA)
     return row
 
 
-def assert_same(a: UserHistory, b: UserHistory) -> None:
+def assert_same(a: UserRow, b: UserRow) -> None:
     """Equal, the summary to rounding."""
     np.testing.assert_allclose(a.long_term(), b.long_term(), rtol=1e-4, atol=1e-6)
     assert msgspec.structs.replace(a, summary=b"") == msgspec.structs.replace(b, summary=b"")
@@ -85,7 +89,7 @@ def test_history_is_the_newest_events_in_any_order(order: list[int]) -> None:
     """The window holds the newest events by time, and the list is the newest list, whatever came first."""
     row = EMPTY
     for offset, number in enumerate(order):
-        row = apply(row, click(f"e{number}", number), Position("clicks", 0, offset, T0), SCHEMA)
+        row = apply_input(row, click(f"e{number}", number), Position("clicks", 0, offset, T0), SCHEMA)
     kept = np.frombuffer(row.events, EVENT)["id"].tolist()
     assert kept == [hash_id(f"e{number}") for number in range(22, 30)]
     assert row.count == row.revision == len(order)
@@ -106,13 +110,13 @@ def test_erased_events_stay_erased_in_any_order(times: list[int], erased_at: int
 def test_an_input_that_comes_again_is_the_same_row() -> None:
     """A redelivered offset gives back the very same object, so a worker can tell that nothing changed."""
     row = folded([("clicks", 0, click("e", 1))])
-    assert apply(row, click("e", 1), Position("clicks", 0, 0, T0), SCHEMA) is row
+    assert apply_input(row, click("e", 1), Position("clicks", 0, 0, T0), SCHEMA) is row
 
 
 def test_a_repeated_event_id_changes_nothing_but_the_offset() -> None:
     """A producer's retry at a new offset is known by its id: revision, count and history stay."""
     row = folded([("clicks", 0, click("e", 1))])
-    again = apply(row, click("e", 1), Position("clicks", 0, 5, T0), SCHEMA)
+    again = apply_input(row, click("e", 1), Position("clicks", 0, 5, T0), SCHEMA)
     assert again == msgspec.structs.replace(row, applied={"clicks": 5})
 
 
@@ -135,21 +139,21 @@ def test_of_an_item_listed_twice_the_first_stays() -> None:
 def test_the_stored_row_is_the_row(log: dict[str, list[object]]) -> None:
     """Encoding and decoding lose nothing."""
     row = folded([(topic, offset, record) for topic, records in log.items() for offset, record in enumerate(records)])
-    assert decode(encode(row)) == row
+    assert decode_row(encode_row(row)) == row
 
 
 def test_a_shorter_row_of_an_older_release_decodes() -> None:
     """Fields are only ever appended: a row that ends earlier has the defaults for the rest."""
     row = folded([("clicks", 0, click("e", 1))])
-    fields = msgspec.msgpack.decode(encode(row)[1:])
+    fields = msgspec.msgpack.decode(encode_row(row)[1:])
     old = bytes([1]) + msgspec.msgpack.encode(fields[:4])
-    assert decode(old) == UserHistory(applied=row.applied, revision=1, count=1, events=row.events)
+    assert decode_row(old) == UserRow(applied=row.applied, revision=1, count=1, events=row.events)
 
 
 def test_a_row_of_a_later_release_is_refused() -> None:
     """A row that this release cannot know is an error that says so, not a guess."""
     with pytest.raises(RowError, match="version 200"):
-        decode(bytes([200]) + b"x")
+        decode_row(bytes([200]) + b"x")
 
 
 def test_a_user_with_a_full_history_takes_under_3_kb() -> None:
@@ -157,8 +161,8 @@ def test_a_user_with_a_full_history_takes_under_3_kb() -> None:
     row = EMPTY
     schema = FeatureSchema()
     for offset in range(200):
-        row = apply(row, click(f"e{offset}", offset), Position("clicks", 0, offset, T0), schema)
-    assert len(encode(row)) < 3 * 1024
+        row = apply_input(row, click(f"e{offset}", offset), Position("clicks", 0, offset, T0), schema)
+    assert len(encode_row(row)) < 3 * 1024
 
 
 @given(st.integers(1, 100))
@@ -166,7 +170,7 @@ def test_the_visible_window_starts_in_steps_of_half(count: int) -> None:
     """From one event to the next the start either stays or leaves half the window behind, never one event."""
     window = 8
     events = b"".join(bytes([number]) * EVENT.itemsize for number in range(count))
-    row = UserHistory(count=count, events=events[-window * EVENT.itemsize :])
-    after = UserHistory(count=count + 1, events=(events + b"\xff" * EVENT.itemsize)[-window * EVENT.itemsize :])
+    row = UserRow(count=count, events=events[-window * EVENT.itemsize :])
+    after = UserRow(count=count + 1, events=(events + b"\xff" * EVENT.itemsize)[-window * EVENT.itemsize :])
     before, now = (len(one.visible(window)) // EVENT.itemsize for one in (row, after))
     assert now == before + 1 or (before == window and now == window // 2 + 1)

@@ -10,7 +10,7 @@ from typing import Any
 from faust.types import TP
 
 from streams.kafka.consumer import CHUNK, ChunkConsumer
-from streams.kafka.progress import Progress
+from streams.kafka.progress import PartitionProgress
 from streams.pipeline.handler import Intake
 from streams.telemetry.metrics import Metrics
 
@@ -28,7 +28,7 @@ class Fetched(ChunkConsumer):
         self.most = most
         self.during_fetch: Callable[[], None] = lambda: None
         self.active = {CLICKS}
-        self.progress = Progress()
+        self.progress = PartitionProgress()
         self.app = SimpleNamespace(
             consumer_generation_id=1, flow_control=SimpleNamespace(is_active=lambda: True), consumer=self
         )

@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from ranker.contracts.records import ModelUpdate
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
@@ -47,7 +47,7 @@ def watched(share: float = 1.0, **settings: object) -> tuple[CanaryWatch, ModelS
     """A watch over a slot in which `old` serves, and what it announces."""
     slot, sent = ModelSlot(model("old")), Sent()
     metrics = ModelMetrics(CollectorRegistry())
-    given = Settings(model="m", **settings)  # type: ignore[arg-type]
+    given = changed(Settings(), model="m", **settings).worker
     return CanaryWatch(given, slot, {"new": "5ha"}, cast(Outbox, sent), metrics, lambda: share), slot, sent.updates
 
 

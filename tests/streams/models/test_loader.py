@@ -7,35 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog
 from ranker.serving.model import ServingModel
-from ranker.state import fold as history
-from ranker.state.fold import EMPTY, Position, UserHistory
-from streams.models import loader as loading
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY, UserRow
+from streams.models import loader
+from streams.models.loader import fetch_copy, load_version, take_apart
+from streams.settings import WorkerSettings
 from tests.support.tiny import tiny_bundle
 
 USERS = [f"user-{number}" for number in range(300)]
 
 
-def row(user: str) -> UserHistory:
+def row(user: str) -> UserRow:
     """A list, and an event."""
     items = [Candidate(item_id=f"item-{number}") for number in range(5)]
     listed = CandidateList(user_id=user, request_id="r", items=items, ts=1)
     event = Interaction(user_id=user, item_id="item-1", action="view", event_id="e", ts=2)
-    after = history.apply(EMPTY, listed, Position("candidates", 0, 0, 1), FeatureSchema())
-    return history.apply(after, event, Position("views", 0, 0, 2), FeatureSchema())
+    after = apply_input(EMPTY, listed, Position("candidates", 0, 0, 1), FeatureSchema())
+    return apply_input(after, event, Position("views", 0, 0, 2), FeatureSchema())
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> ServingModel:
     """A version that was loaded for these users."""
     version = tiny_bundle(tmp_path / "registry")
-    settings = Settings(registry=str(tmp_path / "registry"), data=tmp_path / "data")
-    folder = loading.fetch(settings, version, None)
-    return loading.load_version(settings, folder, Catalog(), None, [(user, row(user)) for user in USERS])
+    settings = changed(Settings(), registry=str(tmp_path / "registry"), data=tmp_path / "data").worker
+    folder = fetch_copy(settings, version, None)
+    return load_version(settings, folder, Catalog(), None, [(user, row(user)) for user in USERS])
 
 
 def test_users_are_warm_when_a_version_is_there(model: ServingModel) -> None:
@@ -49,7 +52,7 @@ def test_users_are_warm_when_a_version_is_there(model: ServingModel) -> None:
 def test_what_leaves_is_freed_of_all_users_and_can_still_rank(model: ServingModel) -> None:
     """A batch that began before the swap may come to it later, and gets the ranking that it would have got."""
     (before,) = model.rank([("user-1", row("user-1"))])
-    loading.take_apart(model)
+    take_apart(model)
     assert not model.scorer.cache
     assert not model.forget_some(1)
     (after,) = model.rank([("user-1", row("user-1"))])
@@ -64,8 +67,8 @@ def test_threads_hand_over_sooner_only_while_a_version_loads(monkeypatch: pytest
         seen.append(sys.getswitchinterval())
         raise ValueError("no")
 
-    monkeypatch.setattr(loading, "load", failing)
+    monkeypatch.setattr(loader, "load_model", failing)
     with pytest.raises(ValueError, match="no"):
-        loading.load_version(Settings(), tmp_path, Catalog(), None, [])
+        load_version(WorkerSettings(), tmp_path, Catalog(), None, [])
     assert seen[0] < before
     assert sys.getswitchinterval() == before

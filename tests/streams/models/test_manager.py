@@ -8,11 +8,11 @@ from typing import cast
 import msgspec
 import pytest
 
-from liverank.settings import Settings
+from liverank.settings import Settings, changed
 from ranker.contracts.records import ModelUpdate
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
-from streams.models.manager import Models
+from streams.models.manager import ModelManager
 from streams.telemetry.metrics import Metrics
 
 
@@ -35,7 +35,7 @@ class Model:
 @pytest.mark.parametrize("stage", ["promoted", "canary"])
 async def test_what_is_overtaken_while_it_loads_never_serves(stage: str) -> None:
     """Nobody is ranked for by it, not even for a moment, and what it holds is freed."""
-    models = Models(Settings(model="m"), Metrics(), lambda error: None)
+    models = ModelManager(changed(Settings(), model="m").worker, Metrics(), lambda error: None)
     models.slot = ModelSlot(cast(ServingModel, Model("old")))
     loaded: list[Model] = []
     served: list[str] = []

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ranker.state import fold as history
-from ranker.state.fold import UserHistory
+from ranker.state.codec import decode_row
+from ranker.state.row import UserRow
 from streams.kafka.outbox import SendError
-from streams.kafka.progress import Progress
-from streams.state.checkpoint import CheckpointError, Checkpoints
-from streams.state.store import Rows
+from streams.kafka.progress import PartitionProgress
+from streams.state.checkpoint import Checkpoints, UnsafeCheckpointError
+from streams.state.store import RowCache
 from streams.telemetry.metrics import Metrics
 
 PLACE = ("clicks", 0)
@@ -26,9 +26,9 @@ class World:
         self.happened: list[Any] = []
         self.member = True
         self.error: SendError | None = None
-        self.progress = Progress()
+        self.progress = PartitionProgress()
         self.progress.start({PLACE: 0})
-        self.rows = Rows(lambda partition, user: None)
+        self.rows = RowCache(lambda partition, user: None)
         self.checkpoints = Checkpoints(
             progress=self.progress,
             rows=self.rows,
@@ -64,7 +64,7 @@ class World:
 
     def handled(self, user: bytes, offset: int, partition: int = 0) -> None:
         """An input came and changed its user's row."""
-        self.rows.put((partition, user), UserHistory(revision=offset + 1))
+        self.rows.put((partition, user), UserRow(revision=offset + 1))
         self.progress.done(("clicks", partition), offset)
 
 
@@ -121,7 +121,7 @@ async def test_rows_go_to_the_partition_they_were_read_from_as_they_are_stored()
     world.handled(b"u", 9, partition=3)
     await world.checkpoints.take()
     changelog = world.checkpoints._changelog
-    assert [(key, history.decode(value).revision, at) for key, value, at in changelog.sent] == [  # type: ignore[attr-defined]
+    assert [(key, decode_row(value).revision, at) for key, value, at in changelog.sent] == [  # type: ignore[attr-defined]
         (b"u", 5, 0),
         (b"u", 10, 3),
     ]
@@ -155,7 +155,7 @@ async def test_what_is_not_confirmed_is_never_acknowledged_also_not_by_the_next_
         await world.checkpoints.take()
     world.error = None
     world.handled(b"v", 5)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(UnsafeCheckpointError):
         await world.checkpoints.take()
     assert not [entry for entry in world.happened if entry[0] in ("committed", "stored")]
 
@@ -169,7 +169,7 @@ async def test_a_checkpoint_cut_short_ends_all_checkpoints() -> None:
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    with pytest.raises(CheckpointError):
+    with pytest.raises(UnsafeCheckpointError):
         await world.checkpoints.take()
 
 
@@ -192,6 +192,6 @@ async def test_rows_are_not_sent_after_the_lease() -> None:
     """Between the group's word and the sending the process may have stood still."""
     world = World(lease_s=-1.0)
     world.handled(b"u", 4)
-    with pytest.raises(CheckpointError, match="another worker"):
+    with pytest.raises(UnsafeCheckpointError, match="another worker"):
         await world.checkpoints.take()
     assert world.checkpoints._changelog.sent == []  # type: ignore[attr-defined]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ranker.contracts.errors import RowError
-from ranker.state import fold as history
-from ranker.state.fold import EMPTY, UserHistory
-from streams.state.store import Key, Rows
+from ranker.state.codec import ROW_VERSION
+from ranker.state.codec import encode_row
+from ranker.state.row import EMPTY, UserRow
+from streams.state.store import Key, RowCache
 
 
 class Disk:
@@ -25,8 +26,8 @@ class Disk:
 def test_a_row_is_read_once_and_from_its_own_partition() -> None:
     """Two partitions may have held the same key; only the right one's row counts."""
     disk = Disk()
-    disk.rows[1, b"u"] = history.encode(UserHistory(revision=7))
-    rows = Rows(disk.read)
+    disk.rows[1, b"u"] = encode_row(UserRow(revision=7))
+    rows = RowCache(disk.read)
     assert rows.get((0, b"u")) is EMPTY
     assert rows.get((1, b"u")).revision == rows.get((1, b"u")).revision == 7
     assert disk.reads == 2
@@ -35,11 +36,11 @@ def test_a_row_is_read_once_and_from_its_own_partition() -> None:
 def test_a_row_that_is_not_on_disk_yet_is_never_evicted() -> None:
     """Else an older row would be read back, and the events between would be lost."""
     disk = Disk()
-    rows = Rows(disk.read, kept=2)
-    rows.put((0, b"changed"), UserHistory(revision=1))
-    rows.put((0, b"writing"), UserHistory(revision=2))
+    rows = RowCache(disk.read, kept=2)
+    rows.put((0, b"changed"), UserRow(revision=1))
+    rows.put((0, b"writing"), UserRow(revision=2))
     rows.take_changed()
-    rows.put((0, b"changed"), UserHistory(revision=3))
+    rows.put((0, b"changed"), UserRow(revision=3))
     for number in range(20):
         rows.get((0, b"%d" % number))
     assert rows.get((0, b"changed")).revision == 3
@@ -53,23 +54,23 @@ def test_a_row_that_is_not_on_disk_yet_is_never_evicted() -> None:
 
 def test_a_checkpoint_takes_each_changed_row_once_in_its_newest_version() -> None:
     """A row changed twice is written once; one changed during the write is written by the next checkpoint."""
-    rows = Rows(Disk().read)
-    rows.put((0, b"u"), UserHistory(revision=1))
-    rows.put((0, b"u"), UserHistory(revision=2))
-    assert rows.take_changed() == {(0, b"u"): UserHistory(revision=2)}
-    rows.put((0, b"u"), UserHistory(revision=3))
+    rows = RowCache(Disk().read)
+    rows.put((0, b"u"), UserRow(revision=1))
+    rows.put((0, b"u"), UserRow(revision=2))
+    assert rows.take_changed() == {(0, b"u"): UserRow(revision=2)}
+    rows.put((0, b"u"), UserRow(revision=3))
     rows.written()
-    assert rows.take_changed() == {(0, b"u"): UserHistory(revision=3)}
+    assert rows.take_changed() == {(0, b"u"): UserRow(revision=3)}
     assert rows.take_changed() == {}
 
 
 def test_nothing_is_kept_when_partitions_may_have_left() -> None:
     """Another worker may have written since: the row is read anew."""
     disk = Disk()
-    rows = Rows(disk.read)
-    rows.put((0, b"u"), UserHistory(revision=1))
+    rows = RowCache(disk.read)
+    rows.put((0, b"u"), UserRow(revision=1))
     rows.clear()
-    disk.rows[0, b"u"] = history.encode(UserHistory(revision=9))
+    disk.rows[0, b"u"] = encode_row(UserRow(revision=9))
     assert rows.get((0, b"u")).revision == 9
     assert rows.take_changed() == {}
 
@@ -77,6 +78,6 @@ def test_nothing_is_kept_when_partitions_may_have_left() -> None:
 def test_a_row_of_a_later_release_is_refused() -> None:
     """It must not be taken for an empty one and overwritten."""
     disk = Disk()
-    disk.rows[0, b"u"] = bytes([history.ROW_VERSION + 1])
+    disk.rows[0, b"u"] = bytes([ROW_VERSION + 1])
     with pytest.raises(RowError, match="version"):
-        Rows(disk.read).get((0, b"u"))
+        RowCache(disk.read).get((0, b"u"))

@@ -1,0 +1,147 @@
+"""Logs: `train`, `evaluate`, `replay` and `rank`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.table import Table
+
+from liverank.cli.options import Config, Json, Registry, settings_from
+from liverank.terminal import progress_bars, report
+from ranker.contracts.errors import LiverankError
+
+# Torch and Kafka are imported inside the commands that need them.
+# ruff: noqa: PLC0415
+
+Data = Annotated[Path, typer.Option("--data", help="The data set's file or folder.")]
+DataName = Annotated[
+    str, typer.Argument(help="trivago, yoochoose, movielens-100k, movielens-1m, or (replay) a JSONL file.")
+]
+
+
+def train_command(
+    dataset: DataName,
+    data: Data,
+    out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Leave out what is from this time (UTC) on.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.")] = None,
+    encoder: Annotated[str, typer.Option(help="minilm, or a transformers model or path.")] = "minilm",
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Fit a first model offline and publish its bundle."""
+    from online_learning.first_model.fit import fit
+
+    registry = settings_from(config, registry=out).registry
+    recipe = _data_set(dataset).recipe
+    if epochs is not None:
+        recipe = msgspec.structs.replace(recipe, epochs=epochs)
+    with progress_bars() as show:
+        made = fit(
+            _data_set(dataset), data, registry.address, model=registry.model, until=_time(until), recipe=recipe,
+            encoder=encoder, report=show,
+        )  # fmt: skip
+    report(msgspec.to_builtins(made), json)
+
+
+def evaluate_command(
+    dataset: DataName,
+    data: Data,
+    train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
+    test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
+    test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
+    mode: Annotated[str, typer.Option(help="frozen, or online: next items, learned from as they come.")] = "frozen",
+    sync: Annotated[str, typer.Option(help="With online: between two syncs of what was learned (10s, 5m).")] = "10s",
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
+    from liverank.offline.evaluate import Question, run_evaluation
+
+    question = Question(
+        train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync)
+    )
+    with progress_bars() as show:
+        result = run_evaluation(_data_set(dataset), data, settings_from(config, registry=registry), question, show)
+    report(result, json)
+
+
+def replay_command(
+    dataset: DataName,
+    data: Annotated[Path | None, typer.Option("--data", help="The data set's file or folder.")] = None,
+    pace: Annotated[float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.")] = 0,
+    start: Annotated[str | None, typer.Option("--from", help="Send what is from this time (UTC) on.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="... and before this time (UTC).")] = None,
+    users_at_once: Annotated[int, typer.Option(help="Users that may have a record on its way.")] = 128,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
+    from liverank.offline.replay import between, replay, send_file
+    from online_learning.progress import ProgressReport
+    from streams.kafka.connection import aiokafka
+
+    connection = aiokafka(settings_from(config).broker)
+    if data is None:
+        report({"sent": asyncio.run(send_file(Path(dataset), connection))}, json)
+        return
+    records = between(_data_set(dataset).records(data), _time(start), _time(end))
+    with progress_bars() as show:
+        done = asyncio.run(
+            replay(
+                records, connection, pace=pace, users_at_once=users_at_once,
+                on_progress=lambda sent: show(ProgressReport("replay", sent, 0)),
+            )
+        )  # fmt: skip
+    report(msgspec.to_builtins(done), json)
+
+
+def rank_command(
+    events: Annotated[Path, typer.Argument(help="JSONL: one user's events and candidate lists.")],
+    user: Annotated[str | None, typer.Option(help="Whose list to rank, where the file holds several users.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Rank one user's current list offline: events and candidates in, the list out, no Kafka."""
+    from liverank.offline.rank import rank_file
+
+    ranking = rank_file(events, user, settings_from(config, registry=registry))
+    table = Table("rank", "item", "score", title=f"{ranking.user_id}, list {ranking.request_id}, model {ranking.model}")
+    for line in ranking.items:
+        table.add_row(str(line.rank), line.item_id, f"{line.score:.4f}")
+    report(msgspec.to_builtins(ranking), json, table)
+
+
+def _data_set(name: str) -> Any:
+    from online_learning.data import DATASETS
+
+    if name not in DATASETS:
+        raise LiverankError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def _time(text: str | None) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 time; UTC where it names no zone."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise LiverankError(f"{text!r} is no time; write it as 2018-11-08T00:00, in UTC") from error
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _duration(text: str) -> int:
+    """Milliseconds of `500ms`, `10s`, `5m` or `24h`."""
+    number, unit = text.rstrip("hms"), text[len(text.rstrip("hms")) :]
+    factors = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+    if unit not in factors or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m or 24h")
+    return round(float(number) * factors[unit])

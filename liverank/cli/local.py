@@ -1,0 +1,46 @@
+"""All on this machine: `demo` and `broker`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from liverank.cli.options import Json
+from liverank.terminal import console, report
+
+# Torch and Kafka are imported inside the commands that need them.
+# ruff: noqa: PLC0415
+
+BrokerChoice = Annotated[str, typer.Option("--broker", help="The address of a running broker, or kafka.")]
+
+
+def demo_command(
+    broker: BrokerChoice = "kafka",
+    headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long the users click; 0: until Ctrl-C.")] = 0,
+    users: Annotated[int, typer.Option(help="Simulated users.")] = 40,
+    rate: Annotated[float, typer.Option(help="Events a second, all users together.")] = 40,
+    data: Annotated[Path | None, typer.Option(help="MovieLens-100K; else it is fetched.", show_default=False)] = None,
+    json: Json = None,
+) -> None:
+    """The whole loop here: broker, first model, worker, trainer, and people whose lists re-order as they click."""
+    from liverank.demo.run import DemoOptions, run_demo
+
+    live = not headless and sys.stdout.isatty()
+    result = run_demo(
+        DemoOptions(broker=broker, live=live, seconds=seconds, users=users, rate=rate, data=data), console
+    )
+    report(result, json)
+
+
+def broker_command(
+    port: Annotated[int, typer.Option(help="Where it listens on 127.0.0.1.")] = 9092,
+    data: Annotated[Path, typer.Option(help="Its folder, which a later start finds again.")] = Path(".liverank/kafka"),
+) -> None:
+    """Run an Apache Kafka on this machine, without containers, until Ctrl-C or SIGTERM."""
+    from liverank.local.broker import run_in_foreground
+
+    run_in_foreground(data, port)

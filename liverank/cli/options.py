@@ -1,0 +1,27 @@
+"""What the commands share: options, and the settings that they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from liverank.settings import Settings, changed, load_settings
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="A liverank.toml; else ./liverank.toml.", show_default=False),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.", show_default=False)]
+Registry = Annotated[
+    str | None,
+    typer.Option("--registry", help="A folder or fsspec address; else LIVERANK_REGISTRY.", show_default=False),
+]
+
+
+def settings_from(config: Path | None, registry: str | None = None) -> Settings:
+    """The settings of a file, by default ./liverank.toml where there is one, and of the environment."""
+    default = Path("liverank.toml")
+    settings = load_settings(config if config is not None else default if default.exists() else None)
+    return settings if registry is None else changed(settings, registry=registry)

@@ -1,0 +1,73 @@
+"""What a worker is told: where the broker is, and how to serve. Frozen; `liverank.settings` reads it once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from ranker.contracts.decoding import Limits
+from ranker.registry.settings import RegistrySettings
+from ranker.serving.options import ServingOptions
+from ranker.serving.rules import Rules
+
+
+class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[broker]`: the brokers, the topics on them, and the consumer group that shares the users out."""
+
+    addresses: str = "127.0.0.1:9092"  # host:port, several with commas
+    app: str = "liverank"  # the consumer group, and the prefix of changelog topics
+    partitions: int = 4  # of every user-keyed topic; fixed once topics exist
+    replication: int = 1
+    session_timeout_s: float = 6.0  # after this long without a heartbeat the broker gives a worker's users away
+    security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    ssl_cafile: str = ""
+
+    @property
+    def sasl_password(self) -> str:
+        """The broker's password: from the environment alone, never from a file, never stored, never logged."""
+        return os.environ.get("LIVERANK_SASL_PASSWORD", "")
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[worker]`, and the two groups that it shares with others."""
+
+    broker: BrokerSettings = BrokerSettings()
+    registry: RegistrySettings = RegistrySettings()
+    data: Path = Path(".liverank/worker")  # the worker's own folder: RocksDB and a copy of the bundle it serves
+    batch: int = 64  # users ranked in one call of the model
+    checkpoint_ms: int = 250  # between two writes of changed rows
+    cache_mb: int = 512  # encodings kept in memory
+    threads: int = 1  # of ONNX Runtime, inside one operator
+    provider: str = "auto"  # auto, cpu or cuda
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9108  # 0 lets the system choose, -1 turns the page off
+    max_candidates: int = 1000
+    max_message_bytes: int = 1 << 20
+    max_ahead_ms: int = 300_000
+    attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
+    exploration: float = 0.0  # share of rankings whose last positions are shuffled
+    exploration_after: int = 5  # positions that exploration leaves alone
+    canary_least: int = 50  # clicks of the canary's users, and of the others, before anything is decided
+    canary_margin: float = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
+    canary_alpha: float = 0.05  # chance of deciding wrongly about a canary
+    canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
+    rules: Rules = Rules()  # `[worker.rules]`
+    ready_file: Path | None = None  # written once recovery is done and a model serves
+
+    @property
+    def limits(self) -> Limits:
+        """What an input may be at most."""
+        return Limits(
+            max_candidates=self.max_candidates,
+            max_message_bytes=self.max_message_bytes,
+            max_ahead_ms=self.max_ahead_ms,
+        )
+
+    @property
+    def serving(self) -> ServingOptions:
+        """How to run the model."""
+        return ServingOptions(provider=self.provider, threads=self.threads, cache_mb=self.cache_mb, rules=self.rules)
