@@ -22,12 +22,15 @@ from streams.pipeline.agents import AGENTS, Agent, Receive
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples
-from streams.pipeline.handler import InputHandler, Intake
+from streams.pipeline.handler import InputHandler
+from streams.pipeline.intake import Intake
 from streams.pipeline.items import ItemHandler
-from streams.pipeline.rankings import Job, Rankings
+from streams.pipeline.jobs import Job
+from streams.pipeline.rankings import Rankings
 from streams.settings import WorkerSettings
+from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints
-from streams.state.store import RowCache, RowTable, row_table
+from streams.state.store import RowTable, row_table
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -117,7 +120,7 @@ class Assembly:
             progress=app.progress,
             rows=self._rows,
             table=self.table,
-            batcher=self._batcher,
+            settled=self._batcher.settled,
             outbox=outbox,
             changelog=self._changelog,
             lease_s=lease_s(settings.broker),

@@ -23,7 +23,8 @@ from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
 from streams.assembly import Assembly
 from streams.kafka.admin import TopicError, check_topics
-from streams.kafka.follower import Follower, catalog_handlers
+from streams.kafka.follower import Follower
+from streams.models.catalogue import catalog_handlers
 from streams.models.manager import ModelManager
 from streams.settings import WorkerSettings
 from streams.telemetry.logs import quieten

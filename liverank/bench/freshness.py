@@ -26,6 +26,7 @@ from liverank.bench.system import BenchSystem, started_system
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import Freshness, percentiles
 from liverank.simulate.users import CLICKS_A_LIST, SimulatedUser
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Example, ModelDelta
 from ranker.contracts.topics import EXAMPLES, MODEL_DELTAS
@@ -138,7 +139,7 @@ async def _prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser]) -
         for turn in range(turns):
             for number, user in enumerate(users):
                 if number % turns >= turn:
-                    load.send(user.next_record(time.time_ns() // 10**6))
+                    load.send(user.next_record(now_ms()))
             if None in await load.covered(_PREPARED_S):
                 raise bench.failure(f"the users' lists are not ranked after {_PREPARED_S:.0f} s")
 

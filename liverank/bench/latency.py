@@ -26,6 +26,7 @@ from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import percentiles
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 
 _ANSWERS_S, _BURST_S = 30.0, 300.0
@@ -91,7 +92,7 @@ async def _perform(
         status.update(f"{options.burst} inputs at once")
         with _measured(bench, load) as burst:
             for _ in range(options.burst):
-                load.send(order.choice(users).next_record(time.time_ns() // 10**6))
+                load.send(order.choice(users).next_record(now_ms()))
                 await load.room()
             covered = await load.covered(_BURST_S)
     if set(covered[steady.first : steady.end]) == {None} or set(covered[burst.first :]) == {None}:

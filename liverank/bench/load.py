@@ -22,9 +22,10 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from liverank.bench.system import BenchSystem
-from liverank.local.tasks import beside
+from liverank.bench.tasks import beside
 from liverank.measure.deliveries import Arrival, SentInput, covered_at
 from liverank.offline.messages import message_of
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction
 from ranker.contracts.topics import RANKINGS
@@ -37,7 +38,7 @@ InputSource = Callable[[int], LoadInput]
 #: Takes one of aiokafka's records.
 TakeRecord = Callable[[Any], None]
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 _WATCH_S, _POLL_S, _LOOK_S = 0.2, 0.005, 0.05
 _MOST_UNDER_WAY = 5000  # inputs that the broker has not confirmed
@@ -166,7 +167,7 @@ class Load:
     async def _run(self, rate: float, source: InputSource, random: Random, stop: asyncio.Event) -> None:
         due = time.perf_counter()
         while not stop.is_set():
-            record = source(time.time_ns() // 10**6)
+            record = source(now_ms())
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             self.late.append(time.perf_counter() - due)
             self.send(record)
@@ -183,8 +184,8 @@ def _delivered(entry: SentInput, error: Any, message: Any) -> None:
 
 
 async def attended(
-    bench: BenchSystem, load: Load, main: Coroutine[Any, Any, Result], handlers: Mapping[str, TakeRecord] | None = None
-) -> Result:
+    bench: BenchSystem, load: Load, main: Coroutine[Any, Any, _Result], handlers: Mapping[str, TakeRecord] | None = None
+) -> _Result:
     """Run a benchmark's own coroutine while rankings, and what other topics bring, are received from the beginning.
 
     Args:

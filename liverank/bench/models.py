@@ -6,7 +6,6 @@ between two versions. Items have text vectors, as in a catalogue with titles: a 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ from liverank.settings import Settings
 from liverank.simulate.tastes import Taste
 from liverank.simulate.users import PopularityRecall, SimulatedUser
 from online_learning.learning.learner import empty_arrays, model_config
-from online_learning.releases.bundle_files import Provenance, publish_model
+from online_learning.releases.writing import Provenance, publish_model
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ItemVector, ModelUpdate
 from ranker.contracts.schema import FeatureSchema
@@ -58,8 +58,8 @@ class VersionMaker:
             for weight in network.parameters():  # also those that a training starts from zero
                 weight.add_(torch.randn_like(weight) * 0.1)
         about = Provenance(
-            model=self._settings.registry.model, schema=self._schema, encoder=ENCODER, version=new_version(),
-            parent=self._newest, created=time.time_ns() // 10**6,
+            model=self._settings.registry.model, schema=self._schema, encoder=ENCODER, version=new_version(now_ms()),
+            parent=self._newest, created=now_ms(),
         )  # fmt: skip
         tables = self._tables(network)
         _, sha256 = publish_model(network.eval(), tables, about, self._settings.registry.address, self._graphs)

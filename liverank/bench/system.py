@@ -16,9 +16,9 @@ import msgspec
 from confluent_kafka import Producer
 from rich.console import Console
 
+from liverank.bench.machine import machine
 from liverank.bench.models import VersionMaker, item_vectors
 from liverank.local.broker import start_broker
-from liverank.local.machine import machine
 from liverank.local.processes import Process
 from liverank.local.signals import handled
 from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of

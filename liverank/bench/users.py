@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from random import Random
 
 from liverank.bench.load import Load
 from liverank.bench.system import BenchSystem
 from liverank.simulate.users import SimulatedUser
+from ranker.contracts.clock import now_ms
 from ranker.contracts.records import Interaction
 
 _PREPARED_S = 120.0
@@ -27,7 +27,7 @@ async def prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser], ev
             load.send(last)
             await load.room()
         for user in users:
-            load.send(user.next_record(time.time_ns() // 10**6))
+            load.send(user.next_record(now_ms()))
             await load.room()
         if None in await load.covered(_PREPARED_S):
             raise bench.failure(f"the users' lists are not ranked after {_PREPARED_S:.0f} s")
@@ -35,7 +35,7 @@ async def prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser], ev
 
 def _past(user: SimulatedUser, count: int, items: list[str]) -> list[Interaction]:
     """So many views, a minute apart."""
-    random, now = Random(user.user_id), time.time_ns() // 10**6
+    random, now = Random(user.user_id), now_ms()
     return [
         Interaction(
             user_id=user.user_id, item_id=random.choice(items), action="view", event_id=f"past-{number}",

@@ -8,7 +8,6 @@ liked, so that popularity tells nothing about which one was chosen. What remains
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from online_learning.data.dataset import DataSet, LogRecord
 from online_learning.data.movielens import MOVIELENS_100K
 from online_learning.first_model.fit import FirstModel, fit
 from online_learning.recipe import Recipe
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
@@ -78,7 +78,7 @@ def first_model(cinema: Cinema, path: Path, registry: str, name: str, console: C
     data = DataSet(
         name=MOVIELENS_100K.name,
         schema=FeatureSchema(),
-        records=lambda _: clicked_lists(cinema.records, frozenset(cinema.left_out), Random(0), _now_ms()),
+        records=lambda _: clicked_lists(cinema.records, frozenset(cinema.left_out), Random(0), now_ms()),
         source=MOVIELENS_100K.source,
         lists=True,
         recipe=RECIPE,
@@ -126,7 +126,3 @@ def _others(drawn_from: Sequence[str], liked: frozenset[str], random: Random) ->
     """Films the person did not like, popular ones more often; fewer where the data has hardly any."""
     drawn = (random.choice(drawn_from) for _ in range(4 * LIST_LENGTH))
     return list(dict.fromkeys(item_id for item_id in drawn if item_id not in liked))[: LIST_LENGTH - 1]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 10**6

@@ -31,7 +31,7 @@ from rich.live import Live
 from liverank.demo.first_model import Cinema, first_model, read_cinema
 from liverank.demo.learning import Learning, Pages
 from liverank.demo.movielens import movielens_100k
-from liverank.demo.traffic import Tally, Traffic, all_or_first_error, connected, now_ms, set_within
+from liverank.demo.traffic import Tally, Traffic, all_or_first_error, connected, set_within
 from liverank.demo.view import DemoView, screen
 from liverank.local.broker import start_broker
 from liverank.local.jars import cache_dir
@@ -40,6 +40,7 @@ from liverank.local.signals import ENDING, handled
 from liverank.settings import Settings, changed, environment_of
 from liverank.simulate.tastes import tastes
 from liverank.simulate.users import PopularityRecall, SimulatedUser
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError, LiverankError
 from ranker.registry.bundle import read_manifest
 from streams.kafka import connection
@@ -126,8 +127,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     stack = ExitStack()
     try:
         with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
-            stage = _set_up(options, console, stack)
-            return uvloop.run(_perform(stage, options, console))
+            system = _set_up(options, console, stack)
+            return uvloop.run(_perform(system, options, console))
     finally:
         # Ctrl-C reaches this process twice where uv or make runs it: the second must not interrupt the end.
         with handled(signal.SIG_IGN):
@@ -186,32 +187,32 @@ def _processes(settings: Settings, folder: Path, console: Console, stack: ExitSt
     return processes["worker"], processes["trainer"]
 
 
-async def _perform(stage: DemoSystem, options: DemoOptions, console: Console) -> dict[str, Any]:
+async def _perform(system: DemoSystem, options: DemoOptions, console: Console) -> dict[str, Any]:
     """Fill the catalogue, warm up, and let the users click until the time is over."""
-    tally, learning, name = Tally(), Learning(stage.settings.registry.model), stage.settings.registry.model
-    people = demo_people(stage.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
+    tally, learning, name = Tally(), Learning(system.settings.registry.model), system.settings.registry.model
+    people = demo_people(system.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
     users, others = people[: options.users], people[options.users :]
-    async with connected(connection.aiokafka(stage.settings.broker), tally, learning) as traffic:
+    async with connected(connection.aiokafka(system.settings.broker), tally, learning) as traffic:
         with console.status("the worker encodes the films' titles"):
-            await traffic.send_items(stage.cinema.items)
-            await traffic.vectors_of(stage.cinema.items, stage.check)
+            await traffic.send_items(system.cinema.items)
+            await traffic.vectors_of(system.cinema.items, system.check)
         await traffic.warm_up(others[0])
-        aside = partial(_click_aside, stage, traffic, others, options.rate)
+        aside = partial(_click_aside, system, traffic, others, options.rate)
         if options.seconds:  # the trainer's first bundle takes longer than all later ones
             with console.status("the trainer makes its first version"):
                 await aside(_limit(_FIRST_SWAP_S), lambda: learning.swaps > 0)
-        report = await _measure(stage, traffic, users, options, console)
+        report = await _measure(system, traffic, users, options, console)
         ended = now_ms()
         if 0 < options.seconds <= report["seconds"]:  # no click's wait is left out because it was long
             with console.status("the last clicks are learned from"):
                 await aside(_stop_event(_LAST_CLICKS_S), lambda: learning.fresh(ended).delta_s.n >= tally.clicks)
     fresh = learning.fresh(ended)
     freshness = {**msgspec.to_builtins(fresh.delta_s), "never": tally.clicks - fresh.delta_s.n}
-    return {**stage.report, **report, "swap_errors": stage.pages.refused, "freshness_s": freshness}
+    return {**system.report, **report, "swap_errors": system.pages.refused, "freshness_s": freshness}
 
 
 async def _click_aside(
-    stage: DemoSystem,
+    system: DemoSystem,
     traffic: Traffic,
     others: Sequence[SimulatedUser],
     rate: float,
@@ -219,11 +220,11 @@ async def _click_aside(
     enough: Callable[[], bool],
 ) -> None:
     """People who are not measured click until something has come about, or until `stop`."""
-    await all_or_first_error([traffic.rehearse(others, rate, Random(1), stop), _watch(stage, traffic, stop, enough)])
+    await all_or_first_error([traffic.rehearse(others, rate, Random(1), stop), _watch(system, traffic, stop, enough)])
 
 
 async def _measure(
-    stage: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
+    system: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], options: DemoOptions, console: Console
 ) -> dict[str, Any]:
     """The users click, and what is measured are they."""
     stop, began = _stop_event(options.seconds), time.monotonic()
@@ -233,9 +234,9 @@ async def _measure(
     await all_or_first_error(
         [
             traffic.run(users, options.rate, Random(0), stop),
-            _watch(stage, traffic, stop),
-            _read_pages(stage, stop),
-            _draw(stage, traffic, users, console, stop) if options.live else stop.wait(),
+            _watch(system, traffic, stop),
+            _read_pages(system, stop),
+            _draw(system, traffic, users, console, stop) if options.live else stop.wait(),
         ]
     )
     return {
@@ -243,8 +244,8 @@ async def _measure(
         "seconds": round(time.monotonic() - began, 1),
         **traffic.tally.report(),
         "swaps": traffic.learning.swaps,
-        "bundles": stage.pages.bundles,
-        "progressive_mrr": stage.pages.progressive(),
+        "bundles": system.pages.bundles,
+        "progressive_mrr": system.pages.progressive(),
     }
 
 
@@ -275,30 +276,32 @@ def _limit(seconds: float) -> asyncio.Event:
     return stop
 
 
-async def _read_pages(stage: DemoSystem, stop: asyncio.Event) -> None:
+async def _read_pages(system: DemoSystem, stop: asyncio.Event) -> None:
     """The processes' own figures, now and then, and once more at the end."""
     while not await set_within(stop, _PAGES_S):
-        await asyncio.to_thread(stage.read_pages)
-    await asyncio.to_thread(stage.read_pages)
+        await asyncio.to_thread(system.read_pages)
+    await asyncio.to_thread(system.read_pages)
 
 
 async def _watch(
-    stage: DemoSystem, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
+    system: DemoSystem, traffic: Traffic, stop: asyncio.Event, enough: Callable[[], bool] = lambda: False
 ) -> None:
     """Until `stop`, which is set where it is enough: an error as soon as a process ended or nothing is received any
     more, rather than when a ranking is overdue.
     """
     while not enough() and not await set_within(stop, _WATCH_S):
-        stage.check()
+        system.check()
         traffic.check()
-        stage.read_manifests(traffic.learning)
+        system.read_manifests(traffic.learning)
     stop.set()
 
 
 async def _draw(
-    stage: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
+    system: DemoSystem, traffic: Traffic, users: Sequence[SimulatedUser], console: Console, stop: asyncio.Event
 ) -> None:
-    shown = DemoView(traffic.tally, traffic.learning, stage.pages, users, traffic.arrivals.newest, stage.cinema.titles)
+    shown = DemoView(
+        traffic.tally, traffic.learning, system.pages, users, traffic.arrivals.newest, system.cinema.titles
+    )
     with Live(console=console, auto_refresh=False) as live:
         while not await set_within(stop, _REFRESH_S):
             live.update(screen(shown, console.size, now_ms()), refresh=True)

@@ -19,6 +19,7 @@ from liverank.demo.learning import LEARNED, Learning
 from liverank.offline.messages import message_of
 from liverank.offline.replay import Awaited
 from liverank.simulate.users import SimulatedUser, reciprocal_rank
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
 from ranker.contracts.topics import DEAD_LETTERS, EXAMPLES, ITEM_VECTORS, RANKINGS
@@ -291,8 +292,3 @@ def _parts(record: CandidateList | Interaction | Item) -> tuple[str, bytes, byte
     """Topic, value and key, in the order in which the producer takes them."""
     message = message_of(record)
     return message.topic, message.value, message.key  # type: ignore[return-value]
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 10**6

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from liverank.offline.messages import read_messages
 from liverank.settings import Settings
+from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.inputs import Position
@@ -53,11 +53,11 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
     catalog = Catalog(read_manifest(folder).schema.item_numeric)
     model = load_model(folder, catalog, settings.worker.serving)
     decoder = InputDecoder(model.schema, settings.worker.limits)
-    now_ms = time.time_ns() // 10**6
+    now = now_ms()
     users: dict[str, Folded] = {}
     for offset, message in enumerate(read_messages(path)):
-        at = Position(message.topic, 0, offset, now_ms)
-        record = decoder(at, message.key, message.value, now_ms)
+        at = Position(message.topic, 0, offset, now)
+        record = decoder(at, message.key, message.value, now)
         if record is None:
             catalog.withdraw((message.key or b"").decode())
         elif isinstance(record, Item):
@@ -65,7 +65,7 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
         else:
             row = apply_input(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
             event_id = getattr(record, "event_id", None)
-            ts = getattr(record, "ts", None) or now_ms
+            ts = getattr(record, "ts", None) or now
             cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)
             users[record.user_id] = Folded(row, cause)
     user_id, folded = _whose(users, user_id, path)

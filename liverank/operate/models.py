@@ -7,7 +7,6 @@ it goes back to, so that nothing newer replaces it before somebody promotes a ve
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,12 +17,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from msgspec import Struct
 
 from liverank.settings import Settings
+from ranker.contracts.bundle_files import MANIFEST
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
-from ranker.registry.bundle import MANIFEST, Manifest, fetch_bundle, read_manifest, registry_versions
+from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, registry_versions
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
 from streams.models.loader import check_inputs, load_version
@@ -213,7 +214,7 @@ def _announce(
         stage=stage,
         share=share,
         reason=reason,
-        ts=time.time_ns() // 10**6,
+        ts=now_ms(),
         previous=known.stages.serving,
     )
     failed: list[Any] = []

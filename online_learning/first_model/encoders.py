@@ -17,6 +17,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from ranker.network.export import OPSET
 from ranker.registry.address import sha256
 from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescription, EncoderError, OnnxTextEncoder
 
@@ -24,7 +25,6 @@ from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescri
 DEFAULT = "minilm"
 MINILM_DIM, MINILM_TOKENS = 384, 256
 MAX_TOKENS = 256  # of a text, whatever longer ones the model could take
-OPSET = 18
 _FILES = (MODEL, TOKENIZER, DESCRIPTION)  # the description last: a copy that has it is whole, in object stores too
 
 

@@ -19,7 +19,8 @@ from online_learning.first_model.log_examples import gather
 from online_learning.learning.learner import Learner, empty_arrays, model_config
 from online_learning.progress import ProgressReport, Report
 from online_learning.recipe import Recipe
-from online_learning.releases.bundle_files import Provenance, publish_model
+from online_learning.releases.writing import Provenance, publish_model
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Item
 from ranker.items.catalog import Catalog
@@ -82,9 +83,9 @@ def fit(
     learner = Learner(config, tables, recipe)
     loss = train_epochs(learner, examples, report)
     report(ProgressReport("export", 0, 0))
-    version = new_version()
+    version = new_version(now_ms())
     about = Provenance(
-        model=model, schema=data.schema, encoder=name, created=time.time_ns() // 10**6, version=version,
+        model=model, schema=data.schema, encoder=name, created=now_ms(), version=version,
         learned_until=newest, metrics={"loss": loss, "examples": float(len(examples))},
     )  # fmt: skip
     _, sha256 = publish_model(learner.model, learner.table_arrays(), about, registry)

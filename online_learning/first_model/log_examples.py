@@ -10,7 +10,7 @@ import numpy as np
 
 from online_learning.data.log_fold import Fold, Step, chosen_from_list, time_of
 from online_learning.data.recall import CountRecall
-from online_learning.learning.counts import TRAIL, ItemCounts
+from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
 from online_learning.learning.learner import TrainingExample, training_example
 from online_learning.progress import ProgressReport, Report
 from ranker.contracts.ids import hash_id
@@ -110,4 +110,4 @@ def count(step: Step, counts: ItemCounts, schema: FeatureSchema) -> None:
         counts.touch(index)
         if chosen_from_list(step) is not None and schema.positive_numbers[schema.action_number(record.action)]:
             counts.choose(index)
-        counts.follow([catalog.add(item) for item in step.before.newest_items(TRAIL)], index)
+        counts.follow([catalog.add(item) for item in step.before.newest_items(FOLLOWED_BACK)], index)

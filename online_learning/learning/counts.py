@@ -15,7 +15,7 @@ from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import STATISTICS, ItemTables
 
 SHOWN, CHOSEN, TOUCHED = range(len(STATISTICS))
-TRAIL = 5  # earlier items of a user that a new one follows
+FOLLOWED_BACK = 5  # earlier items of a user that a new one follows
 _BACK = 0.3  # of the inverse distance
 _KEPT_PER_SLOT = 4  # transitions remembered for each neighbour that a row has room for
 
@@ -54,7 +54,7 @@ class ItemCounts:
         if not self.tables.has_neighbours or after == UNKNOWN:
             return changed
         self.tables.sync()
-        for distance, before in enumerate(reversed(trail[-TRAIL:]), 1):
+        for distance, before in enumerate(reversed(trail[-FOLLOWED_BACK:]), 1):
             if before == UNKNOWN or (before == after and distance > 1):
                 continue
             self._add(before, after, 1 / distance**2)

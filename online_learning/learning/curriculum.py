@@ -1,7 +1,7 @@
 """Periodic full fine-tuning on what is remembered: easy examples first, hard ones later (Y. Bengio et al., ICML 2009).
 
 Easy is a short history and a few random negatives; hard is a long history and the negatives that the model itself
-puts highest. The last stage is the task as it is: every history, every candidate.
+puts highest. The last lesson is the task as it is: every history, every candidate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Lesson(NamedTuple):
 LESSONS = (Lesson(0.34, 8, 0.0), Lesson(0.67, 16, 0.5), Lesson(1.0, 32, 1.0), Lesson(1.0, None, 0.0))
 
 
-def stage(step: int, steps: int) -> Lesson:
-    """The stage of a step, counted from 0; all stages are equally long."""
+def lesson(step: int, steps: int) -> Lesson:
+    """The lesson of a step, counted from 0; all lessons are equally long."""
     return LESSONS[min(len(LESSONS) * step // max(steps, 1), len(LESSONS) - 1)]
 
 
@@ -38,11 +38,11 @@ def rate(step: int, steps: int, warmup: float = 0.1) -> float:
 
 
 def draw(lengths: Sequence[int], at: Lesson, count: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 places of the examples to learn from, out of those that the stage allows, without replacement.
+    """int64 places of the examples to learn from, out of those that the lesson allows, without replacement.
 
     Args:
         lengths: events in each example's history.
-        at: the stage.
+        at: the lesson.
         count: how many, at most.
         rng: draws them.
     """
@@ -59,7 +59,7 @@ def considered(
     Args:
         scores: float [candidates] of each of B lists, by the model as it is.
         chosen: place of the chosen item.
-        at: the stage.
+        at: the lesson.
         rng: draws the random negatives.
     """
     if at.negatives is None:

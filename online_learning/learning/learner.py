@@ -15,7 +15,9 @@ from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.batch import list_arrays, padded
-from ranker.features.user import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.features.list import list_inputs
+from ranker.features.names import context_names, feature_names
+from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets
 from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ranker.network.transformer import History, Linear, ModelConfig
+from ranker.network.transformer import MASKED, History, Linear, ModelConfig
 
-MASKED = -1e9
 NEWEST = 8
 
 

@@ -98,7 +98,7 @@ def remember(example: Example, inputs: UserInputs) -> Remembered:
     )
 
 
-def recall(entry: Remembered, tables: ItemTables, schema: FeatureSchema) -> TrainingExample:
+def restored(entry: Remembered, tables: ItemTables, schema: FeatureSchema) -> TrainingExample:
     """The example to learn from again: features as they were, by the rows of now."""
     found = training_example(_decoder.decode(entry.example), tables, schema)
     covisit = np.zeros_like(found.inputs.covisit)

@@ -1,38 +1,32 @@
-"""The trainer's reading and writing of the model registry: origins out of bundles, candidates into bundles, pruning."""
+"""Bundles as a trainer starts from them, and its candidates as bundles: between torch's weights and the registry."""
 
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from online_learning.releases.bundle_files import Provenance, manifest_of, write_files
 from online_learning.releases.versions import Origin, ReleaseCandidate
+from online_learning.releases.writing import Provenance, manifest_of, write_files
 from online_learning.settings import TrainerSettings
+from ranker.contracts.bundle_files import GRAPHS, TABLES
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
-from ranker.registry.address import listed, reaching, shown_address
-from ranker.registry.bundle import MANIFEST, fetch_bundle, publish_bundle, read_manifest, registry_versions
+from ranker.registry.bundle import fetch_bundle, publish_bundle, read_manifest
 from ranker.serving.model import check_golden
 from ranker.serving.scorer import open_graphs
 
 log = logging.getLogger(__name__)
-
-_GRAPHS = ("extend.onnx", "score.onnx")
-#: A version's folder, or one on its way to or from being one.
-_LEFT = re.compile(r"\.?(\d{8}T\d{9}-[0-9a-f]{6})(\.tmp)?")
 
 
 def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
@@ -42,7 +36,7 @@ def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
         BundleError: a weight is missing or has another shape, so the graphs are of another model config.
     """
     found: dict[str, Tensor] = {}
-    for graph in _GRAPHS:
+    for graph in GRAPHS.values():
         for initializer in onnx.load(str(folder / graph)).graph.initializer:
             found[initializer.name] = torch.from_numpy(numpy_helper.to_array(initializer).copy())
     expected = Ranker(config).state_dict()
@@ -69,7 +63,7 @@ def read_origin(folder: Path) -> Origin:
         version=manifest.version,
         config=config,
         weights=weights,
-        tables=TableArrays.load(folder / "tables.safetensors"),
+        tables=TableArrays.load(folder / TABLES),
         schema=manifest.schema,
         encoder=manifest.encoder,
         learned_until=manifest.learned_until,
@@ -122,50 +116,9 @@ def put_candidate(
 ) -> str:
     """Put what `written` gave into the registry; the sha256 of its manifest."""
     about = Provenance(
-        model=settings.registry.model, schema=schema, encoder=encoder, created=time.time_ns() // 10**6,
+        model=settings.registry.model, schema=schema, encoder=encoder, created=now_ms(),
         version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
         offsets=candidate.offsets, metrics={"trained": float(candidate.trained)},
     )  # fmt: skip
     _, sha256 = publish_bundle(folder, manifest_of(model, about), settings.registry.address)
     return sha256
-
-
-def delete_versions(settings: TrainerSettings, versions: Sequence[str]) -> list[str]:
-    """Delete versions; those that are gone. Each loses its manifest first, so that nobody takes half of one for it."""
-    fs, root = fsspec.core.url_to_fs(settings.registry.address)
-    gone = []
-    for version in versions:
-        path = f"{root}/{settings.registry.model}/{version}"
-        try:
-            with reaching(f"the old version {version} stays"):
-                fs.rm_file(f"{path}/{MANIFEST}")
-                fs.rm(path, recursive=True)
-                gone.append(version)
-        except BundleError as error:
-            log.warning("%s", error)
-    return gone
-
-
-def sweep(settings: TrainerSettings, before: str, needed: Collection[str] = ()) -> list[str]:
-    """Delete what was left half written or half deleted by a process that was killed; the names that are gone.
-
-    Args:
-        settings: where the registry is.
-        before: a version. What is older than it, and no whole bundle, is nobody's work any more.
-        needed: versions to keep whatever their folders look like.
-
-    Raises:
-        BundleError: the registry cannot be read, or does not let us delete.
-    """
-    with reaching(f"{shown_address(settings.registry.address)} cannot be swept"):
-        return _sweep(settings, before, needed)
-
-
-def _sweep(settings: TrainerSettings, before: str, needed: Collection[str]) -> list[str]:
-    fs, root = fsspec.core.url_to_fs(settings.registry.address)
-    home = f"{root}/{settings.registry.model}"
-    old = {name for name in listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
-    gone = sorted(old - set(registry_versions(settings.registry.address, settings.registry.model)) - set(needed))
-    for name in gone:
-        fs.rm(f"{home}/{name}", recursive=True)
-    return gone

@@ -1,24 +1,19 @@
-"""A candidate's way into the registry: written, checked against torch, judged by the gate, published, pruned after."""
+"""A candidate's way into the registry: written, checked against torch, judged by the gate, published."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
 
 from online_learning.releases.gate import GateRules, Promote, Reject, decide_release
-from online_learning.releases.origins import delete_versions, golden_fault, put_candidate, sweep, written
-from online_learning.releases.plan import prunable
+from online_learning.releases.origins import golden_fault, put_candidate, written
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import ReleaseCandidate
 from online_learning.settings import TrainerSettings
+from ranker.contracts.clock import now_ms
 from ranker.contracts.records import ModelUpdate
-from ranker.registry.bundle import new_version, registry_versions
-from ranker.rollout.stages import CANARY, Stages
-
-#: No upload of a bundle takes longer: what is older and not whole was left by a process that was killed.
-_WRITTEN_WITHIN_MS = 6 * 3_600_000
+from ranker.rollout.stages import CANARY
 
 
 def publish_candidate(
@@ -54,17 +49,9 @@ def publish_candidate(
         stage=stage,
         share=settings.canary_share if stage == CANARY else None,
         reason=_reason(verdict),
-        ts=time.time_ns() // 10**6,
+        ts=now_ms(),
         previous=candidate.parent,
     )
-
-
-def prune_registry(settings: TrainerSettings, stages: Stages, first: str) -> list[str]:
-    """Delete what is neither among the newest nor needed; the versions that are gone."""
-    versions = registry_versions(settings.registry.address, settings.registry.model)
-    needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
-    sweep(settings, new_version(time.time_ns() // 10**6 - _WRITTEN_WITHIN_MS), [first, *needed])
-    return delete_versions(settings, prunable(versions, stages, settings.keep_bundles, {first}))
 
 
 def _reason(verdict: Promote) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 from online_learning.learning.learner import Learner
 from online_learning.recipe import Recipe
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.user import ListInputs, UserInputs, user_inputs
+from ranker.features.list import ListInputs
+from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.network.transformer import ModelConfig, Ranker

@@ -68,8 +68,8 @@ class Versions:
         self.canary: Snapshot | None = None
         self._made_last: str | None = None  # on its way: others that come and go do not cost it its base
         self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
-        self.bases = UnsentRows()
-        self.bases.add(origin.version)
+        self.unsent = UnsentRows()
+        self.unsent.add(origin.version)
         self.drift = DriftAlarm(newest)
         self._pairs: deque[tuple[int, int, int]] = deque(maxlen=newest)
 
@@ -77,7 +77,7 @@ class Versions:
     def live(self) -> list[Snapshot]:
         """The versions that take deltas now, and whose rows are known well enough to make them."""
         wanted = [self.serving, *([self.canary] if self.canary else [])]
-        return [snapshot for snapshot in wanted if snapshot.version in self.bases.versions]
+        return [snapshot for snapshot in wanted if snapshot.version in self.unsent.versions]
 
     def snapshot(self, version: str, weights: Weights, tables: TableArrays) -> Snapshot:
         """A version as workers serve it. Takes a while; any thread may do it."""
@@ -90,28 +90,30 @@ class Versions:
         """A bundle is made of everything that is known now."""
         self.made = [*self.made[1 - _MADE :], version]
         self._made_last = version
-        self.bases.add(version)
+        self.unsent.add(version)
 
     def serve(self, snapshot: Snapshot) -> None:
         """This version serves from now on: later tests are against it, and deltas go to it alone."""
         self.serving.close()
         self.serving = snapshot
         self.canary = self._made_last = None
-        self.bases.keep({snapshot.version})
+        self.unsent.keep({snapshot.version})
         self._pairs.clear()
         self.drift.restart()
 
-    def stage(self, snapshot: Snapshot | None) -> None:
+    def set_canary(self, snapshot: Snapshot | None) -> None:
         """A canary beside what serves, or none any more."""
         self.canary = snapshot
         if snapshot is not None and snapshot.version == self._made_last:
             self._made_last = None
         canary = None if snapshot is None else snapshot.version
-        self.bases.keep({version for version in (self.serving.version, self._made_last, canary) if version is not None})
+        self.unsent.keep(
+            {version for version in (self.serving.version, self._made_last, canary) if version is not None}
+        )
 
     def drop(self, version: str) -> None:
         """The version was refused: it never takes deltas."""
-        self.bases.keep(set(self.bases.versions) - {version})
+        self.unsent.keep(set(self.unsent.versions) - {version})
         if version == self._made_last:
             self._made_last = None
         if self.canary is not None and self.canary.version == version:

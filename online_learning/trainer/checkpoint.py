@@ -57,17 +57,17 @@ def save_checkpoint(folder: Path, number: int, state: TrainerState) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{number:012d}"
-    staged = folder / f".{final.name}.tmp"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    save_file({name: np.asarray(array, order="C") for name, array in state.arrays.items()}, staged / _ARRAYS)
-    facts = _Facts(sha256=sha256(staged / _ARRAYS), facts=state.facts)
-    (staged / _FACTS).write_bytes(msgspec.json.encode(facts))
-    for path in (staged / _ARRAYS, staged / _FACTS, staged):
+    partial = folder / f".{final.name}.tmp"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    save_file({name: np.asarray(array, order="C") for name, array in state.arrays.items()}, partial / _ARRAYS)
+    facts = _Facts(sha256=sha256(partial / _ARRAYS), facts=state.facts)
+    (partial / _FACTS).write_bytes(msgspec.json.encode(facts))
+    for path in (partial / _ARRAYS, partial / _FACTS, partial):
         _flush(path)
     if final.exists():  # a number comes again only where its first holder was torn
         shutil.rmtree(final)
-    staged.rename(final)
+    partial.rename(final)
     _flush(folder)
     for old in _folders(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)

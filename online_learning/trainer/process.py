@@ -42,6 +42,7 @@ from online_learning.trainer.startup import assist
 from online_learning.trainer.state import capture
 from online_learning.trainer.tracking import numbers_of, open_tracker
 from online_learning.trainer.trainer import Publish, Trainer
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Erasure, Example, Item, ItemVector, ModelUpdate
 from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
@@ -213,7 +214,7 @@ class TrainerProcess:
             records = await self._gather()
             if records and not await self._learn(records):
                 continue
-            now = _now()
+            now = now_ms()
             due = self._trainer.due(now)
             if Publish.DELTA in due:
                 await self._send_deltas(now)
@@ -252,7 +253,7 @@ class TrainerProcess:
                 examples.append(example)
         offsets = {f"{record.topic}-{record.partition}": record.offset + 1 for record in records}
         began = time.monotonic()
-        done = await self._in_turn(partial(self._trainer.learn, examples, _now(), offsets))
+        done = await self._in_turn(partial(self._trainer.learn, examples, now_ms(), offsets))
         self._metrics.learned(done, self._trainer, time.monotonic() - began)
         for window in done.windows:
             self._metrics.window(window)
@@ -395,7 +396,3 @@ def missing(offsets: Mapping[str, int], records: Iterable[Any]) -> dict[str, int
         gone[place] += max(0, record.offset - expected.get(place, record.offset))
         expected[place] = record.offset + 1
     return {place: count for place, count in gone.items() if count}
-
-
-def _now() -> int:
-    return time.time_ns() // 10**6

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from online_learning.releases.gate import Reject
 from online_learning.releases.origins import fetch_origin
 from online_learning.releases.plan import next_stage, overtaken, starts_over
-from online_learning.releases.publishing import prune_registry, publish_candidate
+from online_learning.releases.pruning import prune_registry
+from online_learning.releases.publishing import publish_candidate
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import ReleaseCandidate
 from online_learning.settings import TrainerSettings
@@ -52,7 +53,7 @@ class Releases:
         """
         self._settings, self._trainer, self._metrics = settings, trainer, metrics
         self.stages = known
-        self._staged: dict[str, Snapshot] = {}  # announced by us; a canary stays here until it serves or fails
+        self._ours: dict[str, Snapshot] = {}  # announced by us; a canary stays here until it serves or fails
         self._waiting: str | None = None  # announced by us, and not yet read back
         self._dropped: list[tuple[str, Snapshot]] = []
         self._number = next_number(settings.data)
@@ -130,7 +131,7 @@ class Releases:
         if why is not None:
             self._reject(candidate.version, snapshot, f"is not announced: {why}")
             return False
-        self._waiting, self._staged[candidate.version] = candidate.version, snapshot
+        self._waiting, self._ours[candidate.version] = candidate.version, snapshot
         self._metrics.bundles.labels(draft.stage).inc()
         log.info("%s is %s: %s", update.version, update.stage, update.reason)
         return True
@@ -163,7 +164,7 @@ class Releases:
             versions.drop(version)
             snapshot.close()
         if serving is not None and serving != versions.serving.version:
-            known = self._staged.pop(serving, None)
+            known = self._ours.pop(serving, None)
             if known is not None:
                 versions.serve(known)
             else:
@@ -171,10 +172,10 @@ class Releases:
         if canary != (versions.canary and versions.canary.version):
             if versions.canary is not None:
                 log.warning("the canary %s is none any more", versions.canary.version)
-            versions.stage(self._staged.get(canary or ""))
+            versions.set_canary(self._ours.get(canary or ""))
         # A copy made in one step: `write` adds to it on another thread.
-        for version in [name for name in tuple(self._staged) if name not in (self._waiting, canary)]:
-            self._staged.pop(version).close()
+        for version in [name for name in tuple(self._ours) if name not in (self._waiting, canary)]:
+            self._ours.pop(version).close()
         return other
 
     def roll_back(self) -> None:
@@ -183,7 +184,7 @@ class Releases:
         assert state is not None, "one is written before the first batch"
         restore(self._trainer, state)
         serving = self._trainer.versions.serving.version
-        if starts_over(self.stages, serving, self._trainer.versions.bases.versions):
+        if starts_over(self.stages, serving, self._trainer.versions.unsent.versions):
             self._start_over(serving)
 
     def close(self) -> None:
@@ -210,12 +211,12 @@ class Releases:
     def _take_up_canary(self) -> None:
         """A canary that this trainer staged before it was started again is still its own."""
         canary = self.stages.canary
-        if canary is None or canary not in self._trainer.versions.bases.versions:
+        if canary is None or canary not in self._trainer.versions.unsent.versions:
             return
         try:
             origin = fetch_origin(self._settings, canary)
         except BundleError as error:
             log.warning("the canary %s takes no deltas: %s", canary, error)
             return
-        self._staged[canary] = self._trainer.versions.snapshot(canary, origin.weights, origin.tables)
-        self._trainer.versions.canary = self._staged[canary]
+        self._ours[canary] = self._trainer.versions.snapshot(canary, origin.weights, origin.tables)
+        self._trainer.versions.canary = self._ours[canary]

@@ -23,7 +23,7 @@ from online_learning.releases.gate import GateRules, Promote, decide_release
 from online_learning.releases.versions import Origin
 from online_learning.trainer.trainer import Publish, Trainer
 from ranker.contracts.records import Example, Interaction, Item
-from ranker.features.user import list_inputs
+from ranker.features.list import list_inputs
 from ranker.items.catalog import Catalog
 from ranker.state.row import UserRow
 

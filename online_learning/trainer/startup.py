@@ -91,7 +91,7 @@ def open_trainer(
         log.warning("starting over from %s: %s", serving.version, error)
         return trainer
     versions = trainer.versions
-    if starts_over(known, serving.version, versions.bases.versions, versions.made, bool(serving.offsets)):
+    if starts_over(known, serving.version, versions.unsent.versions, versions.made, bool(serving.offsets)):
         log.warning("%s serves, which the checkpoint does not go on from: starting over from it", serving.version)
         trainer.start_over(serving, versions.snapshot(serving.version, serving.weights, serving.tables))
     return trainer

@@ -61,7 +61,7 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
     _restore_memory(trainer, arrays, facts)
     trainer.rng.bit_generator.state = facts["rng"]
     torch.set_rng_state(torch.from_numpy(arrays["torch.rng"].copy()))
-    trainer.versions.bases.restore(
+    trainer.versions.unsent.restore(
         {version: arrays[f"moved.{at}"] for at, version in enumerate(facts["bases"])}, indexes
     )
     trainer.versions.made = list(facts["made"])
@@ -91,7 +91,7 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "finetuned": trainer.finetuned,
         "first": trainer.versions.first.version,
         "made": list(trainer.versions.made),
-        "bases": trainer.versions.bases.versions,
+        "bases": trainer.versions.unsent.versions,
         "offsets": dict(trainer.offsets),
         "trained": trainer.trained,
         "bundled": trainer.bundled,
@@ -115,7 +115,7 @@ def _rows(trainer: Trainer) -> dict[str, np.ndarray]:
         "rows.touched_at": grown(trainer.touched_at, count),
         **{f"rows.{name}": getattr(tables, name) for name in ("statistics", "neighbours", "strengths")},
         **{f"rows.{name}": value for name, value in moments.items() if value.ndim},
-        **{f"moved.{at}": moved for at, moved in enumerate(trainer.versions.bases.state(count).values())},
+        **{f"moved.{at}": moved for at, moved in enumerate(trainer.versions.unsent.state(count).values())},
     }
     kept = np.zeros(count, bool)
     for array in rows.values():

@@ -22,14 +22,15 @@ from online_learning.learning.example_counts import ExampleCounts
 from online_learning.learning.learner import Learner, TrainingExample, training_example
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Parallel
-from online_learning.learning.replay_buffer import ReplayBuffer, recall, remember
+from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
 from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
-from ranker.features.user import UserInputs, list_inputs
+from ranker.features.list import list_inputs
+from ranker.features.user import UserInputs
 from ranker.items.catalog import Catalog, grown
 from ranker.items.tables import ItemTables, TableArrays, pack_row
 from ranker.state.codec import decode_row
@@ -158,7 +159,7 @@ class Trainer:
 
     def due(self, now: int) -> frozenset[Publish]:
         """What is to be published now. The clocks run from the first call on."""
-        waiting = any(self.versions.bases.waiting(snapshot.version) for snapshot in self.versions.live)
+        waiting = any(self.versions.unsent.waiting(snapshot.version) for snapshot in self.versions.live)
         due = set()
         if self._passed("delta", now, self.online.delta_ms) and waiting:
             due.add(Publish.DELTA)
@@ -177,7 +178,7 @@ class Trainer:
         self.sequence = max(now, self.sequence + 1)
         made = []
         for snapshot in self.versions.live:
-            rows = self._packed(self.versions.bases.take(snapshot.version, self.online.delta_rows))
+            rows = self._packed(self.versions.unsent.take(snapshot.version, self.online.delta_rows))
             if not rows:
                 continue
             made.append(
@@ -229,7 +230,7 @@ class Trainer:
         indexes = [self.catalog.add(item) for item in origin.tables.items.tolist()]
         self.optimisation.load(origin.weights, origin.tables, indexes)
         self.versions.serve(snapshot)
-        self.versions.bases.add(origin.version)
+        self.versions.unsent.add(origin.version)
 
     def table_arrays(self) -> TableArrays:
         """The rows of every item that has learned or counted anything."""
@@ -270,7 +271,7 @@ class Trainer:
         for index in old.tolist():
             self.counts.items.forget(index)
         self.touched_at[old] = 0
-        self.versions.bases.move(old, _COUNTED)
+        self.versions.unsent.move(old, _COUNTED)
         return len(old)
 
     def _admit(self, examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
@@ -325,15 +326,15 @@ class Trainer:
         """One step on the batch and on what is remembered beside it; the loss, None where it is not finite."""
         examples = [one.training for one in batch]
         for entry in self.replay.sample(round(self.online.replayed * len(batch))):
-            examples.append(recall(entry, self.learner.tables, self.schema))
+            examples.append(restored(entry, self.learner.tables, self.schema))
         stepped = self.optimisation.step(examples, share=len(batch) / self.online.batch)
-        self.versions.bases.move(stepped.rows, stepped.moved)
+        self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None
 
     def _take_in(self, one: Prepared) -> None:
         """Count the example, now that it was learned from, and remember it."""
         changed = self.counts.learn(one.example, one.row)
-        self.versions.bases.move(changed, _COUNTED)
+        self.versions.unsent.move(changed, _COUNTED)
         self.touched_at = grown(self.touched_at, self.catalog.count)
         for named in (changed, one.training.inputs.candidates, one.training.inputs.history):
             self.touched_at[named] = one.example.ts
@@ -358,9 +359,11 @@ class Trainer:
 
     def _finetune_once(self, step: int) -> bool:
         """This step of a fine-tuning; whether it was finite."""
-        at, steps = curriculum.stage(step, self.online.finetune_steps), self.online.finetune_steps
-        # Of a few times a batch those that the stage allows are taken: nobody has to look at the whole buffer.
-        pool = [recall(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)]
+        at, steps = curriculum.lesson(step, self.online.finetune_steps), self.online.finetune_steps
+        # Of a few times a batch those that the lesson allows are taken: nobody has to look at the whole buffer.
+        pool = [
+            restored(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)
+        ]
         if not pool:
             return True
         lengths = [len(example.inputs.history) for example in pool]
@@ -369,7 +372,7 @@ class Trainer:
         scores = [line[:, example.head] for line, example in zip(logits, examples, strict=False)]
         mask = curriculum.considered(scores, [one.chosen for one in examples], at, self.rng) if scores else None
         stepped = self.optimisation.step(examples, curriculum.rate(step, steps), mask)
-        self.versions.bases.move(stepped.rows, stepped.moved)
+        self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.finite
 
     def _packed(self, indexes: np.ndarray) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from ranker.contracts.bundle_files import EXTEND, GRAPHS, SCORE
 from ranker.network.transformer import Cache, Events, History, ModelConfig, Ranker, Slate
 
 OPSET = 18
@@ -129,8 +130,8 @@ def export(model: Ranker, folder: Path) -> None:
             parameter.normal_(generator=rng)
     extend, score = example_inputs(model.config, batch=2, events=3, cached=5, candidates=7)
     for graph, inputs, outputs, name in (
-        (ExtendGraph(drawn), extend, EXTEND_OUTPUTS, "extend.onnx"),
-        (ScoreGraph(drawn), score, SCORE_OUTPUTS, "score.onnx"),
+        (ExtendGraph(drawn), extend, EXTEND_OUTPUTS, GRAPHS[EXTEND]),
+        (ScoreGraph(drawn), score, SCORE_OUTPUTS, GRAPHS[SCORE]),
     ):
         _draw(graph, inputs, outputs, folder / name)
         replace_weights(folder / name, model.state_dict(), folder / name)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ import msgspec
 from fsspec.implementations.local import LocalFileSystem
 from msgspec import Struct
 
+from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.user import context_names, feature_names
+from ranker.features.names import context_names, feature_names
 from ranker.registry.address import listed, reaching, sha256, shown_address
 
-MANIFEST = "manifest.json"
 BUNDLE_FORMAT = 1
 
 
@@ -50,11 +50,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}  # name -> sha256
 
 
-def new_version(now_ms: int | None = None) -> str:
+def new_version(now_ms: int) -> str:
     """A version name: the time in UTC to the millisecond, and six hex digits that keep two writers apart."""
-    now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    seconds, ms = divmod(now, 1000)
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}{ms:03d}-{uuid.uuid4().hex[:6]}"
+    seconds, ms = divmod(now_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S}{ms:03d}-{uuid.uuid4().hex[:6]}"
 
 
 def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:
@@ -121,18 +120,18 @@ def fetch_bundle(registry: str, model: str, version: str, into: Path, manifest_s
     """
     target = into / version
     if not target.exists():
-        staged = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
+        partial = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
         try:
             with reaching(f"bundle {model}/{version} cannot be fetched from {shown_address(registry)}"):
                 fs, root = fsspec.core.url_to_fs(registry)
-                staged.mkdir(parents=True)
-                fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(staged / MANIFEST))
-                for name in read_manifest(staged).files:
-                    fs.get_file(f"{root}/{model}/{version}/{name}", str(staged / name))
-                check_bundle(staged, manifest_sha256)
-                staged.replace(target)
+                partial.mkdir(parents=True)
+                fs.get_file(f"{root}/{model}/{version}/{MANIFEST}", str(partial / MANIFEST))
+                for name in read_manifest(partial).files:
+                    fs.get_file(f"{root}/{model}/{version}/{name}", str(partial / name))
+                check_bundle(partial, manifest_sha256)
+                partial.replace(target)
         finally:
-            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
     else:
         check_bundle(target, manifest_sha256)
     return target

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ranker.contracts.bundle_files import GOLDEN, TABLES
 from ranker.contracts.errors import BundleError
-from ranker.features.user import ListInputs, UserInputs, list_inputs, user_inputs
+from ranker.features.list import ListInputs, list_inputs
+from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.registry.bundle import Manifest, check_bundle
@@ -62,10 +64,10 @@ def check_golden(folder: Path, graphs: Graphs) -> None:
         BundleError: an output is not finite or is off by more than the tolerance.
     """
     try:
-        with np.load(folder / "golden.npz", allow_pickle=False) as golden:
+        with np.load(folder / GOLDEN, allow_pickle=False) as golden:
             arrays = dict(golden)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / 'golden.npz'} cannot be read: {error}") from error
+        raise BundleError(f"{folder / GOLDEN} cannot be read: {error}") from error
     for graph, session in graphs._asdict().items():
         try:
             names = [output.name for output in session.get_outputs()]
@@ -103,7 +105,7 @@ class ServingModel:
         self.sequence = 0  # of the last delta applied
         self.learned_until = manifest.learned_until  # by the bundle and the deltas applied since
         self.catalog = catalog
-        arrays = TableArrays.load(folder / "tables.safetensors")
+        arrays = TableArrays.load(folder / TABLES)
         rest()
         shared = None if like is None else like.tables
         self.tables: ItemTables = ItemTables(arrays, catalog, manifest.encoder, shared, rest)

@@ -66,7 +66,7 @@ class ModelSlot:
             Serving(model, now.current, None if promoted else now.canary, 0.0 if promoted else now.share)
         )
 
-    def stage(self, model: ServingModel | None, share: float = 0.0) -> list[ServingModel]:
+    def set_canary(self, model: ServingModel | None, share: float = 0.0) -> list[ServingModel]:
         """Serve this model to a share of users beside the current one, or (None) no canary any more.
 
         Returns:

@@ -1,4 +1,4 @@
-"""A user's state: the compact row, and the pure fold that makes it out of the user's inputs.
+"""The pure fold that makes a user's row out of the user's inputs.
 
 Kafka keeps no order between topics and delivers at least once, so the fold is commutative and idempotent:
 

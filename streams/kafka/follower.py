@@ -1,4 +1,4 @@
-"""Follows compacted topics in full, from their beginning and on, outside the consumer group: each worker reads all.
+"""Follows topics in full, from their beginning and on, outside the consumer group: each worker reads all.
 
 At least once and in order by key, which is enough: what is kept of a key is its newest record.
 """
@@ -9,19 +9,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from time import time
 from typing import Any
 
 import aiokafka
-import msgspec
 
-from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import InvalidRecord, LiverankError
-from ranker.contracts.records import Item, ItemVector
-from ranker.contracts.topics import ITEM_VECTORS, ITEMS
-from ranker.items.catalog import Catalog
 from streams.kafka import connection
-from streams.pipeline.handler import position
 from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -103,28 +95,3 @@ class Follower:
             for record in records:
                 self._handlers[record.topic](record)
             await asyncio.sleep(0)
-
-
-def catalog_handlers(catalog: Catalog, decoder: InputDecoder) -> dict[str, Handle]:
-    """What keeps a catalogue up to date."""
-
-    def item(record: Any) -> None:
-        try:
-            found = decoder(position(record), record.key, record.value, int(time() * 1000))
-        except InvalidRecord:
-            return  # whoever holds its partition sends the dead letter
-        if found is None:
-            catalog.withdraw(record.key.decode())
-        else:
-            assert isinstance(found, Item)
-            catalog.put(found)
-
-    def vector(record: Any) -> None:
-        if record.value is None:
-            return
-        try:
-            catalog.put_vector(msgspec.json.decode(record.value, type=ItemVector))
-        except (msgspec.DecodeError, LiverankError) as error:
-            log.warning("the vector at %s-%d:%d is left out: %s", record.topic, record.partition, record.offset, error)
-
-    return {ITEMS: item, ITEM_VECTORS: vector}

@@ -14,10 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from time import monotonic, time
+from time import monotonic
 
 import msgspec
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.rollout.canary import Comparison, Criteria, Decision, decide_canary
@@ -128,7 +129,7 @@ class CanaryWatch:
             sha256=self._manifests.get(canary, ""),
             stage=PROMOTED if decision.promote else ROLLED_BACK,
             reason=decision.reason,
-            ts=int(time() * 1000),
+            ts=now_ms(),
             previous=current,
             measured=True,
         )

@@ -152,7 +152,7 @@ class ModelManager:
         slot, stages = self.slot, self._stages
         if slot.canary is not None and slot.canary.version not in (stages.canary, stages.serving):
             log.info("%s is no canary any more", slot.canary.version)
-            self._dismiss(slot.stage(None))
+            self._dismiss(slot.set_canary(None))
             self._show()
         if stages.serving is not None:
             model = await self._obtain(stages.serving, 1.0)
@@ -167,7 +167,7 @@ class ModelManager:
             if model is not None and self._stages.canary != model.version:
                 self._let_go(model)
             elif model is not None and self._changes_canary(model):
-                self._dismiss(slot.stage(model, self._stages.share))
+                self._dismiss(slot.set_canary(model, self._stages.share))
                 self._swapped(model, f"serves {self._stages.share:.0%} of the users")
 
     def _changes_canary(self, model: ServingModel) -> bool:

@@ -8,7 +8,7 @@ older, since its ranking covers both.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -31,7 +31,9 @@ class Batcher(Generic[Work]):
         self._size = size
         self._failed = failed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
-        self._waiting: dict[bytes, tuple[int, Work]] = {}  # in the order of the number given when it was first queued
+        self._waiting: dict[
+            Hashable, tuple[int, Work]
+        ] = {}  # in the order of the number given when it was first queued
         self._number = 0
         self._busy = False
         self._scheduled = False
@@ -42,7 +44,7 @@ class Batcher(Generic[Work]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, key: bytes, work: Work) -> None:
+    def add(self, key: Hashable, work: Work) -> None:
         """Queue work under a key. Where that key waits already, the newer work takes its place in the line."""
         waiting = self._waiting.get(key)
         if waiting is None:
@@ -55,7 +57,7 @@ class Batcher(Generic[Work]):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def discard(self, key: bytes) -> None:
+    def discard(self, key: Hashable) -> None:
         """Forget the work that waits under a key."""
         if self._waiting.pop(key, None) is not None:
             self._make_room()

@@ -10,7 +10,6 @@ event time closes it (`AttributionWindows`): that example is the very one that t
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,13 +31,13 @@ from ranker.state.attribution import astray, example_of_silence, examples_of, fi
 from ranker.state.row import UserRow
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
+from streams.pipeline.windows import AttributionWindows
 from streams.settings import WorkerSettings
 from streams.state.store import Key
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_MOST_OPEN = 200_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,44 +60,6 @@ class _Work(Struct, frozen=True):
     record: UserInput | None
     after: UserRow
     last: LastRanking | None
-
-
-class AttributionWindows:
-    """Open attribution windows by partition, in the order in which they close. Bounded; one that finds no room is left
-    to its user's next input.
-    """
-
-    def __init__(self, window_ms: int, most: int = _MOST_OPEN) -> None:
-        self._window_ms, self._most = window_ms, most
-        self._open: dict[int, list[tuple[int, bytes, str]]] = {}
-        self._now: dict[int, int] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def opened(self, key: Key, request_id: str, ts: int) -> None:
-        """A user got a new list."""
-        if self._count < self._most:
-            self._count += 1
-            heapq.heappush(self._open.setdefault(key[0], []), (ts + self._window_ms, key[1], request_id))
-
-    def closed(self, partition: int, ts: int) -> list[tuple[Key, str]]:
-        """Whose windows have closed, now that the partition holds an event of this time: users and request ids."""
-        now = self._now[partition] = max(ts, self._now.get(partition, ts))
-        found: list[tuple[Key, str]] = []
-        heap = self._open.get(partition)
-        while heap and heap[0][0] < now:
-            _, user, request_id = heapq.heappop(heap)
-            self._count -= 1
-            found.append(((partition, user), request_id))
-        return found
-
-    def clear(self) -> None:
-        """Partitions may have left."""
-        self._open.clear()
-        self._now.clear()
-        self._count = 0
 
 
 class Examples:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from time import time
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.records import Item, ItemVector
@@ -21,8 +21,9 @@ from ranker.contracts.topics import ITEM_VECTORS
 from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.encoder import TextEncoder
 from streams.kafka.outbox import Outbox
+from streams.kafka.position import position
 from streams.pipeline.dead_letters import DeadLetters
-from streams.pipeline.handler import Intake, position
+from streams.pipeline.intake import Intake
 from streams.telemetry.metrics import Metrics
 
 
@@ -69,7 +70,7 @@ class ItemHandler:
     def _checked(self, record: Any) -> Item | None:
         at = position(record)
         try:
-            item = self._decode(at, record.key, record.value, int(time() * 1000))
+            item = self._decode(at, record.key, record.value, now_ms())
         except InvalidRecord as why:
             self._dead_letters.send(at, record.key, record.value, why)
             return None

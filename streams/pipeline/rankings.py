@@ -7,22 +7,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from time import monotonic, time
 
-from msgspec import Struct
-
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.inputs import Position
 from ranker.contracts.records import Cause
 from ranker.contracts.topics import RANKINGS
 from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.serving.slot import ModelSlot, Serving
-from ranker.state.row import CurrentList, UserRow
+from ranker.state.row import CurrentList
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
+from streams.pipeline.jobs import ForgetUser, Job, RankUser
 from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
 from streams.telemetry.metrics import Metrics
@@ -32,17 +30,6 @@ log = logging.getLogger(__name__)
 _PREVIOUS_KEPT = 50_000
 #: Users in a row that the model failed on, one by one, before it counts as broken and not they.
 _MOST_FAILURES = 16
-
-
-class Job(Struct, frozen=True):
-    """A user to rank, or (`row` is None) to forget; without a user, only a reason to look at what waits besides."""
-
-    user: bytes
-    row: UserRow | None
-    at: Position  # of the newest input that the row knows of
-    kind: str
-    event_id: str | None = None
-    value: bytes | None = None  # that input's bytes
 
 
 class Rankings:
@@ -95,9 +82,9 @@ class Rankings:
             self._again()
         started = monotonic()
         for job in jobs:
-            if job.row is None:
+            if isinstance(job, ForgetUser):
                 self._forget(job.user.decode())
-        ranked = [job for job in jobs if job.row is not None]
+        ranked = [job for job in jobs if isinstance(job, RankUser)]
         for wave in _waves(ranked):
             for model, some in _by_model(serving, wave):
                 self._rank_and_send(serving, model, some)
@@ -109,12 +96,12 @@ class Rankings:
         """A user's last ranking, where it is remembered. Any thread may ask."""
         return self._previous.get(user_id)
 
-    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[Job]) -> None:
+    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankUser]) -> None:
         """What a canary fails on is ranked by the other model, and the canary's watch hears of it."""
         results: Sequence[Ranked | None]
         if model is serving.canary and serving.current is not None:
             try:
-                results = model.rank([(job.user.decode(), job.row) for job in jobs if job.row is not None])
+                results = model.rank([(job.user.decode(), job.row) for job in jobs])
             except Exception as error:
                 self._watch.failed(model, error)
                 model = serving.current
@@ -125,21 +112,17 @@ class Rankings:
             if result is not None:
                 self._send(model, job, result)
 
-    def _rank(self, model: ServingModel, jobs: Sequence[Job]) -> Sequence[Ranked | None]:
-        rows = [(job.user.decode(), job.row) for job in jobs if job.row is not None]
-        if not rows:
-            return []
+    def _rank(self, model: ServingModel, jobs: Sequence[RankUser]) -> Sequence[Ranked | None]:
         try:
-            results = model.rank(rows)
+            results = model.rank([(job.user.decode(), job.row) for job in jobs])
         except Exception:
-            log.exception("a batch of %d users cannot be ranked; trying them one by one", len(rows))
+            log.exception("a batch of %d users cannot be ranked; trying them one by one", len(jobs))
             return [self._rank_alone(model, job) for job in jobs]
         self._failures = 0
         return results
 
-    def _rank_alone(self, model: ServingModel, job: Job) -> Ranked | None:
+    def _rank_alone(self, model: ServingModel, job: RankUser) -> Ranked | None:
         """One user's ranking. A user on whom the model fails must not stop all others: that is a dead letter."""
-        assert job.row is not None
         try:
             result = model.rank([(job.user.decode(), job.row)])[0]
         except Exception as error:
@@ -152,9 +135,8 @@ class Rankings:
         self._failures = 0
         return result
 
-    def _send(self, model: ServingModel, job: Job, result: Ranked) -> None:
+    def _send(self, model: ServingModel, job: RankUser, result: Ranked) -> None:
         row, user_id = job.row, job.user.decode()
-        assert row is not None
         assert row.candidates is not None
         at = job.at
         cause = Cause(
@@ -192,9 +174,9 @@ class Rankings:
             model.forget(user_id)
 
 
-def _waves(jobs: Sequence[Job]) -> list[list[Job]]:
+def _waves(jobs: Sequence[RankUser]) -> list[list[RankUser]]:
     """The jobs in groups in which no user comes twice, as the model asks: a key may have rows in two partitions."""
-    waves: list[dict[bytes, Job]] = []
+    waves: list[dict[bytes, RankUser]] = []
     for job in jobs:
         for wave in waves:
             if job.user not in wave:
@@ -205,13 +187,13 @@ def _waves(jobs: Sequence[Job]) -> list[list[Job]]:
     return [list(wave.values()) for wave in waves]
 
 
-def _by_model(serving: Serving, jobs: Sequence[Job]) -> list[tuple[ServingModel, list[Job]]]:
+def _by_model(serving: Serving, jobs: Sequence[RankUser]) -> list[tuple[ServingModel, list[RankUser]]]:
     """The jobs of each model that ranks for some of the users; nearly always there is one."""
     current = serving.current
     assert current is not None
     if serving.canary is None:
         return [(current, list(jobs))] if jobs else []
-    parts: dict[str, tuple[ServingModel, list[Job]]] = {}
+    parts: dict[str, tuple[ServingModel, list[RankUser]]] = {}
     for job in jobs:
         model = serving.model_of(job.user.decode()) or current
         parts.setdefault(model.version, (model, []))[1].append(job)

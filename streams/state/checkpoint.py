@@ -20,15 +20,15 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ranker.contracts.errors import LiverankError
 from ranker.state.codec import encode_row
 from ranker.state.row import UserRow
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
-from streams.pipeline.batcher import Batcher
-from streams.state.store import Key, RowCache, RowTable
+from streams.state.cache import RowCache
+from streams.state.store import Key, RowTable
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Checkpoints:
         progress: PartitionProgress,
         rows: RowCache,
         table: RowTable,
-        batcher: Batcher[Any],
+        settled: Callable[[], Awaitable[None]],
         outbox: Outbox,
         changelog: Outbox,
         lease_s: float,
@@ -67,7 +67,7 @@ class Checkpoints:
             progress: what was handled.
             rows: what it changed.
             table: where rows are kept.
-            batcher: what is not ranked yet.
+            settled: waits until all that was handled is ranked.
             outbox: what is not confirmed yet.
             changelog: takes rows. Its limit on delivery and `lease_s` together are less than the session timeout.
             lease_s: how long after the group's word rows may be sent.
@@ -79,7 +79,7 @@ class Checkpoints:
         self._progress = progress
         self._rows = rows
         self._table = table
-        self._batcher = batcher
+        self._settled = settled
         self._outbox = outbox
         self._changelog = changelog
         self._lease_s = lease_s
@@ -114,7 +114,7 @@ class Checkpoints:
         started = monotonic()
         offsets, changed = self._progress.take(), self._rows.take_changed()
         encoded = await self._encode(changed)
-        await self._batcher.settled()
+        await self._settled()
         await self._outbox.confirmed(self._outbox.cut())
         self._leased_until = monotonic() + self._lease_s
         if not await self._is_member():

@@ -1,4 +1,4 @@
-"""The users' rows: a Faust table over RocksDB that is written by checkpoints, and the decoded rows in memory above it.
+"""The users' rows on disk: a Faust table over RocksDB that is written by checkpoints.
 
 The changelog is the state of record. RocksDB holds a copy of its confirmed prefix and the offset where that ends, both
 written in one batch, so a kill at any moment leaves the copy equal to what the changelog says.
@@ -6,16 +6,13 @@ written in one batch, so a kill at any moment leaves the copy equal to what the 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import faust
 import rocksdict
 from faust.stores import rocksdb
 
-from ranker.state.codec import decode_row
-from ranker.state.row import UserRow
 from streams.kafka.admin import TABLE
 from streams.settings import WorkerSettings
 
@@ -30,7 +27,6 @@ _ROCKSDB_OPTIONS = {
     "block_cache_size": 8 << 20,
     "bloom_filter_size": 10,
 }
-_ROWS_KEPT = 20_000
 
 
 class RowStore(rocksdb.Store):  # type: ignore[misc]
@@ -85,61 +81,3 @@ def row_table(app: Any, settings: WorkerSettings) -> RowTable:
         TABLE, partitions=settings.broker.partitions, key_type=bytes, value_type=bytes, default=bytes
     )
     return table
-
-
-class RowCache:
-    """Decoded rows by partition and user: the lately used ones, and all whose newest version is not on disk yet."""
-
-    def __init__(self, read: Callable[[int, bytes], bytes | None], kept: int = _ROWS_KEPT) -> None:
-        """
-        Args:
-            read: gives the stored row of a partition's user.
-            kept: decoded rows in memory, beside those that wait for a checkpoint.
-        """
-        self._read = read
-        self._kept = kept
-        self._rows: OrderedDict[Key, UserRow] = OrderedDict()
-        self._changed: dict[Key, UserRow] = {}
-        self._writing: dict[Key, UserRow] = {}
-
-    def get(self, key: Key) -> UserRow:
-        """A user's row; the empty row where there is none.
-
-        Raises:
-            RowError: a stored row that this release cannot read.
-        """
-        row = self._rows.get(key)
-        if row is not None:
-            self._rows.move_to_end(key)
-            return row
-        row = self._rows[key] = decode_row(self._read(*key) or b"")
-        self._evict()
-        return row
-
-    def put(self, key: Key, row: UserRow) -> None:
-        """A user's row after an input that changed it."""
-        self._rows[key] = self._changed[key] = row
-
-    def take_changed(self) -> dict[Key, UserRow]:
-        """The rows put since the last call. They stay in memory until `written`."""
-        self._writing, self._changed = self._changed, {}
-        return self._writing
-
-    def written(self) -> None:
-        """What `take_changed` gave is on disk."""
-        self._writing = {}
-
-    def clear(self) -> None:
-        """Partitions may have left: another worker may write these rows before they are read here again."""
-        for rows in (self._rows, self._changed, self._writing):
-            rows.clear()
-
-    def _evict(self) -> None:
-        """Drop the row used longest ago. One that is not on disk yet counts as used now."""
-        if len(self._rows) <= self._kept:
-            return
-        oldest = next(iter(self._rows))
-        if oldest in self._changed or oldest in self._writing:
-            self._rows.move_to_end(oldest)
-        else:
-            del self._rows[oldest]

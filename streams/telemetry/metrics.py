@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
-from streams.kafka.progress import Place
 from streams.settings import WorkerSettings
 from streams.telemetry.model_metrics import ModelMetrics
 
@@ -108,8 +107,8 @@ class Metrics:
         """The topic itself has no record at an offset in line."""
         self._gaps.labels(topic).inc()
 
-    def lag(self, lags: Mapping[Place, int]) -> None:
-        """Inputs waiting, for every partition of this worker."""
+    def lag(self, lags: Mapping[tuple[str, int], int]) -> None:
+        """Inputs waiting, by topic and partition, for every partition of this worker."""
         self._lag.clear()
         for (topic, partition), waiting in lags.items():
             self._lag.labels(topic, str(partition)).set(waiting)

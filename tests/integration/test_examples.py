@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -12,6 +11,7 @@ import pytest
 from liverank.settings import Settings, changed
 from online_learning.data.log_fold import Step, fold
 from online_learning.first_model.log_examples import step_examples
+from ranker.contracts.clock import now_ms
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
 from ranker.contracts.schema import FeatureSchema
@@ -178,7 +178,7 @@ def test_an_idle_users_list_closes_with_the_partitions_time(installation: Instal
 
 def test_a_clock_that_is_ahead_closes_nobody_elses_list(installation: Installation) -> None:
     """Events of the near future are taken; the lists of others stay open until their time has come."""
-    now = time.time_ns() // 10**6
+    now = now_ms()
     send(installation, "candidates", [_one_item("patient", now)])
     ahead = [
         Interaction(user_id=f"ahead-{number}", item_id="item-2", action="view", ts=now + 240_000)

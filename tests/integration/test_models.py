@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from liverank.settings import Settings, changed
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.items.catalog import Catalog
@@ -251,7 +252,7 @@ def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: I
         installation.settings.worker.serving,
     )
     width, neighbours = model.tables.ids.shape[1], model.tables.neighbours.shape[1]
-    numbers = itertools.count(time.time_ns() // 10**6)
+    numbers = itertools.count(now_ms())
 
     def send(value: float, base: str, sequence: int) -> None:
         row = pack_row(np.full(width, value), np.zeros(3), np.zeros(neighbours, np.int64), np.zeros(neighbours))

@@ -14,6 +14,7 @@ import pytest
 from liverank.settings import Settings, changed
 from online_learning.trainer import checkpoint
 from online_learning.trainer.checkpoint import load_checkpoint, newest_checkpoint
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelDelta
 from ranker.registry.bundle import registry_versions
@@ -89,7 +90,7 @@ def _click_for(installation: Installation, seconds: float) -> list[int]:
         producer.produce("candidates", msgspec.json.encode(made), user)
         producer.flush(10)
         time.sleep(0.05)
-        clicked.append(time.time_ns() // 10**6)
+        clicked.append(now_ms())
         click = {"user_id": user, "item_id": rng.choice(items), "event_id": f"c{number}", "ts": clicked[-1]}
         producer.produce("clicks", msgspec.json.encode(click), user)
         producer.flush(10)

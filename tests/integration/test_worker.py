@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.records import DeadLetter, Ranking
 from streams.pipeline.dead_letters import VALUE_LIMIT
 from tests.support.installation import Installation, assert_state_and_rankings
@@ -132,7 +133,7 @@ def test_what_is_malformed_becomes_one_dead_letter(installation: Installation, c
 
 def test_a_timestamp_in_the_future_is_refused(installation: Installation) -> None:
     """Else one wrong clock would hold the newest place in a history for good."""
-    ahead = int(time.time() * 1000) + 3_600_000
+    ahead = now_ms() + 3_600_000
     place = installation.send("clicks", "bad", {"user_id": "bad", "item_id": "i", "ts": ahead})
     assert letter_of(installation, "clicks", *place).reason == "future-timestamp"
 
@@ -198,7 +199,7 @@ def test_a_forgotten_user_is_forgotten(installation: Installation, user: str) ->
 def test_a_repeated_event_changes_nothing(installation: Installation, user: str) -> None:
     """The same event_id at a new offset: no new revision, no second count."""
     installation.send("candidates", user, shown(user, "item-1", "item-2"))
-    event = {"user_id": user, "item_id": "item-1", "event_id": "once", "ts": int(time.time() * 1000)}
+    event = {"user_id": user, "item_id": "item-1", "event_id": "once", "ts": now_ms()}
     installation.send("clicks", user, event)
     installation.send("clicks", user, event)
     installation.send("views", user, {"user_id": user, "item_id": "item-2"})

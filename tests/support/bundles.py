@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import msgspec
 import numpy as np
 import torch
 
-from online_learning.releases.bundle_files import Provenance, publish_model
+from online_learning.releases.writing import Provenance, publish_model
+from ranker.contracts.clock import now_ms
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
@@ -37,10 +37,10 @@ def publish(
     with torch.no_grad():
         change(network)
     tables = change_tables(tiny_tables(network.config, [f"item-{at}" for at in range(ITEMS)]))
-    version = new_version()
+    version = new_version(now_ms())
     about = Provenance(
         model=installation.settings.registry.model, schema=schema or FeatureSchema(), encoder=ENCODER, version=version,
-        created=time.time_ns() // 10**6,
+        created=now_ms(),
     )  # fmt: skip
     graphs = installation.folder / "graphs" if schema is None else None
     publish_model(network, tables, about, installation.settings.registry.address, graphs)
@@ -62,7 +62,7 @@ def announce(installation: Installation, version: str, stage: str = "promoted", 
             version=version,
             sha256=digest,
             stage=stage,
-            ts=time.time_ns() // 10**6,
+            ts=now_ms(),
         ),
         **more,
     )
@@ -120,7 +120,7 @@ def rows_not_finite(installation: Installation) -> tuple[str, str]:
 
 def missing(installation: Installation) -> tuple[str, str]:
     """Announced, and not there."""
-    return new_version(), "missing"
+    return new_version(now_ms()), "missing"
 
 
 BAD = [truncated, tampered, of_another_schema, not_finite, rows_not_finite, missing]

@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from liverank.settings import load_settings
 from online_learning.learning.optimisation import Optimisation
-from online_learning.releases import publishing
+from online_learning.releases import pruning, publishing
 from online_learning.releases.versions import Versions
 from online_learning.trainer import checkpoint, process
 from online_learning.trainer.releases import Releases
@@ -45,7 +45,7 @@ STEPS: dict[str, tuple[Any, str, str, int]] = {
     "a bundle is in the registry": (publishing, "put_candidate", "after", 1),
     "a bundle is announced": (AIOKafkaProducer, "send_and_wait model-updates", "after", 1),
     "a bundle serves": (Versions, "serve", "after", 1),
-    "old bundles are pruned": (publishing, "delete_versions", "after", 1),
+    "old bundles are pruned": (pruning, "delete_versions", "after", 1),
 }
 
 

@@ -27,6 +27,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from liverank.settings import Settings, changed, environment_of
+from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position
@@ -214,7 +215,7 @@ class Installation:
         decode = InputDecoder(schema, self.settings.worker.limits)
         for message in self.read("items"):
             try:
-                item = decode(_position(message), message.key(), message.value(), _now_ms())
+                item = decode(_position(message), message.key(), message.value(), now_ms())
             except InvalidRecord:
                 continue
             if item is None:
@@ -243,7 +244,7 @@ class Installation:
         for message in messages:
             at = _position(message)
             try:
-                record = decode(at, message.key(), message.value(), _now_ms())
+                record = decode(at, message.key(), message.value(), now_ms())
             except InvalidRecord:
                 continue
             key = message.partition(), message.key()
@@ -339,7 +340,3 @@ def _interleaved(queues: list[list[Message]], rng: random.Random) -> list[Messag
 
 def _position(message: Message) -> Position:
     return Position(message.topic(), message.partition(), message.offset(), message.timestamp()[1])
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

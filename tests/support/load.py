@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+from ranker.contracts.clock import now_ms
 from tests.support.installation import Installation
 
 _ITEMS = 50
@@ -76,7 +77,7 @@ class Load(threading.Thread):
         if topic == "interactions":
             event["action"] = self._rng.choice(("view", "click"))
         if "repeating" in user and self._rng.random() < 0.2:
-            event |= {"event_id": f"{user}-{self.sent}", "ts": int(time.time() * 1000)}
+            event |= {"event_id": f"{user}-{self.sent}", "ts": now_ms()}
             self._send(topic, user, event)
         self._send(topic, user, event)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from online_learning.releases.bundle_files import Provenance, publish_model
+from online_learning.releases.writing import Provenance, publish_model
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.user import context_names, feature_names
+from ranker.features.names import context_names, feature_names
 from ranker.items.tables import STATISTICS, TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
 from ranker.registry.bundle import new_version
@@ -66,7 +66,7 @@ def tiny_bundle(
     schema = schema or FeatureSchema()
     network = tiny_model(schema, seed)
     tables = tiny_tables(network.config, [f"item-{at}" for at in range(items)], seed)
-    version = new_version()
-    about = Provenance(model=model, schema=schema, encoder=ENCODER, created=time.time_ns() // 10**6, version=version)
+    version = new_version(now_ms())
+    about = Provenance(model=model, schema=schema, encoder=ENCODER, created=now_ms(), version=version)
     publish_model(network, tables, about, str(registry))
     return version

@@ -51,9 +51,7 @@ def test_a_missing_one_is_named(tmp_path: Path, arguments: list[str], missing: s
     """One line with the module and the extra, without a traceback, and exit 1."""
     code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}\n"
     code += "from liverank.cli.main import main; main()"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 1
     assert f"liverank[{extra}]" in ran.stderr, ran.stderr
     assert "Traceback" not in ran.stderr

@@ -60,7 +60,7 @@ def test_nothing_from_after_the_end_is_learned(log: Path, trained: tuple[Path, F
 
 def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: Path) -> None:
     """The learner's scores of an example equal those of the bundle exported from it, item tables included."""
-    from online_learning.releases.bundle_files import Provenance, publish_model
+    from online_learning.releases.writing import Provenance, publish_model
 
     config = model_config(DATA.schema, d=16, hidden=16, relation_dim=8, text_dim=8)
     tables = ItemTables(empty_arrays(config, 8, 4), Catalog(), "none")
@@ -73,7 +73,8 @@ def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: P
     served = load_model(tmp_path / "m" / "v", Catalog(), ServingOptions())
     asked = next(q for q in queries(DATA.records(log), DATA.schema) if q.row.count > 3)
     ranked = served.rank([("u", asked.row)])[0]
-    from ranker.features.user import list_inputs, user_inputs
+    from ranker.features.list import list_inputs
+    from ranker.features.user import user_inputs
 
     inputs = user_inputs(asked.row, list_inputs(asked.row, learner.catalog, DATA.schema), learner.tables, DATA.schema)
     logits = learner.scores([inputs])[0][:, 0]

@@ -13,7 +13,7 @@ from online_learning.learning.curriculum import LESSONS
 @given(st.integers(1, 500))
 def test_stages_come_in_order_and_end_with_everything(steps: int) -> None:
     """Histories only get longer; the last step of a run that has a step for each stage is the plain task."""
-    stages = [curriculum.stage(step, steps) for step in range(steps)]
+    stages = [curriculum.lesson(step, steps) for step in range(steps)]
     shares = [stage.history for stage in stages]
     assert shares == sorted(shares)
     if steps >= len(LESSONS):

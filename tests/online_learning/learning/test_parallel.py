@@ -24,7 +24,7 @@ from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import join_group
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from tests import stream
+from tests.support import stream
 
 torch.set_num_threads(1)
 group = join_group()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learning.learning.learner import training_example
-from online_learning.learning.replay_buffer import Remembered, ReplayBuffer, recall, remember
+from online_learning.learning.replay_buffer import Remembered, ReplayBuffer, remember, restored
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from tests.support import stream
@@ -93,7 +93,7 @@ def test_what_is_recalled_has_the_features_it_had() -> None:
         then = training_example(example, tables, stream.SCHEMA)
         kept = msgspec.msgpack.decode(msgspec.msgpack.encode(remember(example, then.inputs)), type=Remembered)
         tables.strengths[:] = 0.77
-        again = recall(kept, tables, stream.SCHEMA)
+        again = restored(kept, tables, stream.SCHEMA)
         for name in then.inputs.__struct_fields__:
             ours, theirs = getattr(then.inputs, name), getattr(again.inputs, name)
             np.testing.assert_array_equal(ours, theirs, err_msg=name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import msgspec
@@ -14,18 +13,20 @@ from fsspec.implementations.local import LocalFileSystem
 
 from liverank.settings import Settings, changed
 from online_learning.releases.origins import fetch_origin, read_origin
-from online_learning.releases.publishing import prune_registry
+from online_learning.releases.pruning import prune_registry
 from online_learning.trainer.checkpoint import newest_checkpoint
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.releases import Releases
 from online_learning.trainer.startup import open_trainer
 from online_learning.trainer.state import capture
 from online_learning.trainer.trainer import Trainer
+from ranker.contracts.bundle_files import MANIFEST
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelUpdate
 from ranker.items.catalog import Catalog
 from ranker.registry import bundle
-from ranker.registry.bundle import MANIFEST, fetch_bundle, new_version, read_manifest, registry_versions
+from ranker.registry.bundle import fetch_bundle, new_version, read_manifest, registry_versions
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import load_model
 from tests.support import stream
@@ -205,7 +206,7 @@ def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path:
     on from the operator's version all the same, and sends it deltas. The next checkpoint knows that."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    now = time.time_ns() // 10**6 + 1000  # versions are sorted by their time
+    now = now_ms() + 1000  # versions are sorted by their time
     trainer.learn(stream.examples(60), now)
     here.release(trainer, releases, now)
     here.updates.append(here.model_update(here.first, "pinned"))
@@ -241,7 +242,7 @@ def test_what_was_decided_while_a_draft_was_written_stands(tmp_path: Path, decid
     releases.comply()
     serving = other if decided == "promoted" else here.first
     assert trainer.versions.serving.version == serving
-    assert trainer.versions.bases.versions == [serving]
+    assert trainer.versions.unsent.versions == [serving]
     counted = releases._metrics.registry.get_sample_value
     assert counted("liverank_trainer_bundles_total", {"decision": "rejected"}) == 1
     assert counted("liverank_trainer_bundles_total", {"decision": "promoted"}) is None
@@ -306,7 +307,7 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
     here = Installation(tmp_path)
     trainer, releases = here.start()
     hour = 3_600_000
-    made, now = [], (time.time_ns() // 10**6 // hour + 1) * hour  # versions sort by their time; all are of one hour
+    made, now = [], (now_ms() // hour + 1) * hour  # versions sort by their time; all are of one hour
     for round_ in range(6):
         trainer.learn(stream.examples(5, seed=round_), now)
         update = here.release(trainer, releases, now + 1000 * (round_ + 1))
@@ -321,7 +322,7 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     """Half a bundle of yesterday goes, one that may still be on its way stays, and so does what is no version."""
     here = Installation(tmp_path)
     data, home = here.settings.trainer.data, tmp_path / "registry" / "default"
-    now = time.time_ns() // 10**6
+    now = now_ms()
     old, new = (new_version(now - hours * 3_600_000) for hours in (30, 1))
     stay = [home / f".{new}.tmp", home / "1-notes", home / new]
     go = [home / f".{old}.tmp", home / old, data / ".graphs-1", data / ".bundle-x"]
@@ -339,7 +340,7 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
 def test_sweeping_takes_nothing_that_is_needed(tmp_path: Path) -> None:
     """Whatever serves, served or may serve stays though its manifest is gone; so does all, where nobody can look."""
     here = Installation(tmp_path)
-    home, now = tmp_path / "registry" / "default", time.time_ns() // 10**6
+    home, now = tmp_path / "registry" / "default", now_ms()
     serving, previous, canary, half = (new_version(now - hours * 3_600_000) for hours in (40, 30, 20, 10))
     for version in (serving, previous, canary, half):
         (home / version).mkdir()
@@ -353,7 +354,7 @@ def test_a_registry_that_does_not_answer_has_no_half_bundles(tmp_path: Path, mon
     """`exists` says no where it fails: that must delete nothing, and pruning waits for the next time."""
     here = Installation(tmp_path)
     trainer, releases = here.start()
-    old = new_version(time.time_ns() // 10**6 - 30 * 3_600_000)
+    old = new_version(now_ms() - 30 * 3_600_000)
     home = tmp_path / "registry" / "default"
     (home / here.first).rename(home / old)
     trainer.versions.first.version = "another"

@@ -162,7 +162,7 @@ def test_a_canary_takes_deltas_beside_what_serves() -> None:
     examples = stream.examples(90)
     trainer.learn(examples[:30], 0)
     canary = trainer.snapshot(trainer.candidate("v1", 1))
-    trainer.versions.stage(canary)
+    trainer.versions.set_canary(canary)
     trainer.learn(examples[30:60], 2)
     assert sorted(delta.base for delta in trainer.deltas(3)) == ["v0", "v1"]
     trainer.versions.serve(canary)
@@ -355,7 +355,7 @@ def test_a_delta_holds_rows_that_no_step_has_met() -> None:
     trainer.learn(stream.examples(20), 0)
     trainer.deltas(1)
     newest = [trainer.catalog.add(hash_id(f"new-{number}")) for number in range(3000)][-1]
-    trainer.versions.bases.move(np.array([newest]), 1.0)
+    trainer.versions.unsent.move(np.array([newest]), 1.0)
     (delta,) = trainer.deltas(2)
     assert list(delta.rows) == [str(hash_id("new-2999"))]
 

@@ -9,7 +9,9 @@ from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
-from ranker.features.user import UserInputs, context_names, feature_names, list_inputs, user_inputs
+from ranker.features.list import list_inputs
+from ranker.features.names import context_names, feature_names
+from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.state.fold import apply_input

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.errors import BundleError
 from ranker.items.catalog import Catalog
 from ranker.registry import bundle
 from ranker.registry.address import shown_address
 from ranker.registry.bundle import (
-    MANIFEST,
     Manifest,
     fetch_bundle,
     new_version,

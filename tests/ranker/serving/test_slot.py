@@ -24,9 +24,9 @@ def test_a_model_leaves_when_nothing_may_go_back_to_it() -> None:
     slot = ModelSlot(first)
     assert slot.swap(first) == []
     assert slot.swap(second) == []
-    assert slot.stage(canary, 0.5) == []
+    assert slot.set_canary(canary, 0.5) == []
     assert slot.swap(third) == [first]
-    assert slot.stage(None) == [canary]
+    assert slot.set_canary(None) == [canary]
     assert slot.swap(second) == []
     assert [model.closed for model in models] == [True, False, False, True]
 
@@ -35,7 +35,7 @@ def test_a_canary_that_is_promoted_stays() -> None:
     """It was loaded already, and is what serves now."""
     first, canary = cast(Any, Model()), cast(Any, Model())
     slot = ModelSlot(first)
-    slot.stage(canary, 0.5)
+    slot.set_canary(canary, 0.5)
     assert slot.swap(canary) == []
     assert (slot.current, slot.previous, slot.canary) == (canary, first, None)
     assert not canary.closed

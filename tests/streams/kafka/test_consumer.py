@@ -11,7 +11,7 @@ from faust.types import TP
 
 from streams.kafka.consumer import CHUNK, ChunkConsumer
 from streams.kafka.progress import PartitionProgress
-from streams.pipeline.handler import Intake
+from streams.pipeline.intake import Intake
 from streams.telemetry.metrics import Metrics
 
 CLICKS = TP("clicks", 0)

@@ -61,7 +61,7 @@ def click(watch: CanaryWatch, count: int, canary: int, current: int) -> None:
 def test_a_trial_is_decided_once() -> None:
     """By clear clicks, with the numbers as the reason, and what serves named for those who read only the newest."""
     watch, slot, updates = watched()
-    slot.stage(model("new"), 0.5)
+    slot.set_canary(model("new"), 0.5)
     click(watch, 49, canary=5, current=1)
     watch.look()
     assert updates == []
@@ -78,13 +78,13 @@ def test_a_canary_that_is_tried_again_is_another_trial() -> None:
     """Its first trial's clicks do not count, and it is decided about again, whether or not anyone looked in between."""
     for looks in (True, False):
         watch, slot, updates = watched()
-        slot.stage(model("new"), 0.5)
+        slot.set_canary(model("new"), 0.5)
         click(watch, 150, canary=5, current=1)
         watch.look()
-        slot.stage(None)
+        slot.set_canary(None)
         if looks:
             watch.look()
-        slot.stage(model("new"), 0.5)
+        slot.set_canary(model("new"), 0.5)
         click(watch, 149, canary=1, current=5)
         watch.look()
         assert [update.stage for update in updates] == ["rolled-back", "promoted"]
@@ -94,7 +94,7 @@ def test_one_that_fails_is_ended_whatever_its_clicks_say() -> None:
     """With what failed."""
     watch, slot, updates = watched()
     canary = model("new")
-    slot.stage(canary, 0.5)
+    slot.set_canary(canary, 0.5)
     click(watch, 150, canary=1, current=5)
     watch.failed(canary, ValueError("bad shape"))
     watch.look()
@@ -104,7 +104,7 @@ def test_one_that_fails_is_ended_whatever_its_clicks_say() -> None:
 def test_one_that_nobody_decides_about_ends() -> None:
     """So that the next one can begin."""
     watch, slot, updates = watched(canary_s=0.0)
-    slot.stage(model("new"), 0.5)
+    slot.set_canary(model("new"), 0.5)
     watch.look()
     assert [update.stage for update in updates] == ["rolled-back"]
     assert "undecided" in (updates[0].reason or "")
@@ -124,7 +124,7 @@ def test_workers_share_the_chance_of_being_wrong() -> None:
     needed = []
     for share in (1.0, 0.1):
         watch, slot, updates = watched(share, canary_least=1)
-        slot.stage(model("new"), 0.5)
+        slot.set_canary(model("new"), 0.5)
         clicks = 0
         while not updates:
             click(watch, 1, canary=1, current=3)
@@ -140,7 +140,7 @@ def test_another_version_to_compare_with_begins_another_trial() -> None:
     """Clicks on what served before say nothing about what serves now; a failure of the canary does."""
     watch, slot, updates = watched(canary_least=50)
     canary = model("new")
-    slot.stage(canary, 0.5)
+    slot.set_canary(canary, 0.5)
     click(watch, 200, canary=5, current=1)
     slot.swap(model("newer"))
     watch.look()

@@ -12,8 +12,8 @@ from ranker.state.codec import decode_row
 from ranker.state.row import UserRow
 from streams.kafka.outbox import SendError
 from streams.kafka.progress import PartitionProgress
+from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints, UnsafeCheckpointError
-from streams.state.store import RowCache
 from streams.telemetry.metrics import Metrics
 
 PLACE = ("clicks", 0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ranker.contracts.errors import RowError
-from ranker.state.codec import ROW_VERSION
-from ranker.state.codec import encode_row
+from ranker.state.codec import ROW_VERSION, encode_row
 from ranker.state.row import EMPTY, UserRow
-from streams.state.store import Key, RowCache
+from streams.state.cache import RowCache
+from streams.state.store import Key
 
 
 class Disk:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
-async def beside(main: Coroutine[Any, Any, Result], *others: Coroutine[Any, Any, None]) -> Result:
+async def beside(main: Coroutine[Any, Any, _Result], *others: Coroutine[Any, Any, None]) -> _Result:
     """Run one coroutine to its end while others run; the first error of any ends all of them and is raised as it is.
 
     Args:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from msgspec import Struct
 
+from ranker.contracts.bundle_files import EXTEND, GOLDEN, GRAPHS, SCORE, TABLES
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.user import context_names, feature_names
+from ranker.features.names import context_names, feature_names
 from ranker.items.tables import TableArrays
 from ranker.network.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
 from ranker.network.transformer import Ranker
@@ -57,8 +58,8 @@ def publish_model(
 def write_files(model: Ranker, tables: TableArrays, folder: Path, graphs: Path | None = None) -> None:
     """Write every file of a bundle but its manifest into a folder; `graphs` as for `publish_model`."""
     _write_graphs(model, folder, graphs)
-    tables.save(folder / "tables.safetensors")
-    _write_golden(model, folder / "golden.npz")
+    tables.save(folder / TABLES)
+    _write_golden(model, folder / GOLDEN)
 
 
 def manifest_of(model: Ranker, about: Provenance) -> Manifest:
@@ -81,7 +82,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
 
 
 def _write_graphs(model: Ranker, folder: Path, graphs: Path | None) -> None:
-    names = ("extend.onnx", "score.onnx")
+    names = tuple(GRAPHS.values())
     if graphs is None:
         export(model, folder)
         return
@@ -105,8 +106,8 @@ def _write_golden(model: Ranker, path: Path) -> None:
         k, v, h = ExtendGraph(model)(*extend.values())
         logits = ScoreGraph(model)(*score.values())
     model.train(was_training)
-    outputs = {"extend": {"k": k, "v": v, "h": h}, "score": {"logits": logits}}
-    for graph, inputs in (("extend", extend), ("score", score)):
+    outputs = {EXTEND: {"k": k, "v": v, "h": h}, SCORE: {"logits": logits}}
+    for graph, inputs in ((EXTEND, extend), (SCORE, score)):
         arrays |= {f"{graph}/in/{name}": value.numpy() for name, value in inputs.items()}
         arrays |= {f"{graph}/out/{name}": value.numpy() for name, value in outputs[graph].items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes its flag for one of the arrays

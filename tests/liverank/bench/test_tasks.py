@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from liverank.local.tasks import beside
+from liverank.bench.tasks import beside
 
 
 async def test_the_result_ends_the_others() -> None:

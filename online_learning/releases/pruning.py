@@ -1,0 +1,76 @@
+"""What the registry needs no more: versions that nobody may go back to, and what a killed process left half written."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Sequence
+
+import fsspec
+
+from online_learning.releases.plan import prunable
+from online_learning.settings import TrainerSettings
+from ranker.contracts.bundle_files import MANIFEST
+from ranker.contracts.clock import now_ms
+from ranker.contracts.errors import BundleError
+from ranker.registry.address import listed, reaching, shown_address
+from ranker.registry.bundle import new_version, registry_versions
+from ranker.rollout.stages import Stages
+
+log = logging.getLogger(__name__)
+
+#: A version's folder, or one on its way to or from being one.
+_LEFT = re.compile(r"\.?(\d{8}T\d{9}-[0-9a-f]{6})(\.tmp)?")
+
+
+def delete_versions(settings: TrainerSettings, versions: Sequence[str]) -> list[str]:
+    """Delete versions; those that are gone. Each loses its manifest first, so that nobody takes half of one for it."""
+    fs, root = fsspec.core.url_to_fs(settings.registry.address)
+    gone = []
+    for version in versions:
+        path = f"{root}/{settings.registry.model}/{version}"
+        try:
+            with reaching(f"the old version {version} stays"):
+                fs.rm_file(f"{path}/{MANIFEST}")
+                fs.rm(path, recursive=True)
+                gone.append(version)
+        except BundleError as error:
+            log.warning("%s", error)
+    return gone
+
+
+def sweep(settings: TrainerSettings, before: str, needed: Collection[str] = ()) -> list[str]:
+    """Delete what was left half written or half deleted by a process that was killed; the names that are gone.
+
+    Args:
+        settings: where the registry is.
+        before: a version. What is older than it, and no whole bundle, is nobody's work any more.
+        needed: versions to keep whatever their folders look like.
+
+    Raises:
+        BundleError: the registry cannot be read, or does not let us delete.
+    """
+    with reaching(f"{shown_address(settings.registry.address)} cannot be swept"):
+        return _sweep(settings, before, needed)
+
+
+def _sweep(settings: TrainerSettings, before: str, needed: Collection[str]) -> list[str]:
+    fs, root = fsspec.core.url_to_fs(settings.registry.address)
+    home = f"{root}/{settings.registry.model}"
+    old = {name for name in listed(fs, home) if (found := _LEFT.fullmatch(name)) and found[1] < before}
+    gone = sorted(old - set(registry_versions(settings.registry.address, settings.registry.model)) - set(needed))
+    for name in gone:
+        fs.rm(f"{home}/{name}", recursive=True)
+    return gone
+
+
+#: No upload of a bundle takes longer: what is older and not whole was left by a process that was killed.
+_WRITTEN_WITHIN_MS = 6 * 3_600_000
+
+
+def prune_registry(settings: TrainerSettings, stages: Stages, first: str) -> list[str]:
+    """Delete what is neither among the newest nor needed; the versions that are gone."""
+    versions = registry_versions(settings.registry.address, settings.registry.model)
+    needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
+    sweep(settings, new_version(now_ms() - _WRITTEN_WITHIN_MS), [first, *needed])
+    return delete_versions(settings, prunable(versions, stages, settings.keep_bundles, {first}))

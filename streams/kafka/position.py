@@ -1,0 +1,14 @@
+"""Where a record of aiokafka's stands, in the contracts' words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ranker.contracts.clock import now_ms
+from ranker.contracts.inputs import Position
+
+
+def position(record: Any) -> Position:
+    """Where one of aiokafka's records stands. A message of a producer that sets no time gets this machine's."""
+    stamped = record.timestamp is not None and record.timestamp >= 0
+    return Position(record.topic, record.partition, record.offset, record.timestamp if stamped else now_ms())

@@ -1,0 +1,192 @@
+"""Settings: who reads what, what the file and the environment may say, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from liverank.settings import GROUPS, VARIABLES, Settings, SettingsError, changed, environment_of, load_settings
+
+EXAMPLE = """
+[broker]
+addresses = "kafka:9092"
+partitions = 12
+
+[registry]
+address = "s3://models"
+model = "shop"
+
+[worker]
+data = "/data"
+threads = 2
+
+[worker.rules]
+category_cap = 3
+
+[trainer]
+mode = "rows"
+threads = 4
+"""
+
+#: Every variable that release 0.1 read: applications and deployments name them.
+VARIABLES_OF_0_1 = [
+    "APP",
+    "ATTRIBUTION_MS",
+    "AVERAGING",
+    "BATCH",
+    "BROKERS",
+    "BUNDLE_EXAMPLES",
+    "BUNDLE_S",
+    "CACHE_MB",
+    "CANARY_ALPHA",
+    "CANARY_LEAST",
+    "CANARY_MARGIN",
+    "CANARY_S",
+    "CANARY_SHARE",
+    "CHECKPOINT_MS",
+    "DATA",
+    "DELTA_MS",
+    "DENSE_RATE",
+    "EXPIRE_DAYS",
+    "EXPLORATION",
+    "EXPLORATION_AFTER",
+    "FINETUNE_S",
+    "GATE_LEAST",
+    "GATE_MARGIN",
+    "ID_DROPOUT",
+    "KEEP_BUNDLES",
+    "MAX_AHEAD_MS",
+    "MAX_CANDIDATES",
+    "MAX_MESSAGE_BYTES",
+    "METRICS_HOST",
+    "METRICS_PORT",
+    "MODEL",
+    "NEXT_ITEM",
+    "PARTITIONS",
+    "PROVIDER",
+    "READY_FILE",
+    "REGISTRY",
+    "REPLAY",
+    "REPLAYED",
+    "REPLICATION",
+    "ROW_RATE",
+    "SASL_MECHANISM",
+    "SASL_USERNAME",
+    "SECURITY_PROTOCOL",
+    "SESSION_TIMEOUT_S",
+    "SSL_CAFILE",
+    "THREADS",
+    "TRACKING",
+    "TRAINER_DATA",
+    "TRAINER_METRICS_PORT",
+    "TRAINER_MODE",
+    "TRAIN_BATCH",
+    "TRAIN_MS",
+]
+
+
+def written(folder: Path, text: str) -> Path:
+    """A liverank.toml with this text."""
+    path = folder / "liverank.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_each_group_reaches_the_process_that_reads_it(tmp_path: Path) -> None:
+    """Worker and trainer share broker and registry, and have the rest to themselves."""
+    found = load_settings(written(tmp_path, EXAMPLE), environ={})
+    assert (found.worker.broker.addresses, found.worker.broker.partitions) == ("kafka:9092", 12)
+    assert found.worker.registry == found.trainer.registry == found.registry
+    assert (found.registry.address, found.registry.model) == ("s3://models", "shop")
+    assert (found.worker.data, found.worker.threads, found.worker.rules.category_cap) == (Path("/data"), 2, 3)
+    assert (found.trainer.mode, found.trainer.threads, found.trainer.data) == ("rows", 4, Path(".liverank/trainer"))
+
+
+def test_the_environment_wins(tmp_path: Path) -> None:
+    """A variable that both processes read reaches both."""
+    environ = {"LIVERANK_BROKERS": "other:1", "LIVERANK_THREADS": "3", "LIVERANK_TRAIN_MS": "50"}
+    found = load_settings(written(tmp_path, EXAMPLE), environ=environ)
+    assert found.broker.addresses == "other:1"
+    assert (found.worker.threads, found.trainer.threads) == (3, 3)
+    assert found.trainer.gather_ms == 50
+
+
+def test_the_environments_names_stay() -> None:
+    """Every variable of release 0.1 is still one."""
+    assert set(VARIABLES_OF_0_1) <= set(VARIABLES.values())
+
+
+def test_every_setting_is_read_back_from_the_environment() -> None:
+    """What `environment_of` writes gives the same settings again, whatever their types."""
+    given = changed(
+        Settings(), brokers="a:1,b:2", data="/w", trainer_data="/t", batch=7, exploration=0.25, metrics_port=-1,
+        trainer_metrics_port=0, ready_file="/r", tracking="tensorboard:x", train_batch=9, canary_share=0.1,
+    )  # fmt: skip
+    assert load_settings(environ=environment_of(given)) == given
+    assert environment_of(given, "BATCH", "TRAIN_BATCH") == {"LIVERANK_BATCH": "7", "LIVERANK_TRAIN_BATCH": "9"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[worker]\nbacth = 3", r"nobody reads 'bacth' of \[worker\]; the nearest is 'batch'"),
+        (
+            "[worker]\ndense_rate = 3",
+            r"nobody reads 'dense_rate' of \[worker\]; the nearest is 'dense_rate' of \[trainer\]",
+        ),
+        ("[broker]\nsasl_password = 'x'", r"nobody reads 'sasl_password' of \[broker\]"),
+        ("[wroker]\nbatch = 3", r"nobody reads 'wroker'; the nearest is 'worker'"),
+        ("batch = 3", r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer"),
+        ("[worker.rules]\ncategory_cup = 3", r"\[worker\]: .*category_cup"),
+        ("[worker]\nbatch = 'many'", r"\[worker\]: .*\$\.batch"),
+        ("[broker]\npartitions = 'four'", r"\$\.broker\.partitions"),
+        ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
+        ("[schema]\nwindow = 8", r"\[schema\] is not read by this release"),
+        ("[worker\n", "cannot be read"),
+        ("worker = 3", r"nobody reads 'worker'"),
+    ],
+)
+def test_what_nobody_reads_is_an_error_that_names_the_nearest(tmp_path: Path, text: str, says: str) -> None:
+    """A misspelt key or table, a key of another process, a value of the wrong type, a file that is no TOML."""
+    with pytest.raises(SettingsError, match=says):
+        load_settings(written(tmp_path, text), environ={})
+
+
+def test_a_value_of_the_environment_that_is_none_is_named() -> None:
+    """With the group and key that it is for."""
+    with pytest.raises(SettingsError, match=r"settings of \[worker\]: .*\$\.batch"):
+        load_settings(environ={"LIVERANK_BATCH": "many"})
+
+
+def test_the_earlier_table_is_taken_and_says_what_it_is_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One table held everything in release 0.1: it means the same, and the log has each key's new place."""
+    earlier = (
+        "[liverank]\nbrokers = 'k:1'\nregistry = 'r'\nthreads = 2\ntrain_ms = 7\n[liverank.rules]\ncategory_cap = 2"
+    )
+    with caplog.at_level(logging.WARNING):
+        found = load_settings(written(tmp_path, earlier), environ={})
+    assert (found.broker.addresses, found.registry.address, found.trainer.gather_ms) == ("k:1", "r", 7)
+    assert (found.worker.threads, found.trainer.threads, found.worker.rules.category_cap) == (2, 2, 2)
+    assert "brokers is now addresses of [broker]" in caplog.text
+    assert "threads is now threads of [worker]; threads is now threads of [trainer]" in caplog.text
+
+
+def test_a_misspelt_variable_is_told_and_foreign_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    """Kubernetes names variables after services, which may be called liverank: no error, and no word."""
+    with caplog.at_level(logging.WARNING):
+        load_settings(environ={"LIVERANK_BROKER": "x:1", "LIVERANK_SERVICE_HOST": "10.0.0.1", "LIVERANK_PORT": "tcp"})
+    assert "nobody reads LIVERANK_BROKER of the environment; the nearest is LIVERANK_BROKERS" in caplog.text
+    assert "SERVICE_HOST" not in caplog.text
+
+
+def test_a_changed_setting_must_exist() -> None:
+    """A name that is none is an error, not a setting that does nothing."""
+    with pytest.raises(SettingsError, match="there is no setting BROCKERS"):
+        changed(Settings(), brockers="x")
+
+
+def test_no_group_holds_the_password() -> None:
+    """It is read from the environment where a client is made, and stored nowhere."""
+    assert not [key for kind in GROUPS.values() for key in kind.__struct_fields__ if "password" in key]
