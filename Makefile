@@ -1,8 +1,8 @@
-# Needs Python 3.11, make and a package index; `make kafka` also Java 17 and Maven.
+# Needs Python 3.11, make and the package indexes (PyPI; the Maven repository for Apache Kafka, once).
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kafka lint types sync
+.PHONY: help demo test test-slow broker lint types sync
 
 ARGS ?=
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
@@ -11,24 +11,28 @@ RUN := $(UV) run --frozen --no-sync
 SYNC := $(UV) sync --frozen --inexact --no-dev
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
-		|| grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST)
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+		|| grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
 
 demo: $(UV) ## the whole loop on this machine: broker, first model, worker, trainer, simulated people (ARGS="..." goes to liverank demo)
 	@echo "==> dependencies"
-	@$(SYNC) --extra train --extra embedded
+	@$(SYNC) --extra all
 	@echo "==> liverank demo $(ARGS)"
 	@$(RUN) liverank demo $(ARGS)
 
-test: lint types ## lint, types and all tests (ARGS="..." goes to pytest)
+test: lint types ## lint, types and all tests but the slow ones (ARGS="..." goes to pytest)
 	@echo "==> tests"
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -m "not slow" $(ARGS)
 
-kafka: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 --data DIR")
+test-slow: sync ## the slow tests: kills, rebalances, benchmarks (ARGS="..." goes to pytest)
+	@echo "==> slow tests"
+	@$(RUN) pytest -m slow $(ARGS)
+
+broker: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 --data DIR")
 	@echo "==> dependencies"
-	@$(SYNC)
+	@$(SYNC) --extra broker
 	@echo "==> Apache Kafka"
-	@$(RUN) python -m liverank.local.broker kafka --port 9092 --data .liverank/kafka $(ARGS)
+	@$(RUN) liverank broker $(ARGS)
 
 lint: sync ## ruff: rules and format
 	@echo "==> lint"
@@ -41,7 +45,7 @@ types: sync ## mypy, strict
 
 sync: $(UV)
 	@echo "==> dependencies, with those of the tests"
-	@$(UV) sync --frozen --extra train --extra embedded
+	@$(UV) sync --frozen --extra all
 
 # --target is not the system's Python, so that pip does it also where that one is managed by the distribution (PEP 668).
 .liverank/uv/bin/uv:

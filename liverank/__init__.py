@@ -1,1 +1,1 @@
-"""The command line, the local runner and the benchmarks, composed of the three packages below."""
+"""What a person calls: the command line and what it composes of the packages below."""

@@ -1,1 +1,1 @@
-"""Learning from the stream: examples, losses, metrics, the registry and the trainer. Knows no Faust."""
+"""Learning from logs and from the stream: data, evaluation, learning, releases, first models, the trainer. No Faust."""

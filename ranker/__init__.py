@@ -1,1 +1,1 @@
-"""The core: domain records, user history, features, the Transformer and its scorer. Knows no Kafka and no Faust."""
+"""The core: contracts, the user's row, items, features, the Transformer, bundles, roll-out, scorer. No Kafka client."""

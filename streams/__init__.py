@@ -1,1 +1,1 @@
-"""The edge that serves: Faust app, topics, tables, agents, micro-batcher and dead letters."""
+"""The worker process: Kafka in, rankings out. Never imports torch."""

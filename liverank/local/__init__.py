@@ -1,0 +1,1 @@
+"""What runs on this machine: Apache Kafka without containers, `liverank` processes, signals."""

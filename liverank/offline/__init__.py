@@ -1,0 +1,1 @@
+"""Logs and files: ranked, evaluated, replayed."""

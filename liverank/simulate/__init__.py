@@ -1,0 +1,1 @@
+"""People who do not exist: their tastes, and what they click."""

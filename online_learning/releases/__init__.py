@@ -1,0 +1,1 @@
+"""From learned weights to a version in the registry: candidates, the gate, writing, publishing, pruning."""

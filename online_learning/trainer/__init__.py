@@ -1,0 +1,1 @@
+"""The trainer: what a batch of the stream does, its state, its checkpoints, its releases, its process."""

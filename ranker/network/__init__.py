@@ -1,0 +1,1 @@
+"""The Transformer and its export to ONNX: the only room of the core with torch."""

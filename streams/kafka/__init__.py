@@ -1,0 +1,1 @@
+"""The broker, as the worker touches it: connection, topics, consumer, outbox, progress, fencing, followers."""

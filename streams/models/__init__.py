@@ -1,0 +1,1 @@
+"""The versions that a worker serves: announced, loaded, swapped, changed by deltas, watched; and the catalogue."""

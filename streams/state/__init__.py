@@ -1,0 +1,1 @@
+"""Where rows are: in memory, in RocksDB, in the changelog, and the checkpoints between them."""

@@ -1,0 +1,1 @@
+"""What the worker tells: Prometheus and the log."""
