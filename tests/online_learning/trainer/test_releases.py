@@ -12,6 +12,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from liverank.settings import Settings, changed
+from online_learning.releases import origins
 from online_learning.releases.origins import fetch_origin, read_origin
 from online_learning.releases.pruning import prune_registry
 from online_learning.trainer.checkpoint import newest_checkpoint
@@ -25,7 +26,6 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelUpdate
 from ranker.items.catalog import Catalog
-from ranker.registry import bundle
 from ranker.registry.bundle import fetch_bundle, new_version, read_manifest, registry_versions
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import load_model
@@ -401,7 +401,7 @@ def test_a_registry_that_is_down_stops_nothing(tmp_path: Path, monkeypatch: pyte
         raise OSError("no route to host")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bundle, "publish", down)
+        patched.setattr(origins, "publish_bundle", down)
         assert here.release(trainer, releases, 10) is None
     trainer.learn(stream.examples(20, seed=1), 20)
     assert here.release(trainer, releases, 30) is not None

@@ -33,7 +33,7 @@ class World:
             progress=self.progress,
             rows=self.rows,
             table=self,  # type: ignore[arg-type]
-            batcher=self,  # type: ignore[arg-type]
+            settled=self.settled,
             outbox=Box("rankings", self),  # type: ignore[arg-type]
             changelog=Box("changelog", self),  # type: ignore[arg-type]
             lease_s=lease_s,
