@@ -47,7 +47,7 @@ def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
 
 
 def read_origin(folder: Path) -> Origin:
-    """A bundle as a trainer starts from it. The caller has checked it; see `ranker.registry.bundle.fetch`.
+    """A bundle as a trainer starts from it. The caller has checked it; see `ranker.registry.bundle.fetch_bundle`.
 
     Raises:
         BundleError: what does not fit.
