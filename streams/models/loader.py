@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,17 +21,13 @@ from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest
 from ranker.serving.model import ServingModel, load_model
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
+from streams.models.pacing import PAUSE_S, PAUSES, Pace, giving_way
 from streams.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 #: Users ranked while warming up; of the others only the histories are encoded.
 _RANKED = 16
-#: A seventh of a core is what a load may take from the users being served; pauses are within these limits.
-_PAUSES, _PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
-#: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
-#: version loading beside it, an event that changes threads several times would wait that long several times.
-_HAND_OVER_S = 0.0005
 _FREED_TOGETHER = 32  # users
 
 Row = tuple[str, UserRow]
@@ -102,7 +96,7 @@ def load_version(
 def _loaded(
     settings: WorkerSettings, folder: Path, catalog: Catalog, like: ServingModel | None, warm_with: Sequence[Row]
 ) -> ServingModel:
-    pace = Pace(0.0 if like is None else _PAUSES)  # nobody waits behind the first version
+    pace = Pace(0.0 if like is None else PAUSES)  # nobody waits behind the first version
     model = load_model(folder, catalog, settings.serving, like, pace.rest)
     try:
         for name in ("ids", "vectors", "statistics", "strengths"):
@@ -114,27 +108,6 @@ def _loaded(
         model.close()
         raise
     return model
-
-
-class Pace:
-    """Work that goes on beside what matters more: after each piece a pause of some times its length, within limits.
-
-    Where others want the cores a piece takes longer, and so does the pause.
-    """
-
-    def __init__(self, pauses: float) -> None:
-        """
-        Args:
-            pauses: length of a pause, in lengths of the piece before it; 0: no pauses.
-        """
-        self._pauses, self._since = pauses, time.monotonic()
-
-    def rest(self) -> None:
-        """A piece of the work is done."""
-        if self._pauses:
-            length = self._pauses * (time.monotonic() - self._since)
-            time.sleep(min(max(length, _PAUSE_S), _LONGEST_PAUSE_S))
-        self._since = time.monotonic()
 
 
 def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
@@ -163,18 +136,7 @@ def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
 def take_apart(model: ServingModel) -> None:
     """Free a model that serves no more, a little at a time: all its users at once would hold up every thread."""
     while model.forget_some(_FREED_TOGETHER):
-        time.sleep(_PAUSE_S)
-
-
-@contextmanager
-def giving_way() -> Iterator[None]:
-    """Meanwhile threads that wait for the interpreter get it sooner."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_HAND_OVER_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+        time.sleep(PAUSE_S)
 
 
 def example_row(schema: FeatureSchema) -> UserRow:
