@@ -109,7 +109,7 @@ def expected_of(log: Sequence[UserInput], installation: Installation) -> dict[st
         example.example_id: comparable(example)
         for step in fold(log, schema)
         if isinstance(step, Step)
-        for example in step_examples(step, tables, schema, installation.settings.attribution_ms)
+        for example in step_examples(step, tables, schema, installation.settings.worker.attribution_ms)
     }
 
 
