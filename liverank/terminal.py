@@ -37,12 +37,15 @@ def report(result: dict[str, Any], path: Path | None, shown: Table | None = None
 
 
 @contextmanager
-def progress_bars(shown_on: Console = errors, titles: Mapping[str, str] | None = None) -> Iterator[Report]:
+def progress_bars(
+    shown_on: Console = errors, titles: Mapping[str, str] | None = None, *, quiet: bool = False
+) -> Iterator[Report]:
     """Progress bars, one a phase of the work; gives a function that takes `online_learning.progress.ProgressReport`.
 
     Args:
         shown_on: the terminal; nothing is drawn where it is none.
-        titles: what to call a phase, where not by its own name.
+        titles: what to call a phase, where not by its own name; the bars then stay when all is done.
+        quiet: draw only when something is reported, so that no thread draws while something is measured.
     """
     columns = (
         SpinnerColumn(),
@@ -51,7 +54,13 @@ def progress_bars(shown_on: Console = errors, titles: Mapping[str, str] | None =
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=shown_on, transient=titles is None) as bars:
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[note]}"),
+        console=shown_on,
+        transient=titles is None,
+        auto_refresh=not quiet,
+    ) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(progress: ProgressReport) -> None:
@@ -60,7 +69,11 @@ def progress_bars(shown_on: Console = errors, titles: Mapping[str, str] | None =
                 name = (titles or {}).get(progress.phase, progress.phase)
                 tasks[progress.phase] = bars.add_task(name, total=None, note="")
             bars.update(
-                tasks[progress.phase], completed=progress.done, total=progress.total or None, note=progress.note
+                tasks[progress.phase],
+                completed=progress.done,
+                total=progress.total or None,
+                note=progress.note,
+                refresh=quiet,
             )
 
         yield show

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import msgspec
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from liverank.bench.load import Load, attended
 from liverank.bench.models import bench_people
@@ -28,6 +27,8 @@ from liverank.bench.swap_figures import Swap, Timed, figures, split_by_swap
 from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
+from liverank.terminal import progress_bars
+from online_learning.progress import ProgressReport
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
 
@@ -78,17 +79,14 @@ async def _perform(bench: BenchSystem, load: Load, updates: list[ModelUpdate], o
     users, order = bench_people(bench.settings.broker.app, bench.items, options.users, options.candidates), Random(0)
     seconds = options.warm_s + options.swaps * (options.quiet_s + _SETTLE_S + 1)
     await prepare(bench, load, users, max(1, options.history - round(options.rate * seconds / options.users)))
-    columns = (TextColumn("swaps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    swaps = []
+    swaps: list[Swap] = []
     async with load.running(options.rate, lambda now: order.choice(users).next_record(now), order):
         await asyncio.sleep(options.warm_s)
         # Drawn only between a swap and the next quiet stretch: a thread that draws would be noise of our own.
-        with Progress(*columns, console=bench.console, auto_refresh=False) as bars:
-            task = bars.add_task("", total=len(updates))
+        with progress_bars(bench.console, quiet=True) as show:
             for update in updates:
-                bars.refresh()
+                show(ProgressReport("swaps", len(swaps), len(updates)))
                 swaps.append(await _swap(bench, load, update, options))
-                bars.advance(task)
     return SwapRun(swaps, await load.covered(_ANSWERS_S))
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from liverank.local.errors import BrokerError
 from liverank.local.resources import kafka_resources
+from online_learning.progress import ProgressReport
 from ranker.registry.address import sha256
 
 KAFKA_VERSION = "4.3.1"
@@ -100,11 +100,11 @@ def _fetch(wanted: Sequence[Jar], root: Path, jars: Path, console: Console) -> N
     ):
         context, fetched = _maven(Path(folder, "repository"), root), Path(folder, "jars")
         fetched.mkdir()
-        task = bar.add_task(f"Apache Kafka {KAFKA_VERSION}, 41 MiB, only this once", total=len(wanted))
         with ThreadPoolExecutor(_AT_ONCE) as threads:
-            for done in as_completed([threads.submit(_fetch_one, jar, context, fetched) for jar in wanted]):
+            begun = [threads.submit(_fetch_one, jar, context, fetched) for jar in wanted]
+            for count, done in enumerate(as_completed(begun), 1):
                 done.result()
-                bar.advance(task)
+                show(ProgressReport("jars", count, len(wanted)))
         shutil.rmtree(jars, ignore_errors=True)  # an incomplete one
         fetched.rename(jars)  # complete or absent, whatever ends this process
 
