@@ -19,6 +19,7 @@ from rich.console import Console
 
 from liverank.local.errors import BrokerError
 from liverank.local.resources import kafka_resources
+from liverank.terminal import progress_bars
 from online_learning.progress import ProgressReport
 from ranker.registry.address import sha256
 
@@ -93,10 +94,10 @@ def _whole(jars: Path, wanted: Sequence[Jar]) -> bool:
 
 
 def _fetch(wanted: Sequence[Jar], root: Path, jars: Path, console: Console) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    title = f"Apache Kafka {KAFKA_VERSION}, 41 MiB, only this once"
     with (
         tempfile.TemporaryDirectory(dir=root, prefix="fetching-") as folder,
-        Progress(*columns, console=console) as bar,
+        progress_bars(console, {"jars": title}) as show,
     ):
         context, fetched = _maven(Path(folder, "repository"), root), Path(folder, "jars")
         fetched.mkdir()
