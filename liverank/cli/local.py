@@ -1,4 +1,4 @@
-"""All on this machine: `demo` and `broker`."""
+"""All on this machine: `up`, `demo` and `broker`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from liverank.cli.options import Json
+from liverank.cli.options import Json, log_to_stderr
 from liverank.terminal import console, report
 
 # Torch and Kafka are imported inside the commands that need them.
@@ -34,6 +34,23 @@ def demo_command(
         DemoOptions(broker=broker, live=live, seconds=seconds, users=users, rate=rate, data=data), console
     )
     report(result, json)
+
+
+def up_command(
+    folder: Annotated[Path, typer.Argument(help="The folder: liverank.toml, and what it keeps.")] = Path(),
+    broker: BrokerChoice = "kafka",
+    port: Annotated[
+        int | None, typer.Option(help="Where the broker started here listens; 0: any free port.", show_default="9092")
+    ] = None,
+    headless: Annotated[bool, typer.Option("--headless", help="Log lines instead of a view.")] = False,
+) -> None:
+    """Run all of it here: broker, topics, worker, trainer, each started again where it ends, until Ctrl-C."""
+    from liverank.up.run import UpOptions, run_up
+
+    live = not headless and sys.stdout.isatty()
+    if not live:
+        log_to_stderr()
+    run_up(UpOptions(folder=folder, broker=broker, port=port, live=live), console)
 
 
 def broker_command(

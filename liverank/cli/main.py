@@ -9,7 +9,7 @@ import typer
 from liverank.cli.bench import bench_app
 from liverank.cli.data import evaluate_command, rank_command, replay_command, train_command
 from liverank.cli.extras import missing_extra
-from liverank.cli.local import broker_command, demo_command
+from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
 from liverank.cli.serve import schema_command, topics_app, trainer_command, worker_command
 from liverank.terminal import errors
@@ -41,6 +41,7 @@ _add("replay", replay_command, "liverank replay trivago --data trivago.parquet -
 _add("rank", rank_command, "liverank rank events.jsonl --registry registry --user u1")
 app.add_typer(model_app, name="model")
 _add("schema", schema_command, "liverank schema --out schemas")
+_add("up", up_command, "liverank up shop --headless")
 _add("demo", demo_command, "liverank demo --headless --seconds 30 --json demo.json")
 _add("broker", broker_command, "liverank broker --port 9192 --data DIR")
 app.add_typer(bench_app, name="bench")

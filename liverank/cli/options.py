@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,3 +27,8 @@ def settings_from(config: Path | None, registry: str | None = None) -> Settings:
     default = Path("liverank.toml")
     settings = load_settings(config if config is not None else default if default.exists() else None)
     return settings if registry is None else changed(settings, registry=registry)
+
+
+def log_to_stderr() -> None:
+    """What a process that serves tells: a line each, with its time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from liverank.cli.options import Config, settings_from
+from liverank.cli.options import Config, log_to_stderr, settings_from
 from liverank.terminal import console, errors
 
 # Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
@@ -23,7 +21,7 @@ def worker_command(config: Config = None) -> None:
     """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
     from streams.worker import run_worker
 
-    _log_to_stderr()
+    log_to_stderr()
     run_worker(settings_from(config).worker)
 
 
@@ -33,7 +31,7 @@ def trainer_command(config: Config = None) -> None:
     from streams.kafka.connection import aiokafka
     from streams.telemetry.logs import quieten
 
-    _log_to_stderr()
+    log_to_stderr()
     quieten()
     settings = settings_from(config)
     run_trainer(settings.trainer, aiokafka(settings.broker), f"{settings.broker.app}-trainer")
@@ -78,7 +76,3 @@ def schema_command(
         path = out / (f"{name}.json" if name == "asyncapi" else f"{name}.schema.json")
         path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     console.print(f"{len(documents)} documents are in {out}")
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -6,14 +6,14 @@ Everything here is a fold of records that come by on Kafka, and of the pages tha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from prometheus_client.parser import text_string_to_metric_families
 
 from liverank.measure.freshness import Freshness, FreshnessReport
+from liverank.measure.pages import samples
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.contracts.topics import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
 from ranker.rollout.stages import PROMOTED
@@ -121,11 +121,3 @@ class Pages(Struct):
             return None
         mean = {name: sum(window[name] for window in self.windows) / len(self.windows) for name in RANKERS}
         return {name: round(value, 4) for name, value in mean.items()}
-
-
-def samples(page: str, name: str) -> Iterable[tuple[dict[str, Any], float]]:
-    """Labels and values of one metric of a page."""
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            if sample.name == name:
-                yield sample.labels, sample.value

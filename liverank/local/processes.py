@@ -67,6 +67,14 @@ class Process:
         """Its process id."""
         return self._process.pid
 
+    def ended(self) -> str | None:
+        """Why it ended, by the last line of its log; None while it runs."""
+        status = self._process.poll()
+        if status is None:
+            return None
+        said = [line for line in self.tail().splitlines() if line.strip()]
+        return f"status {status}: {said[-1]}"
+
     def check(self) -> None:
         """Nothing, while it runs.
 
@@ -98,11 +106,11 @@ class Process:
         Raises:
             ProcessError: it shows none.
         """
-        found = _PAGE.search(self.log.read_text(encoding="utf-8", errors="replace"))
+        found = _PAGE.findall(self.log.read_text(encoding="utf-8", errors="replace"))
         try:
-            if found is None:
+            if not found:
                 raise OSError("its log names no address")
-            with _open(found[1], timeout=_PAGE_S) as answer:
+            with _open(found[-1], timeout=_PAGE_S) as answer:  # of its last start, where it was started again
                 return str(answer.read(), "utf-8")
         except OSError as error:
             self.check()

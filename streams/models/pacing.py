@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: A seventh of a core is what a load may take from the users being served; pauses are within these limits.
-PAUSES, PAUSE_S, LONGEST_PAUSE_S = 6.0, 0.002, 0.1
+PAUSES, PAUSE_S, _LONGEST_PAUSE_S = 6.0, 0.002, 0.1
 #: For so long a thread of ours may keep the interpreter while another one asks for it. Python's default is 5 ms: with a
 #: version loading beside it, an event that changes threads several times would wait that long several times.
 _HAND_OVER_S = 0.0005
@@ -31,7 +31,7 @@ class Pace:
         """A piece of the work is done."""
         if self._pauses:
             length = self._pauses * (time.monotonic() - self._since)
-            time.sleep(min(max(length, PAUSE_S), LONGEST_PAUSE_S))
+            time.sleep(min(max(length, PAUSE_S), _LONGEST_PAUSE_S))
         self._since = time.monotonic()
 
 

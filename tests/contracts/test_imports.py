@@ -29,7 +29,7 @@ ROOMS = {
         "trainer",
     ),
     "liverank": (
-        "terminal", "settings", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "cli",
+        "terminal", "settings", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "up", "cli",
         "__main__",
     ),
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""`liverank up`: one installation on this machine, all of it supervised, for as long as it is wanted."""

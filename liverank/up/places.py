@@ -1,0 +1,105 @@
+"""Where an installation on one machine keeps what it has, and the settings that follow from that."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from liverank.local.errors import BrokerError
+from liverank.local.ports import free_ports, is_free
+from liverank.settings import Settings, changed, load_settings
+from ranker.contracts.errors import LiverankError
+
+DEFAULT_PORT = 9092
+#: Settings that follow from the folder, where neither file nor environment says otherwise.
+_OF_THE_FOLDER = {"REGISTRY": "registry", "DATA": "worker/data", "TRAINER_DATA": "trainer/data"}
+
+
+class Places:
+    """An installation's folder: `DIR/liverank.toml` is the person's own, `DIR/.liverank` is ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.own = self.folder / ".liverank"
+
+    @property
+    def config(self) -> Path | None:
+        """The person's settings, where there are any."""
+        path = self.folder / "liverank.toml"
+        return path if path.exists() else None
+
+    def of(self, part: str) -> Path:
+        """The folder of a part: its log, and what it keeps."""
+        return self.own / part
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else runs this installation meanwhile.
+
+        Raises:
+            LiverankError: somebody does.
+        """
+        self.own.mkdir(parents=True, exist_ok=True)
+        with (self.own / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.seek(0)
+                pid = lock.read().strip() or "unknown"
+                raise LiverankError(
+                    f"{self.folder} is up already, by the process {pid}: end that one, or name another folder"
+                ) from error
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
+    def port(self, wanted: int | None) -> int:
+        """Where the broker listens: as asked for, else where it did before, else 9092, else any free port.
+
+        Args:
+            wanted: a port, 0 for any free one, None where nobody asks for one.
+
+        Raises:
+            BrokerError: the port that was asked for is taken.
+        """
+        kept = self.own / "port"
+        if wanted:
+            if not is_free(wanted):
+                raise BrokerError(f"port {wanted} of 127.0.0.1 is taken; give another --port, or 0 for a free one")
+            chosen = wanted
+        else:
+            before = [int(kept.read_text(encoding="utf-8"))] if kept.exists() else []
+            usual = [*before, *([] if wanted == 0 else [DEFAULT_PORT])]
+            chosen = next((port for port in usual if is_free(port)), None) or free_ports(1)[0]
+        kept.write_text(f"{chosen}\n", encoding="utf-8")
+        return chosen
+
+    def settings(self, brokers: str | None) -> Settings:
+        """What file and environment say, and for the rest the folder's own places.
+
+        Args:
+            brokers: the address of the broker that was started here; None where the settings name one.
+
+        Raises:
+            SettingsError: a setting that cannot be used.
+        """
+        found, defaults = load_settings(self.config), Settings()
+        given = {
+            "REGISTRY": found.registry.address != defaults.registry.address,
+            "DATA": found.worker.data != defaults.worker.data,
+            "TRAINER_DATA": found.trainer.data != defaults.trainer.data,
+        }
+        own: dict[str, object] = {
+            variable.lower(): self.own / place for variable, place in _OF_THE_FOLDER.items() if not given[variable]
+        }
+        if found.worker.metrics_port == defaults.worker.metrics_port:
+            own["metrics_port"] = 0  # several installations may share a machine
+        if found.trainer.metrics_port == defaults.trainer.metrics_port:
+            own["trainer_metrics_port"] = 0
+        if brokers is not None:
+            own["brokers"] = brokers
+        return changed(found, **own)

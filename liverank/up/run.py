@@ -1,0 +1,204 @@
+"""`liverank up`: broker, topics, a first model where there are files for one, worker and trainer; all supervised.
+
+It is the same worker and trainer as on many machines, each a process of its own. What it keeps lies in `DIR/.liverank`,
+so a second `up` goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from liverank.local.broker import Broker, kind_of, start_broker
+from liverank.local.processes import Process, ProcessError
+from liverank.local.signals import handled
+from liverank.measure.pages import samples
+from liverank.settings import Settings, changed, environment_of
+from liverank.up.places import Places
+from liverank.up.supervisor import Part
+from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
+from streams.kafka.admin import create_topics
+
+log = logging.getLogger(__name__)
+
+_TEND_S, _PAGE_EVERY_S, _SUMMARY_EVERY_S = 0.2, 1.0, 10.0
+_ERRORS_KEPT = 20
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What the person chose."""
+
+    folder: Path
+    broker: str = "kafka"  # an address, or kafka
+    port: int | None = None  # of the broker that is started here; 0: any free one
+    live: bool = False  # whether there is a terminal to draw on
+
+
+@dataclass
+class Installation:
+    """What runs, and what is known of it."""
+
+    places: Places
+    settings: Settings
+    address: str
+    parts: list[Part] = field(default_factory=list)
+    traffic: WorkerTraffic = field(default_factory=WorkerTraffic)
+    learned: int = 0
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=_ERRORS_KEPT))
+    meter: TrafficMeter = field(default_factory=TrafficMeter)
+
+    def lines(self, now: float) -> list[PartLine]:
+        """Each part as it is shown."""
+        return [PartLine(part.name, part.state(now), part.attempt.restarts, part.attempt.reason) for part in self.parts]
+
+    def read_pages(self, now: float) -> None:
+        """Take in what worker and trainer tell; one that is down, or not up yet, tells nothing."""
+        running = {part.name: part.running for part in self.parts}
+        worker, trainer = running.get("worker"), running.get("trainer")
+        with suppress(ProcessError):
+            if isinstance(worker, Process):
+                self.traffic = self.meter.read(worker.page(), now)
+        with suppress(ProcessError):
+            if isinstance(trainer, Process):
+                self.learned = round(sum(v for _, v in samples(trainer.page(), "liverank_trainer_examples_total")))
+
+
+class _OwnBroker:
+    """The broker as a part: it is started on its port again where it ended."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def ended(self) -> str | None:
+        return None if self._broker.running else "the process is gone; its log is broker.log"
+
+    def stop(self) -> None:
+        """Its context ends it, after everything that uses it."""
+
+
+def run_up(options: UpOptions, console: Console) -> None:
+    """Run an installation until Ctrl-C or SIGTERM; what it started is gone when this returns or raises.
+
+    Args:
+        options: what the person chose.
+        console: where it tells what it does.
+
+    Raises:
+        LiverankError: it cannot start; what is missing or wrong.
+    """
+    places, stop = Places(options.folder), threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(places.held())
+        stack.enter_context(handled(lambda *_: stop.set()))
+        try:
+            installation = _set_up(options, places, stack, console, stop)
+            if installation is not None:
+                _go_on(installation, options, console, stop)
+        finally:
+            with handled(signal.SIG_IGN):  # a second Ctrl-C must not interrupt the end
+                stack.close()
+    console.print("all ended", highlight=False)
+
+
+def _set_up(
+    options: UpOptions, places: Places, stack: ExitStack, console: Console, stop: threading.Event
+) -> Installation | None:
+    """Everything, in the order in which it needs each other; None where it was asked to stop before."""
+    broker, own = None, kind_of(options.broker) == "kafka"
+    if own:
+        console.print("the broker starts", highlight=False)
+        port = places.port(options.port)
+        broker = stack.enter_context(start_broker("kafka", places.of("kafka"), port=port))
+    settings = places.settings(broker.address if broker else options.broker)
+    installation = Installation(places, settings, settings.broker.addresses)
+    console.print(f"broker: {installation.address}", highlight=False)
+    made = create_topics(settings.broker)
+    if made:
+        console.print(f"topics: {', '.join(made)}", highlight=False)
+    if stop.is_set():
+        return None
+    now = time.monotonic()
+    if broker is not None:
+        installation.parts.append(Part("broker", lambda: _restarted(broker), lambda: broker.running, now))
+    for name in ("worker", "trainer"):
+        ready = places.of(name) / "ready"
+        part = Part(name, _starter(name, places, settings, ready), ready.exists, now)
+        stack.callback(part.stop)
+        installation.parts.append(part)
+    stack.callback(_ask_to_stop, installation.parts)  # both, before the first is waited for
+    return installation
+
+
+def _restarted(broker: Broker) -> _OwnBroker:
+    broker.start()
+    return _OwnBroker(broker)
+
+
+def _starter(name: str, places: Places, settings: Settings, ready: Path) -> Callable[[], Process]:
+    def start() -> Process:
+        ready.unlink(missing_ok=True)
+        given = environment_of(changed(settings, ready_file=ready))
+        config = ["--config", str(places.config)] if places.config is not None else []
+        return Process([name, *config], given, places.of(name))
+
+    return start
+
+
+def _ask_to_stop(parts: list[Part]) -> None:
+    for part in parts:
+        if isinstance(part.running, Process):
+            part.running.ask_to_stop()
+
+
+def _go_on(installation: Installation, options: UpOptions, console: Console, stop: threading.Event) -> None:
+    """Tend the parts until asked to stop."""
+    tell = _teller(installation, options, console)
+    live = Live(console=console, auto_refresh=False) if options.live else None
+    with live or nullcontext():
+        page_at = summary_at = time.monotonic()
+        while not stop.wait(_TEND_S):
+            now = time.monotonic()
+            for part in installation.parts:
+                told = part.tend(now)
+                if told is not None:
+                    tell(told)
+            if now >= page_at:
+                installation.read_pages(now)
+                page_at = now + _PAGE_EVERY_S
+            if live is not None:
+                live.update(_screen(installation, now), refresh=True)
+            elif now >= summary_at:
+                states = ", ".join(f"{line.name} {line.state}" for line in installation.lines(now))
+                log.info("%s; %s", states, "; ".join(traffic_lines(installation.traffic, installation.learned)))
+                summary_at = now + _SUMMARY_EVERY_S
+
+
+def _teller(installation: Installation, options: UpOptions, console: Console) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        if "ended" in line or "does not start" in line:
+            installation.errors.append(f"{time.strftime('%H:%M:%S')} {line}")
+        if not options.live:
+            log.warning("%s", line)
+
+    return tell
+
+
+def _screen(installation: Installation, now: float) -> RenderableType:
+    return screen_of(
+        installation.address,
+        installation.lines(now),
+        installation.traffic,
+        installation.learned,
+        list(installation.errors),
+    )

@@ -1,0 +1,67 @@
+"""Where an installation keeps what it has."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from liverank.local.errors import BrokerError
+from liverank.up.places import Places
+from ranker.contracts.errors import LiverankError
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment says nothing about where things are."""
+    for name in ("REGISTRY", "DATA", "TRAINER_DATA", "BROKERS", "METRICS_PORT", "TRAINER_METRICS_PORT"):
+        monkeypatch.delenv(f"LIVERANK_{name}", raising=False)
+
+
+def test_everything_lies_in_the_folder(tmp_path: Path) -> None:
+    """Registry, rows and checkpoints, where nobody says otherwise; and pages on free ports."""
+    settings = Places(tmp_path).settings("127.0.0.1:1234")
+    assert settings.broker.addresses == "127.0.0.1:1234"
+    for place in (Path(settings.registry.address), settings.worker.data, settings.trainer.data):
+        assert place.is_relative_to(tmp_path / ".liverank")
+    assert (settings.worker.metrics_port, settings.trainer.metrics_port) == (0, 0)
+
+
+def test_what_file_and_environment_say_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's own registry and ports are kept, and rules reach the worker."""
+    (tmp_path / "liverank.toml").write_text(
+        "[registry]\naddress = 's3://models'\n[worker]\nmetrics_port = 9300\n[worker.rules]\ncategory_cap = 3\n"
+    )
+    monkeypatch.setenv("LIVERANK_DATA", "/somewhere")
+    settings = Places(tmp_path).settings(None)
+    assert settings.registry.address == "s3://models"
+    assert (settings.worker.data, settings.worker.metrics_port) == (Path("/somewhere"), 9300)
+    assert settings.worker.rules.category_cap == 3
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """The second one is told who runs it; after the first has ended the folder is free."""
+    places = Places(tmp_path)
+    with (
+        places.held(),
+        pytest.raises(LiverankError, match=r"is up already, by the process \d+"),
+        Places(tmp_path).held(),
+    ):
+        pass
+    with Places(tmp_path).held():
+        pass
+
+
+def test_the_broker_is_found_where_it_was(tmp_path: Path) -> None:
+    """A free port is picked once and kept, while it is free; one that is asked for is used or refused."""
+    places = Places(tmp_path)
+    with places.held():
+        first = places.port(0)
+        assert places.port(0) == places.port(None) == first
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", first))
+            taken.listen()
+            assert places.port(0) != first
+            with pytest.raises(BrokerError, match=rf"port {first} of 127\.0\.0\.1 is taken"):
+                places.port(first)
