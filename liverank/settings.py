@@ -93,6 +93,32 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     )
 
 
+class Source(Struct, frozen=True, kw_only=True):
+    """A setting's value, and where it comes from."""
+
+    group: str
+    key: str
+    value: str
+    source: str  # the variable of the environment, the file, or "default"
+
+
+def sources_of(path: Path | None = None, environ: Mapping[str, str] | None = None) -> list[Source]:
+    """Every setting with its value and where it comes from.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    environ = os.environ if environ is None else environ
+    settings, tables = load_settings(path, environ), _tables(path) if path is not None else {}
+    found = []
+    for (group, key), variable in VARIABLES.items():
+        value = getattr(getattr(settings, group), key)
+        source = str(path) if key in tables.get(group, {}) else "default"
+        source = PREFIX + variable if PREFIX + variable in environ else source
+        found.append(Source(group=group, key=key, value="" if value is None else str(value), source=source))
+    return found
+
+
 def environment_of(settings: Settings, *variables: str) -> dict[str, str]:
     """Settings as the environment's variables: those named (without the prefix), or all of them."""
     of_group = {

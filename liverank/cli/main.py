@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version as version_of
+from typing import Annotated
 
 import typer
 
@@ -11,9 +13,17 @@ from liverank.cli.data import evaluate_command, rank_command, replay_command, tr
 from liverank.cli.extras import missing_extra
 from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
+from liverank.cli.operate import config_app, dead_letters_command, state_command
 from liverank.cli.serve import schema_command, topics_app, trainer_command, worker_command
 from liverank.terminal import errors
 from ranker.contracts.errors import LiverankError
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"liverank {version_of('liverank')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     help="Re-ranks each person's list after every event, with a Transformer that keeps learning from the same stream.",
@@ -21,6 +31,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="The release, and nothing else.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version  # its callback has told it
 
 
 def _add(name: str, command: object, example: str) -> None:
@@ -40,6 +59,9 @@ _add(
 _add("replay", replay_command, "liverank replay trivago --data trivago.parquet --pace 10")
 _add("rank", rank_command, "liverank rank events.jsonl --registry registry --user u1")
 app.add_typer(model_app, name="model")
+app.add_typer(config_app, name="config")
+_add("dead-letters", dead_letters_command, "liverank dead-letters --newest 5")
+_add("state", state_command, "liverank state u1")
 _add("schema", schema_command, "liverank schema --out schemas")
 _add("up", up_command, "liverank up shop --headless")
 _add("demo", demo_command, "liverank demo --headless --seconds 30 --json demo.json")

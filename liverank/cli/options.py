@@ -22,10 +22,15 @@ Registry = Annotated[
 ]
 
 
-def settings_from(config: Path | None, registry: str | None = None) -> Settings:
-    """The settings of a file, by default ./liverank.toml where there is one, and of the environment."""
+def config_file(config: Path | None) -> Path | None:
+    """The settings file: the one that is named, else ./liverank.toml where there is one."""
     default = Path("liverank.toml")
-    settings = load_settings(config if config is not None else default if default.exists() else None)
+    return config if config is not None else default if default.exists() else None
+
+
+def settings_from(config: Path | None, registry: str | None = None) -> Settings:
+    """The settings of `config_file` and of the environment."""
+    settings = load_settings(config_file(config))
     return settings if registry is None else changed(settings, registry=registry)
 
 

@@ -6,30 +6,26 @@ it goes back to, so that nothing newer replaces it before somebody promotes a ve
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import fsspec
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from msgspec import Struct
 
+from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
-from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
-from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, registry_versions
+from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, read_remote_manifest, registry_versions
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
 from streams.models.loader import check_inputs, load_version
-
-_ANSWER_S = 10.0
 
 
 class Known(Struct, frozen=True):
@@ -156,7 +152,7 @@ def rollback(settings: Settings, version: str | None, reason: str | None) -> Mod
     return _announce(settings, known, version, PINNED, reason)
 
 
-def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
+def read_control(settings: Settings, answer_s: float = ANSWER_S) -> Known:
     """Everything that the control topic says of this model.
 
     Args:
@@ -168,9 +164,9 @@ def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
     """
     known = Known(Stages(), {}, {})
     stages = known.stages
-    for value in _values(settings, answer_s):
+    for message in read_to_end(settings.broker, MODEL_UPDATES, [0], answer_s=answer_s):
         try:
-            update = msgspec.json.decode(value, type=ModelUpdate)
+            update = msgspec.json.decode(message.value() or b"", type=ModelUpdate)
         except msgspec.DecodeError:
             continue  # workers tell of it
         if update.model == settings.registry.model:
@@ -179,28 +175,6 @@ def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
             if update.reason:
                 known.reasons[update.version] = update.reason
     return msgspec.structs.replace(known, stages=stages)
-
-
-def _values(settings: Settings, answer_s: float) -> list[bytes]:
-    config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
-    config |= {"group.id": f"{settings.broker.app}-operator", "log_level": 0}  # what is wrong is said here, in one line
-    consumer = Consumer(connection.librdkafka(settings.broker) | config)
-    found: list[bytes] = []
-    try:
-        consumer.assign([TopicPartition(MODEL_UPDATES, 0, 0)])
-        while True:
-            message = consumer.poll(answer_s)
-            if message is None:
-                raise LiverankError(f"no Kafka broker answers at {settings.broker.addresses}")
-            error = message.error()
-            if error is None:
-                found.append(message.value() or b"")
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return found
-            else:
-                raise LiverankError(f"{MODEL_UPDATES} cannot be read: {error.str()}; see `liverank topics check`")
-    finally:
-        consumer.close()
 
 
 def _announce(
@@ -226,7 +200,7 @@ def _announce(
         )  # fmt: skip
     except KafkaException as error:
         raise LiverankError(f"{MODEL_UPDATES} does not take the record: {error.args[0].str()}") from error
-    if producer.flush(_ANSWER_S) or failed:
+    if producer.flush(ANSWER_S) or failed:
         why = failed[0].str() if failed else "no answer"
         raise LiverankError(f"{MODEL_UPDATES} did not take the record: {why}; nothing has changed")
     return update
@@ -236,15 +210,6 @@ def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
     """A bundle's manifest in the registry, and its hash.
 
     Raises:
-        LiverankError: the registry has no such bundle.
+        BundleError: the registry has no such bundle; the newest ones that it has are named.
     """
-    try:
-        fs, root = fsspec.core.url_to_fs(settings.registry.address)
-        encoded: bytes = fs.cat_file(f"{root}/{settings.registry.model}/{version}/{MANIFEST}")
-        return msgspec.json.decode(encoded, type=Manifest), hashlib.sha256(encoded).hexdigest()
-    except (OSError, ValueError, ImportError, msgspec.DecodeError) as error:
-        found = ", ".join(registry_versions(settings.registry.address, settings.registry.model)[-5:]) or "none"
-        where = shown_address(settings.registry.address)
-        raise LiverankError(
-            f"{where} has no bundle {version!r} of model {settings.registry.model!r} ({error}); its newest are: {found}"
-        ) from error
+    return read_remote_manifest(settings.registry.address, settings.registry.model, version)

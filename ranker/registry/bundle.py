@@ -137,6 +137,22 @@ def fetch_bundle(registry: str, model: str, version: str, into: Path, manifest_s
     return target
 
 
+def read_remote_manifest(registry: str, model: str, version: str) -> tuple[Manifest, str]:
+    """A bundle's manifest as the registry has it, and its sha256; nothing else of the bundle is fetched.
+
+    Raises:
+        BundleError: the registry has no such bundle; the newest ones that it has are named.
+    """
+    try:
+        fs, root = fsspec.core.url_to_fs(registry)
+        encoded: bytes = fs.cat_file(f"{root}/{model}/{version}/{MANIFEST}")
+        return msgspec.json.decode(encoded, type=Manifest), hashlib.sha256(encoded).hexdigest()
+    except (OSError, ValueError, ImportError, msgspec.DecodeError) as error:
+        found = ", ".join(registry_versions(registry, model)[-5:]) or "none"
+        where = f"{shown_address(registry)} has no bundle {version!r} of model {model!r}"
+        raise BundleError(f"{where} ({error}); its newest are: {found}", "missing") from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle's folder.
 

@@ -16,7 +16,8 @@ from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
     ["worker"], ["topics", "create"], ["topics", "check"], ["train"], ["evaluate"], ["replay"], ["rank"],
-    ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"],
+    ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"], ["dead-letters"], ["state"],
+    ["config", "show"],
 )  # fmt: skip
 
 

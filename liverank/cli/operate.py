@@ -1,0 +1,53 @@
+"""Looking into what runs: `config show`, `dead-letters`, `state`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from liverank.cli.options import Config, Json, config_file, settings_from
+from liverank.settings import sources_of
+from liverank.terminal import report
+
+# Kafka is imported inside the commands that need it.
+# ruff: noqa: PLC0415
+
+config_app = typer.Typer(help="The settings.", no_args_is_help=True)
+
+
+@config_app.command("show", epilog="Example:  liverank config show --config liverank.toml")
+def config_show(config: Config = None, json: Json = None) -> None:
+    """Each setting, its value, and where that comes from. The password is not among them."""
+    found = sources_of(config_file(config))
+    table = Table("setting", "value", "from")
+    for line in found:
+        table.add_row(f"[{line.group}] {line.key}".replace("[", "\\["), line.value, line.source)
+    report({"settings": msgspec.to_builtins(found)}, json, table)
+
+
+def dead_letters_command(
+    newest: Annotated[int, typer.Option(help="How many, the newest ones.")] = 20,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """The newest inputs that were refused, and why."""
+    from liverank.operate.look import newest_dead_letters
+
+    letters = newest_dead_letters(settings_from(config), newest)
+    table = Table("sent", "where", "reason", "error")
+    for letter in letters:
+        where = f"{letter['topic']}-{letter['partition']}:{letter['offset']}"
+        table.add_row(letter["sent"], where, letter["reason"], letter["error"])
+    report({"dead_letters": letters}, json, table)
+
+
+def state_command(
+    user: Annotated[str, typer.Argument(help="The user's id.")], config: Config = None, json: Json = None
+) -> None:
+    """What a running system knows of a user: the row, as the changelog has it."""
+    from liverank.operate.look import state_of
+
+    report(state_of(settings_from(config), user), json)

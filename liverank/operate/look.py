@@ -1,0 +1,108 @@
+"""Looking into a running system: what was refused, and what is known of a user."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+from confluent_kafka import Message
+
+from liverank.operate.reading import read_to_end
+from liverank.settings import Settings
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import DeadLetter
+from ranker.contracts.topics import DEAD_LETTERS
+from ranker.registry.bundle import newest_version, read_remote_manifest
+from ranker.state.codec import decode_row
+from ranker.state.row import EVENT, NO_TIME, UserRow
+from streams.kafka.admin import changelog_name
+from streams.kafka.connection import partition_of
+
+
+def newest_dead_letters(settings: Settings, count: int) -> list[dict[str, Any]]:
+    """The newest dead letters, the newest last, as JSON values.
+
+    Raises:
+        LiverankError: the broker does not answer, or has no such topic.
+    """
+    broker = settings.broker
+    messages = list(read_to_end(broker, DEAD_LETTERS, range(broker.partitions), newest=count))
+    messages.sort(key=_sent_at)
+    return [_letter(message) for message in messages[-count:]]
+
+
+def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
+    """A user's row as the changelog has it, as JSON values.
+
+    Raises:
+        LiverankError: nothing is known of the user, or the broker does not answer.
+    """
+    broker, key = settings.broker, user_id.encode()
+    likely = partition_of(key, broker.partitions)
+    others = [number for number in range(broker.partitions) if number != likely]
+    for partitions in ([likely], others):  # producers may spread keys in another way
+        rows = (
+            [m for m in read_to_end(broker, changelog_name(broker), partitions) if m.key() == key] if partitions else []
+        )
+        if rows:
+            row = decode_row(rows[-1].value() or b"")
+            return {"user_id": user_id, "partition": rows[-1].partition(), **_shown(row, _action_names(settings))}
+    raise LiverankError(f"no worker has a row of user {user_id!r}: nothing was sent for it, or nothing was handled yet")
+
+
+def _letter(message: Message) -> dict[str, Any]:
+    letter = msgspec.json.decode(message.value() or b"", type=DeadLetter)
+    key = message.key()
+    return {
+        "sent": _time(_sent_at(message)),
+        "reason": letter.reason,
+        "error": letter.error,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "key": None if key is None else bytes(key).decode(errors="replace"),
+        "value": letter.value.decode(errors="replace"),
+    }
+
+
+def _shown(row: UserRow, actions: tuple[str, ...]) -> dict[str, Any]:
+    current = row.candidates
+    return {
+        "revision": row.revision,
+        "count": row.count,
+        "applied": row.applied,
+        "erased_at": None if row.erased_at == NO_TIME else _time(row.erased_at),
+        "attributes": row.attributes,
+        "list": None if current is None else {
+            "request_id": current.request_id, "ts": _time(current.ts), "items": list(current.item_ids),
+        },
+        "events": [
+            {
+                "ts": _time(int(event["ts"])),
+                "action": actions[event["action"]] if event["action"] < len(actions) else int(event["action"]),
+                "item_hash": int(event["item"]),
+            }
+            for event in np.frombuffer(row.events, EVENT)
+        ],
+    }  # fmt: skip
+
+
+def _action_names(settings: Settings) -> tuple[str, ...]:
+    """The actions by number, of the newest bundle; none where there is none: rows hold numbers."""
+    try:
+        version = newest_version(settings.registry.address, settings.registry.model)
+        if version is None:
+            return ()
+        return read_remote_manifest(settings.registry.address, settings.registry.model, version)[0].schema.action_names
+    except LiverankError:
+        return ()
+
+
+def _sent_at(message: Message) -> int:
+    return int(message.timestamp()[1])
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
