@@ -76,6 +76,9 @@ def main() -> None:
     except LiverankError as error:
         errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    except OSError as error:  # a file or folder that a person named: the message has its path
+        errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(1)
     except ModuleNotFoundError as error:
         extra = missing_extra(error)
         if extra is None:

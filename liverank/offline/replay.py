@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 
 from liverank.offline.messages import Message, message_of, read_messages
@@ -124,17 +126,15 @@ async def replay(
         on_progress: called with the number of records sent.
     """
     began = time.monotonic()
-    producer = AIOKafkaProducer(**connection, acks="all", max_request_size=8 << 20)
-    await producer.start()
-    awaited = Awaited()
-    follower = await _follow_rankings(connection, awaited)
-    try:
-        replayer = Replayer(producer, awaited)
-        await _send_all(records, replayer, pace, users_at_once, on_progress)
-    finally:
-        follower.cancel()
-        await asyncio.gather(follower, return_exceptions=True)
-        await producer.stop()
+    async with _producing(connection) as producer:
+        awaited = Awaited()
+        follower = await _follow_rankings(connection, awaited)
+        try:
+            replayer = Replayer(producer, awaited)
+            await _send_all(records, replayer, pace, users_at_once, on_progress)
+        finally:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
     ranks = [
         rank_of(click.item_id, [line.item_id for line in ranking.items], [line.score for line in ranking.items])
         for click, ranking in replayer.before_click
@@ -161,16 +161,30 @@ def between(
 
 async def send_file(path: Path, connection: dict[str, Any]) -> int:
     """Send a JSONL file's messages as they are, in order; how many there were."""
-    producer = AIOKafkaProducer(**connection, acks="all", max_request_size=8 << 20)
-    await producer.start()
     sent = 0
-    try:
+    async with _producing(connection) as producer:
         for message in read_messages(path):
             await producer.send_and_wait(message.topic, key=message.key, value=message.value)
             sent += 1
+    return sent
+
+
+@asynccontextmanager
+async def _producing(connection: dict[str, Any]) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that is connected.
+
+    Raises:
+        LiverankError: no broker answers.
+    """
+    producer = AIOKafkaProducer(**connection, acks="all", max_request_size=8 << 20)
+    try:
+        await producer.start()
+        yield producer
+    except KafkaConnectionError as error:
+        addresses = ",".join(connection["bootstrap_servers"])
+        raise LiverankError(f"no Kafka broker answers at {addresses}: {error}") from error
     finally:
         await producer.stop()
-    return sent
 
 
 async def _send_all(

@@ -39,7 +39,9 @@ def read_to_end(
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         if newest is not None:
-            consumer.assign([_near_the_end(consumer, topic, number, newest, answer_s) for number in partitions])
+            consumer.assign(
+                [_near_the_end(settings, consumer, topic, number, newest, answer_s) for number in partitions]
+            )
         ended: set[int] = set()
         while len(ended) < len(partitions):
             message = consumer.poll(answer_s)
@@ -56,9 +58,13 @@ def read_to_end(
         consumer.close()
 
 
-def _near_the_end(consumer: Consumer, topic: str, partition: int, newest: int, answer_s: float) -> TopicPartition:
+def _near_the_end(
+    settings: BrokerSettings, consumer: Consumer, topic: str, partition: int, newest: int, answer_s: float
+) -> TopicPartition:
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=answer_s)
     except KafkaException as error:
-        raise LiverankError(f"{topic} cannot be read: {error.args[0].str()}; see `liverank topics check`") from error
+        raise LiverankError(
+            f"{topic} cannot be read from {settings.addresses}: {error.args[0].str()}; see `liverank topics check`"
+        ) from error
     return TopicPartition(topic, partition, max(low, high - newest))

@@ -69,11 +69,18 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
         (["model", "verify"], "has no model 'default'"),
         (["train", "nothing", "--data", "x"], "there is no data set 'nothing'; known are"),
         (["evaluate", "trivago", "--data", "x", "--test-from", "soon"], "'soon' is no time"),
+        (["replay", "absent.jsonl"], "no Kafka broker answers at 127.0.0.1:1"),
+        (["schema", "--out", "/proc/no-folder"], "/proc/no-folder"),
     ],
 )
 def test_errors_are_one_readable_line(tmp_path: Path, arguments: list[str], says: str) -> None:
     """A wrong call names the problem and what would be right, without a traceback, and exits 1."""
-    ran = liverank(*arguments, LIVERANK_REGISTRY=str(tmp_path / "none"), LIVERANK_DATA=str(tmp_path))
+    ran = liverank(
+        *arguments,
+        LIVERANK_REGISTRY=str(tmp_path / "none"),
+        LIVERANK_DATA=str(tmp_path),
+        LIVERANK_BROKERS="127.0.0.1:1",
+    )
     assert ran.returncode == 1
     assert says in ran.stderr.replace("\n", " ")
     assert "Traceback" not in ran.stderr
