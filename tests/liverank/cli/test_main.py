@@ -66,7 +66,10 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
     [
         (["rank", "absent.jsonl"], "has no model 'default'; `liverank train` makes a first one"),
         (["model", "verify"], "has no model 'default'"),
-        (["train", "nothing", "--data", "x"], "there is no data set 'nothing'; known are"),
+        (
+            ["train", "nothing", "--data", "x"],
+            "there is no folder and no data set 'nothing'; give a folder of files, or one of trivago",
+        ),
         (["evaluate", "trivago", "--data", "x", "--test-from", "soon"], "'soon' is no time"),
     ],
 )
