@@ -7,10 +7,12 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.table import Table
 
 from liverank.cli.data import open_log
 from liverank.cli.options import Json
-from liverank.terminal import report
+from liverank.terminal import console, report
+from ranker.contracts.clock import now_ms
 
 # Polars is imported inside the commands that need it.
 # ruff: noqa: PLC0415
@@ -35,3 +37,27 @@ def convert_command(
 
     log = open_log(dataset, data)
     report(msgspec.to_builtins(convert(log.data, log.path, out, force)), json)
+
+
+@data_app.command("check", epilog="Example:  liverank data check DIR --json check.json")
+def check_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; docs/data.md says what it holds.")],
+    shown: Annotated[int, typer.Option(help="Rejected lines of each kind that are shown.")] = 3,
+    json: Json = None,
+) -> None:
+    """Look at every line of a folder: counts, shares, what is left out and why, and what can be learned from it."""
+    from online_learning.folder.check import check_log, report_of
+    from online_learning.folder.log import read_log
+
+    facts = check_log(read_log(folder), now_ms(), shown)
+    table = Table("", "", title=str(folder), show_header=False)
+    for name, value in report_of(facts).items():
+        if name not in ("rejected_first", "verdict", "notes") and value not in (None, {}):
+            table.add_row(name.replace("_", " "), str(value))
+    report(report_of(facts), json, table)
+    lines = [f"{line.file}:{line.line}: {line.field} {line.problem}" for line in facts.rejected_first]
+    verdict = facts.verdict
+    for sentence in (*lines, *facts.notes, *verdict.doubts, *verdict.can, *verdict.cannot):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if verdict.cannot:
+        raise typer.Exit(1)
