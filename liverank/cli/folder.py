@@ -61,3 +61,17 @@ def check_command(
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if verdict.cannot:
         raise typer.Exit(1)
+
+
+def init_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it is made where there is none.")],
+    force: Force = False,
+) -> None:
+    """Look at a folder's files and write a commented liverank.toml: names of columns, actions, features."""
+    from online_learning.folder.guess import write_guess
+
+    guess = write_guess(folder, force)
+    console.print(guess.text, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written to {folder / 'liverank.toml'}; not sure of:", highlight=False, markup=False, soft_wrap=True)
+    for sentence in guess.unsure or ("nothing",):
+        console.print(f"* {sentence}", highlight=False, markup=False, soft_wrap=True)

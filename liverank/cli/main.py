@@ -9,7 +9,7 @@ import typer
 from liverank.cli.bench import bench_app
 from liverank.cli.data import evaluate_command, rank_command, replay_command, train_command
 from liverank.cli.extras import missing_extra
-from liverank.cli.folder import data_app
+from liverank.cli.folder import data_app, init_command
 from liverank.cli.local import broker_command, demo_command
 from liverank.cli.model import model_app
 from liverank.cli.serve import schema_command, topics_app, trainer_command, worker_command
@@ -31,6 +31,7 @@ def _add(name: str, command: object, example: str) -> None:
 _add("worker", worker_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank worker")
 _add("trainer", trainer_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank trainer")
 app.add_typer(topics_app, name="topics")
+_add("init", init_command, "liverank init DIR")
 app.add_typer(data_app, name="data")
 _add("train", train_command, "liverank train DIR --out registry")
 _add(

@@ -16,7 +16,7 @@ from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
     ["worker"], ["topics", "create"], ["topics", "check"], ["train"], ["evaluate"], ["replay"], ["rank"],
-    ["model", "show"], ["model", "verify"], ["schema"], ["demo"],
+    ["init"], ["data", "check"], ["data", "convert"], ["model", "show"], ["model", "verify"], ["schema"], ["demo"],
 )  # fmt: skip
 
 
