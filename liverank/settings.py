@@ -3,6 +3,7 @@
 Each group belongs to the process that reads it (`streams.settings`, `online_learning.settings`,
 `ranker.registry.address`) and is a table of the file: `[broker]`, `[registry]`, `[worker]`, `[trainer]`. In the
 environment, which wins, each key is a variable, named in `VARIABLES`. A key of the file that nobody reads is an error.
+What a log's folder says of its log (`[schema]`, `[recipe]`, `[model]`, `[data]`) passes, once it is checked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from online_learning.folder.description import parse_config
 from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import LiverankError
 from ranker.registry.settings import RegistrySettings
@@ -29,8 +31,10 @@ PREFIX = "LIVERANK_"
 GROUPS: dict[str, type[Struct]] = {
     "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
 }  # fmt: skip
+#: Tables that training reads, see `online_learning.folder.description`; they are only checked here.
+OF_TRAINING = ("schema", "model", "recipe", "data")
 #: Tables of the file that later releases read.
-RESERVED = ("schema", "model", "recipe", "data", "topics")
+RESERVED = ("topics",)
 #: The one table of the file up to release 0.1, whose keys are the variables' names.
 _EARLIER = "liverank"
 _SHARED = ("broker", "registry")  # fields of the processes' settings that are groups of their own
@@ -93,7 +97,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     )
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class SettingSource(Struct, frozen=True, kw_only=True):
     """A setting's value, and where it comes from."""
 
     group: str
@@ -102,7 +106,7 @@ class Source(Struct, frozen=True, kw_only=True):
     source: str  # the variable of the environment, the file, or "default"
 
 
-def sources_of(path: Path | None = None, environ: Mapping[str, str] | None = None) -> list[Source]:
+def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> list[SettingSource]:
     """Every setting with its value and where it comes from.
 
     Raises:
@@ -115,7 +119,7 @@ def sources_of(path: Path | None = None, environ: Mapping[str, str] | None = Non
         value = getattr(getattr(settings, group), key)
         source = str(path) if key in tables.get(group, {}) else "default"
         source = PREFIX + variable if PREFIX + variable in environ else source
-        found.append(Source(group=group, key=key, value="" if value is None else str(value), source=source))
+        found.append(SettingSource(group=group, key=key, value="" if value is None else str(value), source=source))
     return found
 
 
@@ -155,12 +159,20 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
+    try:
+        parse_config(found, str(path))
+    except LiverankError as error:
+        raise SettingsError(str(error)) from error
+    for name in OF_TRAINING:
+        found.pop(name, None)
     tables: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for name, table in found.items():
         if name in RESERVED:
             raise SettingsError(f"{path}: [{name}] is not read by this release; take it out")
         if name not in (*GROUPS, _EARLIER) or not isinstance(table, dict):
-            raise SettingsError(f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS], 'the tables')}")
+            raise SettingsError(
+                f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS, *OF_TRAINING], 'the tables')}"
+            )
     _take_earlier(path, found.pop(_EARLIER, {}), tables)
     for group, table in found.items():
         keys = [key for key in GROUPS[group].__struct_fields__ if key not in _SHARED]

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+#: What `[model]` of a liverank.toml may say: sizes of the Transformer that no schema fixes, and their types.
+MODEL_SIZES: dict[str, type] = {
+    "d": int, "layers": int, "heads": int, "relation_dim": int, "hidden": int, "text_dim": int, "list_block": bool,
+}  # fmt: skip
+
 
 class Recipe(Struct, frozen=True, kw_only=True):
     """How to learn. The defaults are what was measured best on 2 cores; see docs/tuning.md."""

@@ -25,7 +25,7 @@ class TrainerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dense_rate: float = 5e-4  # learning rate of dense weights
     row_rate: float = 1e-3  # and of item rows
     averaging: float = 0.995  # of the moving average of dense weights, a step; the average is what is published
-    id_dropout: float = 0.2  # share of items whose id row is hidden in a step, so that texts carry new ones
+    id_dropout: float | None = None  # share of items whose id row is hidden in a step; None: as the bundle was trained
     next_item: float = 0.05  # weight of the self-supervised loss on the history
     replay: int = 4096  # examples remembered against forgetting
     replayed: float = 1.0  # of them learned again beside each new one

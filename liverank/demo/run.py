@@ -51,7 +51,13 @@ _FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for
 _LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from the last clicks
 #: Settings that the demo makes; all others may come from the environment.
 _OWN = ("BROKERS", "REGISTRY", "APP", "MODEL", "READY_FILE")
-_OF_WORKER, _OF_TRAINER = (*_OWN, "DATA", "METRICS_PORT"), (*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT")
+_OF_WORKER, _OF_TRAINER = (
+    (*_OWN, "DATA", "METRICS_PORT"),
+    (
+        *(*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT"),
+        "ID_DROPOUT",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         model=f"demo-{folder.name[-8:]}",  # of its own: a broker that was there before may know another demo's model
         metrics_port=0,
         trainer_metrics_port=0,
+        id_dropout=0.2,  # the first model hides no id row, but learning on from single clicks has to
     )
     model = first_model(cinema, path, settings.registry.address, settings.registry.model, console)
     console.print(

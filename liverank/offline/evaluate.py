@@ -7,11 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from msgspec import Struct
 
-from liverank.offline.rank import open_bundle
+from liverank.offline.rank import bundle_encoder, open_bundle
 from liverank.settings import Settings, changed
 from online_learning.data.dataset import DataSet
 from online_learning.data.recall import CountRecall
@@ -19,6 +20,7 @@ from online_learning.evaluation.lists import MetricFigures, evaluate_lists, quer
 from online_learning.evaluation.next_item import next_item, prequential_ranks
 from online_learning.evaluation.peers import LIST_PEERS, MarkovChain, Synced
 from online_learning.first_model.fit import fit
+from online_learning.first_model.item_texts import described_log
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.progress import ProgressReport, Report
 from online_learning.releases.origins import read_origin
@@ -54,6 +56,8 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
         raise LiverankError(f"the mode is {question.mode!r}; valid are {', '.join(MODES)}")
     if question.mode == "online" and not data.recalled:
         raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items, as in yoochoose")
+    if not data.lists and not data.recalled:
+        raise LiverankError(f"{data.name} has no lists to rank; set recall = 100 in [data] to have them recalled")
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
         settings = changed(settings, data=Path(temporary) / "data")
         if question.train_until is not None:
@@ -68,15 +72,50 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
             )
         folder = open_bundle(settings)
         ask = next_items if data.recalled else lists
-        return {"model_version": read_manifest(folder).version, **ask(data, path, settings, folder, question, report)}
+        found = ask(data, path, settings, folder, question, report)
+        if not found["n"]:
+            raise LiverankError(
+                f"{data.name}: nothing positive was chosen from a list in that time; look at --test-from and --test-to"
+            )
+        return {"model_version": read_manifest(folder).version, **found}
+
+
+def newest_fifth(data: DataSet, path: Path, question: Question, *, train: bool) -> Question:
+    """The question, where it does not say, about the newest fifth of what was chosen, trained on what came before.
+
+    Args:
+        data: the log.
+        path: where it lies.
+        question: what is known of it.
+        train: whether to train for the occasion; else the registry's model is asked.
+
+    Raises:
+        LiverankError: nothing was chosen, or all at one time.
+    """
+    positives = {action.name for action in data.schema.positives}
+    before = question.end if question.end is not None else 1 << 62
+    times = np.array([
+        record.ts
+        for record in data.records(path)
+        if isinstance(record, Interaction) and record.action in positives and (record.ts or 0) < before
+    ])  # fmt: skip
+    if not len(times):
+        raise LiverankError(f"{data.name} holds no positive action ({', '.join(positives)}); nothing can be learned")
+    start = int(np.sort(times)[len(times) * 4 // 5])
+    if start <= times.min():
+        raise LiverankError(f"{data.name}: all was chosen at one time; give times, so that what is later can be tested")
+    until = start if train and question.train_until is None else question.train_until
+    return msgspec.structs.replace(question, start=start, train_until=until)
 
 
 def lists(
     data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
 ) -> dict[str, Any]:
     """A log's own lists, next to the shown order and recently touched first."""
-    model = load_model(folder, Catalog(read_manifest(folder).schema.item_numeric), settings.worker.serving)
-    asked = queries(data.records(path), model.schema, question.start, question.end)
+    catalog = Catalog(read_manifest(folder).schema.item_numeric)
+    model = load_model(folder, catalog, settings.worker.serving)
+    described = described_log(data.records(path), catalog, bundle_encoder(folder, settings), report)
+    asked = queries(described, model.schema, question.start, question.end)
     n, rankers = evaluate_lists(asked, model, LIST_PEERS, lambda done: report(ProgressReport("lists", done, 0)))
     return {"n": n, "rankers": rankers}
 

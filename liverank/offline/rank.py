@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +12,17 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.inputs import Position
-from ranker.contracts.records import Cause, Item, Ranking
-from ranker.items.catalog import Catalog
+from ranker.contracts.records import Cause, Item, ItemVector, Ranking
+from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.address import shown_address
 from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
+from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import load_model
 from ranker.serving.ranking import answer
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
+
+log = logging.getLogger(__name__)
 
 
 class Folded(NamedTuple):
@@ -43,6 +47,16 @@ def open_bundle(settings: Settings, version: str | None = None) -> Path:
     return fetch_bundle(settings.registry.address, settings.registry.model, version, settings.worker.data / "bundles")
 
 
+def bundle_encoder(folder: Path, settings: Settings) -> TextEncoder | None:
+    """The sentence encoder that a bundle's tables expect; None where the registry has it no more, as a worker does."""
+    name = read_manifest(folder).encoder
+    try:
+        return load_encoder(settings.registry.address, name, settings.worker.data / "encoders")
+    except EncoderError as error:
+        log.warning("texts of items stay unread: %s", error)
+        return None
+
+
 def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
     """Rank the current list of a user from a JSONL file of events, lists and items.
 
@@ -55,6 +69,7 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
     decoder = InputDecoder(model.schema, settings.worker.limits)
     now = now_ms()
     users: dict[str, Folded] = {}
+    described: dict[str, Item] = {}
     for offset, message in enumerate(read_messages(path)):
         at = Position(message.topic, 0, offset, now)
         record = decoder(at, message.key, message.value, now)
@@ -62,14 +77,32 @@ def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
             catalog.withdraw((message.key or b"").decode())
         elif isinstance(record, Item):
             catalog.put(record)
+            described[record.item_id] = record
         else:
             row = apply_input(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
             event_id = getattr(record, "event_id", None)
             ts = getattr(record, "ts", None) or now
             cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)
             users[record.user_id] = Folded(row, cause)
+    if described:
+        _encode([*described.values()], catalog, bundle_encoder(folder, settings))
     user_id, folded = _whose(users, user_id, path)
     return answer(user_id, folded.row, model.rank([(user_id, folded.row)])[0], folded.cause, model.version)
+
+
+def _encode(items: list[Item], catalog: Catalog, encoder: TextEncoder | None) -> None:
+    wanted = [item for item in items if encoder is not None and catalog.wants_vector(item, encoder.name)]
+    if encoder is None or not wanted:
+        return
+    for item, vector in zip(wanted, encoder.encode([item_text(item) for item in wanted]), strict=True):
+        catalog.put_vector(
+            ItemVector(
+                item_id=item.item_id,
+                encoder=encoder.name,
+                text_hash=text_hash(item_text(item)),
+                vector=vector.astype("<f2").tobytes(),
+            )
+        )
 
 
 def _whose(users: dict[str, Folded], user_id: str | None, path: Path) -> tuple[str, Folded]:

@@ -16,9 +16,10 @@ from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 
 from liverank.offline.messages import Message, message_of, read_messages
+from online_learning.data.dataset import LogRecord
 from online_learning.evaluation.lists import MetricFigures, rank_of, summarise_ranks
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
+from ranker.contracts.records import CandidateList, Interaction, Item, Ranking, User
 from ranker.contracts.topics import RANKINGS
 
 _ranking_decoder = msgspec.json.Decoder(Ranking)
@@ -84,7 +85,7 @@ class Replayer:
         self._offsets: dict[str, dict[str, int]] = {}
         self._lists: dict[str, str] = {}
 
-    async def send(self, record: Interaction | CandidateList | Item) -> None:
+    async def send(self, record: LogRecord) -> None:
         """One record, when its predecessors of the same user are through."""
         if (
             isinstance(record, Interaction)
@@ -109,7 +110,7 @@ class Replayer:
 
 
 async def replay(
-    records: Iterable[Interaction | CandidateList | Item],
+    records: Iterable[LogRecord],
     connection: dict[str, Any],
     *,
     pace: float = 0.0,
@@ -149,12 +150,10 @@ async def replay(
     )
 
 
-def between(
-    records: Iterable[Interaction | CandidateList | Item], start: int | None, end: int | None
-) -> Iterator[Interaction | CandidateList | Item]:
-    """The records with start <= ts < end, in milliseconds; items always."""
+def between(records: Iterable[LogRecord], start: int | None, end: int | None) -> Iterator[LogRecord]:
+    """The records with start <= ts < end, in milliseconds; items and users always."""
     for record in records:
-        ts = None if isinstance(record, Item) else record.ts
+        ts = None if isinstance(record, Item | User) else record.ts
         if ts is None or ((start is None or ts >= start) and (end is None or ts < end)):
             yield record
 
@@ -188,7 +187,7 @@ async def _producing(connection: dict[str, Any]) -> AsyncIterator[AIOKafkaProduc
 
 
 async def _send_all(
-    records: Iterable[Interaction | CandidateList | Item],
+    records: Iterable[LogRecord],
     replayer: Replayer,
     pace: float,
     users_at_once: int,
@@ -199,7 +198,7 @@ async def _send_all(
     tails: dict[str, asyncio.Task[None]] = {}
     failed: list[Exception] = []
 
-    async def follow(previous: asyncio.Task[None] | None, record: Interaction | CandidateList | Item) -> None:
+    async def follow(previous: asyncio.Task[None] | None, record: LogRecord) -> None:
         try:
             if previous is not None:
                 await asyncio.wait({previous})
@@ -225,9 +224,7 @@ async def _send_all(
         raise failed[0]
 
 
-async def paced(
-    records: Iterable[Interaction | CandidateList | Item], pace: float
-) -> AsyncIterator[Interaction | CandidateList | Item]:
+async def paced(records: Iterable[LogRecord], pace: float) -> AsyncIterator[LogRecord]:
     """The records, each when its time has come; at once where `pace` is 0."""
     began, first = time.monotonic(), None
     for record in records:

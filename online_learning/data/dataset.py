@@ -12,10 +12,10 @@ import polars as pl
 
 from online_learning.recipe import Recipe
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.contracts.records import CandidateList, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
 
-LogRecord = Item | Interaction | CandidateList
+LogRecord = Item | User | Interaction | CandidateList
 
 
 class DataSetError(LiverankError):
@@ -26,8 +26,8 @@ class DataSetError(LiverankError):
 class DataSet:
     """A data set by name. Nothing of it is part of this project: `records` opens a path that the user gives.
 
-    `records(path)` yields the catalogue first, where there is one, then interactions and lists by (ts, as logged). A
-    user's `ts` strictly increases, every `event_id` is unique and the same in every run. Raises DataSetError.
+    `records(path)` yields catalogue and users first, where there are any, then interactions and lists by (ts, as
+    logged). A user's `ts` strictly increases, every `event_id` is unique and the same in all runs. Raises DataSetError.
     """
 
     name: str
@@ -37,6 +37,7 @@ class DataSet:
     lists: bool = False  # whether it logs the lists that were shown
     recalled: int = 0  # items of the lists that are recalled for it from counts; 0: lists are logged, or sampled
     recipe: Recipe = field(default_factory=Recipe)  # how a first model of it is trained
+    notes: tuple[str, ...] = ()  # what a report on it must say of it
 
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = ",") -> pl.DataFrame:

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import ItemTables
 from ranker.state.row import EVENT, UserRow
@@ -85,8 +85,8 @@ def _followers(tables: ItemTables, index: int) -> list[tuple[int, float]]:
 
 
 def with_sampled_lists(
-    records: Iterable[Interaction | CandidateList | Item], schema: FeatureSchema, size: int = 50, seed: int = 0
-) -> Iterator[Interaction | CandidateList | Item]:
+    records: Iterable[Interaction | CandidateList | User | Item], schema: FeatureSchema, size: int = 50, seed: int = 0
+) -> Iterator[Interaction | CandidateList | User | Item]:
     """The log, with a list before each positive event: its item among others, in an order that says nothing.
 
     Half of the others are items of random earlier events, so drawn by how popular they are, half any known item.

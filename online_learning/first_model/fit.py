@@ -22,7 +22,7 @@ from online_learning.recipe import Recipe
 from online_learning.releases.writing import Provenance, publish_model
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import Item
+from ranker.contracts.records import Item, User
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.registry.bundle import new_version
@@ -87,6 +87,7 @@ def fit(
     about = Provenance(
         model=model, schema=data.schema, encoder=name, created=now_ms(), version=version,
         learned_until=newest, metrics={"loss": loss, "examples": float(len(examples))},
+        recipe=recipe,
     )  # fmt: skip
     _, sha256 = publish_model(learner.model, learner.table_arrays(), about, registry)
     return FirstModel(
@@ -102,6 +103,6 @@ def _with_lists(data: DataSet, path: Path) -> Iterable[LogRecord]:
 
 def _until(records: Iterable[LogRecord], until: int | None) -> Iterator[LogRecord]:
     for record in records:
-        ts = None if isinstance(record, Item) else record.ts
+        ts = None if isinstance(record, Item | User) else record.ts
         if until is None or ts is None or ts < until:
             yield record

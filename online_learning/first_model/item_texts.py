@@ -8,7 +8,7 @@ import numpy as np
 
 from online_learning.data.dataset import LogRecord
 from online_learning.progress import ProgressReport, Report
-from ranker.contracts.records import CandidateList, Interaction, Item, ItemVector
+from ranker.contracts.records import CandidateList, Interaction, Item, ItemVector, User
 from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.encoder import TextEncoder
 
@@ -17,31 +17,36 @@ _TEXTS_AT_ONCE = 256
 
 def described_items(
     records: Iterable[LogRecord], catalog: Catalog, encoder: TextEncoder, report: Report
-) -> Iterator[Interaction | CandidateList]:
+) -> Iterator[Interaction | CandidateList | User]:
     """Puts items and their encoded texts into the catalogue, and hands everything else on."""
+    for record in described_log(records, catalog, encoder, report):
+        if not isinstance(record, Item):
+            yield record
+
+
+def described_log(
+    records: Iterable[LogRecord], catalog: Catalog, encoder: TextEncoder | None, report: Report
+) -> Iterator[LogRecord]:
+    """The same, handing the items on too; without an encoder their texts stay unread."""
     waiting: list[Item] = []
     done = 0
-
-    def encode() -> None:
-        nonlocal done
-        vectors = encoder.encode([item_text(item) for item in waiting])
-        for item, vector in zip(waiting, vectors, strict=True):
-            catalog.put_vector(vector_record(item, vector, encoder.name))
-        done += len(waiting)
-        report(ProgressReport("items", done, 0))
-        waiting.clear()
-
     for record in records:
         if isinstance(record, Item):
             catalog.put(record)
-            if catalog.wants_vector(record, encoder.name):
+            if encoder is not None and catalog.wants_vector(record, encoder.name):
                 waiting.append(record)
-            if len(waiting) >= _TEXTS_AT_ONCE:
-                encode()
-            continue
-        if waiting:
-            encode()
+        if encoder is not None and waiting and (len(waiting) >= _TEXTS_AT_ONCE or not isinstance(record, Item)):
+            _encode(waiting, catalog, encoder)
+            done += len(waiting)
+            report(ProgressReport("items", done, 0))
+            waiting.clear()
         yield record
+
+
+def _encode(items: list[Item], catalog: Catalog, encoder: TextEncoder) -> None:
+    vectors = encoder.encode([item_text(item) for item in items])
+    for item, vector in zip(items, vectors, strict=True):
+        catalog.put_vector(vector_record(item, vector, encoder.name))
 
 
 def vector_record(item: Item, vector: np.ndarray, encoder: str) -> ItemVector:

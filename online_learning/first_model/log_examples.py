@@ -14,7 +14,7 @@ from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
 from online_learning.learning.learner import TrainingExample, training_example
 from online_learning.progress import ProgressReport, Report
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import CandidateList, Example, Interaction
+from ranker.contracts.records import CandidateList, Example, Interaction, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import ItemTables
@@ -25,7 +25,7 @@ ATTRIBUTION_MS = 30_000
 
 
 def gather(
-    records: Iterable[Interaction | CandidateList],
+    records: Iterable[Interaction | CandidateList | User],
     tables: ItemTables,
     schema: FeatureSchema,
     report: Report,
@@ -64,12 +64,12 @@ def gather(
 
 
 def _recalled(
-    records: Iterable[Interaction | CandidateList],
+    records: Iterable[Interaction | CandidateList | User],
     rows: Fold,
     tables: ItemTables,
     schema: FeatureSchema,
     recall: CountRecall | None,
-) -> Iterator[Interaction | CandidateList]:
+) -> Iterator[Interaction | CandidateList | User]:
     """The records, with a list before each positive event of a user who has a history, from what is counted by then."""
     positives = {action.name for action in schema.positives}
     for record in records:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from online_learning.recipe import Recipe
 from online_learning.releases.versions import Origin, ReleaseCandidate
 from online_learning.releases.writing import Provenance, manifest_of, write_files
 from online_learning.settings import TrainerSettings
@@ -22,7 +24,7 @@ from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
-from ranker.registry.bundle import fetch_bundle, publish_bundle, read_manifest
+from ranker.registry.bundle import Manifest, fetch_bundle, publish_bundle, read_manifest
 from ranker.serving.model import check_golden
 from ranker.serving.scorer import open_graphs
 
@@ -68,7 +70,15 @@ def read_origin(folder: Path) -> Origin:
         encoder=manifest.encoder,
         learned_until=manifest.learned_until,
         offsets=manifest.offsets,
+        recipe=_recipe_of(manifest),
     )
+
+
+def _recipe_of(manifest: Manifest) -> Recipe:
+    try:
+        return msgspec.convert(manifest.recipe, Recipe)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"bundle {manifest.version}: its recipe is none of this release: {error}") from error
 
 
 def fetch_origin(settings: TrainerSettings, version: str) -> Origin:
@@ -119,6 +129,7 @@ def put_candidate(
         model=settings.registry.model, schema=schema, encoder=encoder, created=now_ms(),
         version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
         offsets=candidate.offsets, metrics={"trained": float(candidate.trained)},
+        recipe=candidate.recipe,
     )  # fmt: skip
     _, sha256 = publish_bundle(folder, manifest_of(model, about), settings.registry.address)
     return sha256

@@ -9,6 +9,7 @@ import torch
 from msgspec import Struct
 
 from online_learning.evaluation.progressive import Tested
+from online_learning.recipe import Recipe
 from online_learning.releases.drift import DriftAlarm
 from online_learning.releases.gate import Evidence
 from online_learning.releases.snapshot import Snapshot, Weights
@@ -32,6 +33,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     encoder: str
     learned_until: int = 0
     offsets: dict[str, int] = {}
+    recipe: Recipe = Recipe()  # how it was trained; the defaults where the bundle does not say
 
 
 class ReleaseCandidate(Struct, frozen=True, kw_only=True):
@@ -45,6 +47,7 @@ class ReleaseCandidate(Struct, frozen=True, kw_only=True):
     learned_until: int
     trained: int
     offsets: dict[str, int]
+    recipe: Recipe = Recipe()
 
 
 class Versions:

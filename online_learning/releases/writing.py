@@ -6,10 +6,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from msgspec import Struct
 
+from online_learning.recipe import Recipe
 from ranker.contracts.bundle_files import EXTEND, GOLDEN, GRAPHS, SCORE, TABLES
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.names import context_names, feature_names
@@ -31,6 +33,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     learned_until: int = 0
     offsets: dict[str, int] = {}
     metrics: dict[str, float] = {}
+    recipe: Recipe | None = None  # how it was trained, where that is known
 
 
 def publish_model(
@@ -78,6 +81,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
         learned_until=about.learned_until,
         offsets=about.offsets,
         metrics=about.metrics,
+        recipe={} if about.recipe is None else msgspec.to_builtins(about.recipe),
     )
 
 

@@ -29,8 +29,8 @@ _SECOND, _DAY = 1000, 86_400_000
 Fetch = Callable[[str], Origin]
 
 
-def online_of(settings: TrainerSettings) -> OnlineRecipe:
-    """How to learn, in the trainer's own terms.
+def online_of(settings: TrainerSettings, recipe: Recipe) -> OnlineRecipe:
+    """How to learn, in the trainer's own terms; what the settings leave open is as in the recipe of what serves.
 
     Raises:
         SchemaError: a setting is no valid one, with those that are.
@@ -44,7 +44,7 @@ def online_of(settings: TrainerSettings) -> OnlineRecipe:
         learning_rate=settings.dense_rate,
         row_rate=settings.row_rate,
         averaging=settings.averaging,
-        id_dropout=settings.id_dropout,
+        id_dropout=recipe.id_dropout if settings.id_dropout is None else settings.id_dropout,
         batch=settings.batch,
         replayed=settings.replayed,
         replay=settings.replay,
@@ -81,7 +81,13 @@ def open_trainer(
     state = newest_checkpoint(settings.data)
     first = _first(state.facts["first"], serving, fetch) if state is not None else None
     trainer = Trainer(
-        serving, catalog, online_of(settings), Recipe(), device=device(), parallel=group, first=first or serving
+        serving,
+        catalog,
+        online_of(settings, serving.recipe),
+        serving.recipe,
+        device=device(),
+        parallel=group,
+        first=first or serving,
     )
     if state is None:
         return trainer
@@ -101,7 +107,9 @@ def assist(settings: TrainerSettings, group: Group) -> None:
     """The life of every process but the first: hold the same weights, take part in each step."""
     origin: Origin = group.broadcast(None)
     tables = ItemTables(origin.tables, Catalog(origin.schema.item_numeric), origin.encoder)
-    Optimisation(Learner(origin.config, tables, Recipe(), device()), online_of(settings), group).assist()
+    Optimisation(
+        Learner(origin.config, tables, origin.recipe, device()), online_of(settings, origin.recipe), group
+    ).assist()
     group.close()
 
 

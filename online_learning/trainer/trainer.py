@@ -209,6 +209,7 @@ class Trainer:
             learned_until=self.learned_until,
             trained=self.trained,
             offsets=dict(self.offsets),
+            recipe=self.recipe,
         )
 
     def postpone(self, now: int) -> None:

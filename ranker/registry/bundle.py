@@ -47,6 +47,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     learned_until: int = 0  # timestamp of the newest event learned from, milliseconds
     offsets: dict[str, int] = {}  # `topic-partition` -> next offset of the examples learned from
     metrics: dict[str, float] = {}
+    recipe: dict[str, Any] = {}  # how it was trained, for who trains it on; see online_learning.recipe
     files: dict[str, str] = {}  # name -> sha256
 
 

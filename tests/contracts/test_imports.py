@@ -25,8 +25,8 @@ ROOMS = {
     "ranker": ("contracts", "state", "items", "features", "network", "registry", "rollout", "serving"),
     "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
-        "progress", "settings", "recipe", "online_recipe", "data", "evaluation", "learning", "releases", "first_model",
-        "trainer",
+        "progress", "settings", "recipe", "online_recipe", "data", "folder", "evaluation", "learning", "releases",
+        "first_model", "trainer",
     ),
     "liverank": (
         "terminal", "settings", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "up", "cli",

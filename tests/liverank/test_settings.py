@@ -104,6 +104,14 @@ def test_each_group_reaches_the_process_that_reads_it(tmp_path: Path) -> None:
     assert (found.trainer.mode, found.trainer.threads, found.trainer.data) == ("rows", 4, Path(".liverank/trainer"))
 
 
+def test_what_training_reads_passes(tmp_path: Path) -> None:
+    """A folder's own file may stand beside the settings of processes, and changes nothing of them."""
+    of_training = "\n[schema]\nwindow = 8\n[recipe]\nepochs = 2\n[model]\nlayers = 2\n[data]\nitem_id = 'sku'\n"
+    assert load_settings(written(tmp_path, EXAMPLE + of_training), environ={}) == load_settings(
+        written(tmp_path, EXAMPLE), environ={}
+    )
+
+
 def test_the_environment_wins(tmp_path: Path) -> None:
     """A variable that both processes read reaches both."""
     environ = {"LIVERANK_BROKERS": "other:1", "LIVERANK_THREADS": "3", "LIVERANK_TRAIN_MS": "50"}
@@ -138,12 +146,18 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
         ),
         ("[broker]\nsasl_password = 'x'", r"nobody reads 'sasl_password' of \[broker\]"),
         ("[wroker]\nbatch = 3", r"nobody reads 'wroker'; the nearest is 'worker'"),
-        ("batch = 3", r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer"),
+        ("batch = 3", r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, schema"),
         ("[worker.rules]\ncategory_cup = 3", r"\[worker\]: .*category_cup"),
         ("[worker]\nbatch = 'many'", r"\[worker\]: .*\$\.batch"),
         ("[broker]\npartitions = 'four'", r"\$\.broker\.partitions"),
         ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
-        ("[schema]\nwindow = 8", r"\[schema\] is not read by this release"),
+        ("[topics]\nclicks = 'x'", r"\[topics\] is not read by this release"),
+        ("[schema]\nwindwo = 8", r"nobody reads 'windwo' of \[schema\]; the nearest is 'window'"),
+        ("[recipe]\nepoch = 8", r"nobody reads 'epoch' of \[recipe\]; the nearest is 'epochs'"),
+        ("[model]\nlayer = 8", r"nobody reads 'layer' of \[model\]; the nearest is 'layers'"),
+        ("[model]\nheads = 3", r"heads of \[model\] is 3; it must divide d"),
+        ("[data]\nitem = 'sku'", r"nobody reads 'item' of \[data\]; the nearest is 'items'"),
+        ("[data.users]\nitem_id = 'sku'", r"nobody reads 'item_id' of \[data.users\]"),
         ("[worker\n", "cannot be read"),
         ("worker = 3", r"nobody reads 'worker'"),
     ],

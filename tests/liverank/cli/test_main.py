@@ -17,7 +17,7 @@ from tests.support.tiny import tiny_bundle
 COMMANDS = (
     ["worker"], ["topics", "create"], ["topics", "check"], ["train"], ["evaluate"], ["replay"], ["rank"],
     ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"], ["dead-letters"], ["state"],
-    ["config", "show"],
+    ["config", "show"], ["init"], ["data", "check"], ["data", "convert"],
 )  # fmt: skip
 
 
@@ -67,7 +67,10 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
     [
         (["rank", "absent.jsonl"], "has no model 'default'; `liverank train` makes a first one"),
         (["model", "verify"], "has no model 'default'"),
-        (["train", "nothing", "--data", "x"], "there is no data set 'nothing'; known are"),
+        (
+            ["train", "nothing", "--data", "x"],
+            "there is no folder and no data set 'nothing'; give a folder of files, or one of trivago",
+        ),
         (["evaluate", "trivago", "--data", "x", "--test-from", "soon"], "'soon' is no time"),
         (["replay", "absent.jsonl"], "no Kafka broker answers at 127.0.0.1:1"),
         (["schema", "--out", "/proc/no-folder"], "/proc/no-folder"),

@@ -1,0 +1,242 @@
+"""Cells as values: a file's text, number or time as the record's field wants it, or what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from online_learning.folder.description import FIELDS, MAPS, Description, FolderError, Source, nearest
+from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.schema import FeatureSchema
+
+MAX_ID = 256
+_PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
+_FLAGS = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
+
+
+class BadCell(Exception):
+    """A cell that is not what its field wants."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field, self.problem = field, problem
+
+
+def sources_of(kind: str, columns: list[str], data: Description, file: str, schema: FeatureSchema) -> dict[str, Source]:
+    """Where each field of one file comes from: what `[data.KIND]` names, what `[data]` names, a column of its own name.
+
+    Raises:
+        FolderError: `[data.KIND]` names a column that the file has not.
+    """
+    found = {field: Source(column=field) for field in FIELDS[kind] if field in columns}
+    for group in MAPS[kind]:
+        prefix = f"{group}."
+        found |= {column: Source(column=column) for column in columns if column.startswith(prefix)}
+    if kind == "impressions":
+        found |= {f"actions.{name}": Source(column=name) for name in schema.action_names if name in columns}
+    for field, source in data.shared.items():
+        named = columns if source.value is None else [field]
+        if _fits(field, kind) and (source.column or field) in named:
+            found[field] = source
+    for field, source in data.own.get(kind, {}).items():
+        name = source.column
+        if name is not None and name not in columns:
+            raise FolderError(
+                f"[data.{kind}] takes {field} from the column {name!r}, which {file} has not; {nearest(name, columns)}"
+            )
+        # A table without a column says how the column of the field's own name is read.
+        if name is None and source.value is None and field not in columns:
+            raise FolderError(
+                f"[data.{kind}] names no column for {field}, and {file} has none of that name; "
+                f"{nearest(field, columns)}"
+            )
+        found[field] = source
+    return found
+
+
+def _fits(field: str, kind: str) -> bool:
+    return field in FIELDS[kind] or field.partition(".")[0] in MAPS[kind]
+
+
+class Cells:
+    """The cells of one line by field. Every reader raises BadCell where the cell is not what is asked for."""
+
+    def __init__(self, cells: Mapping[str, Any], sources: Mapping[str, Source], data: Description) -> None:
+        self.cells, self.sources, self.data = cells, sources, data
+
+    def raw(self, field: str) -> Any:
+        """What stands there; None where nothing does."""
+        source = self.sources.get(field)
+        if source is None:
+            return None
+        value = source.value if source.value is not None else self.cells.get(source.column or field)
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            return None
+        return source.map.get(_text(value), value) if source.map else value
+
+    def text(self, field: str) -> str | None:
+        """As text; a whole number without a point."""
+        value = self.raw(field)
+        return None if value is None else _text(value)
+
+    def required(self, field: str) -> str:
+        """As text that must be there."""
+        value = self.text(field)
+        if value is None:
+            raise BadCell(field, "is absent; it must be there")
+        return value
+
+    def id(self, field: str) -> str | None:
+        """An id, as long as one may be."""
+        value = self.text(field)
+        if value is not None and len(value) > MAX_ID:
+            raise BadCell(field, f"has {len(value)} characters; at most {MAX_ID} are possible")
+        return value
+
+    def required_id(self, field: str) -> str:
+        """An id that must be there."""
+        self.required(field)
+        return self.id(field) or ""
+
+    def number(self, field: str) -> float | None:
+        """As a finite number."""
+        return number_of(self.raw(field), field, self.data.decimal)
+
+    def whole(self, field: str, least: int, most: int) -> int | None:
+        """As a whole number within bounds."""
+        value = self.number(field)
+        if value is None:
+            return None
+        if not value.is_integer() or not least <= value <= most:
+            raise BadCell(field, f"is {value:g}; it must be a whole number from {least} to {most}")
+        return int(value)
+
+    def moment(self, field: str) -> int | None:
+        """As milliseconds since the epoch, UTC."""
+        value = self.raw(field)
+        if value is None:
+            return None
+        unit = self.sources[field].time or self.data.time
+        ts = milliseconds(value, unit, self.data.time_zone, field)
+        if ts < EARLIEST_TS:
+            raise BadCell(
+                field,
+                f"is {value!r} in {unit}, before the year 1990; set time to the unit that it has: s, ms, us or ns",
+            )
+        return ts
+
+    def flag(self, field: str) -> bool:
+        """A flag, or whether a count is above 0; absent means no."""
+        value = self.raw(field)
+        if isinstance(value, str) and value.strip().lower() in _FLAGS:
+            return _FLAGS[value.strip().lower()]
+        return (number_of(value, field, self.data.decimal) or 0.0) > 0
+
+    def parts(self, field: str, separator: str | None = None) -> list[Any] | None:
+        """A list: as Parquet has it, as JSON, or text with a separator."""
+        value = self.raw(field)
+        if value is None or isinstance(value, list):
+            return value
+        text = _text(value)
+        separator = self.sources[field].separator or separator
+        if separator:
+            return text.split(separator)
+        if not text.lstrip().startswith("["):
+            raise BadCell(
+                field,
+                f"is {text[:40]!r}; it must be a JSON list, or [data] must name its separator: "
+                f'{field} = {{ column = "{self.sources[field].column}", separator = "|" }}',
+            )
+        try:
+            parsed: list[Any] = json.loads(text)
+        except ValueError as error:
+            raise BadCell(field, f"is no JSON list: {error}") from error
+        return parsed
+
+    def group(self, name: str) -> list[str]:
+        """The fields of a map that have a column, as `features.price`."""
+        return [field for field in self.sources if field.startswith(f"{name}.")]
+
+    def context(self, name: str, schema: FeatureSchema) -> dict[str, str | float | bool] | None:
+        """The fields of a context: numbers and texts as the schema has them, others as they come."""
+        declared = {field.name: field for field in schema.context}
+        found: dict[str, str | float | bool] = {}
+        for field in self.group(name):
+            if (value := self.raw(field)) is None:
+                continue
+            key = field.partition(".")[2]
+            if key in declared and not declared[key].values:
+                value = number_of(value, field, self.data.decimal)
+            elif key in declared or not isinstance(value, str | float | int):
+                value = _text(value)
+            found[key] = value
+        return found or None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def number_of(value: Any, field: str, decimal: str) -> float | None:
+    """A finite number; None for nothing.
+
+    Raises:
+        BadCell: it is none.
+    """
+    if value is None or value == "":
+        return None
+    text = value
+    if isinstance(value, str) and decimal == ",":
+        text = value.replace(".", "").replace(",", ".")
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        hint = '; for 1.234,5 set decimal = ","' if isinstance(value, str) and "," in value else ""
+        raise BadCell(field, f"is {str(value)[:40]!r}; it must be a number{hint}") from None
+    if math.isinf(number):
+        raise BadCell(field, f"is {value!r}; it must be a finite number")
+    return None if math.isnan(number) else number
+
+
+def milliseconds(value: Any, unit: str, zone: str, field: str) -> int:
+    """Milliseconds since the epoch of a number in a unit, or of ISO 8601; a time that names no zone is in `zone`.
+
+    Raises:
+        BadCell: it is no time.
+        FolderError: there is no such zone.
+    """
+    try:
+        if isinstance(value, str) and not value.lstrip("+-").replace(".", "", 1).isdecimal():
+            value = datetime.fromisoformat(value.strip())
+        if isinstance(value, datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=_zone(zone))
+            whole = aware.astimezone(UTC)
+            return int(whole.replace(microsecond=0).timestamp()) * 1000 + whole.microsecond // 1000
+        if isinstance(value, str) and "." not in value:
+            value = int(value)
+        return (
+            value * 1000 // _PER_SECOND[unit]
+            if isinstance(value, int)
+            else round(float(value) * 1000 / _PER_SECOND[unit])
+        )
+    except (TypeError, ValueError, OverflowError):
+        raise BadCell(
+            field, f"is {str(value)[:40]!r}; it must be a number of {unit}, or ISO 8601 as 2024-05-01T12:30:00Z"
+        ) from None
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise FolderError(f'time_zone of [data] is {name!r}; give one as "Europe/Berlin" or "UTC"') from error

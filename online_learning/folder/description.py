@@ -1,0 +1,210 @@
+"""`[schema]`, `[recipe]`, `[model]` and `[data]` of a folder's liverank.toml: which columns are which fields, and more.
+
+This file imports neither polars nor torch: `liverank.settings` checks these tables in every process.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+from online_learning.recipe import MODEL_SIZES, Recipe
+from ranker.contracts.errors import LiverankError, SchemaError
+from ranker.contracts.schema import FeatureSchema
+
+CONFIG_FILE = "liverank.toml"
+TimeUnit = Literal["s", "ms", "us", "ns"]
+#: kind of file -> the fields of its records.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "interactions": (
+        "user_id", "session_id", "item_id", "action", "event_id", "ts", "request_id", "position", "value", "text",
+    ),
+    "candidates": ("request_id", "user_id", "session_id", "ts", "k", "items", "item_id", "position", "score"),
+    "impressions": ("request_id", "user_id", "session_id", "ts", "k", "item_id", "position", "score"),
+    "items": ("item_id", "title", "text", "category", "tags", "published_at"),
+    "users": ("user_id",),
+}  # fmt: skip
+#: kind of file -> fields that hold several columns, each under a name of its own: `features.price`.
+MAPS: dict[str, tuple[str, ...]] = {
+    "interactions": ("context",),
+    "candidates": ("features", "context"),
+    "impressions": ("features", "context", "actions"),
+    "items": ("numeric",),
+    "users": ("attributes",),
+}
+OPTIONS = ("time", "time_zone", "decimal", "delimiter", "recall")
+RECALLED = 100  # items of the lists that are recalled for a log without lists
+
+
+class FolderError(LiverankError):
+    """A folder that cannot be used as a log: which file, line or key, and what would be right."""
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a field comes from: a column, or the same value on every line; and how its text is read."""
+
+    column: str | None = None
+    value: str | float | bool | None = None
+    map: dict[str, str] = {}  # what the file calls it -> what it is here; what is not named stays
+    time: TimeUnit | None = None
+    separator: str | None = None  # of the parts of a list
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """`[data]`. `shared` holds for every kind of file that has such a column, `own` for one kind, where it must."""
+
+    shared: dict[str, Source] = {}
+    own: dict[str, dict[str, Source]] = {}
+    time: TimeUnit = "ms"
+    time_zone: str = "UTC"  # of times that name none
+    decimal: Literal[".", ","] = "."
+    delimiter: str | None = None  # of .csv; else the one that the header has most of
+    recall: int | None = None  # items of recalled lists; 0: lists are sampled, to train on alone
+
+
+class FolderConfig(Struct, frozen=True, kw_only=True):
+    """What a folder's liverank.toml says of its log. `recall` is 0 where the log has its own lists."""
+
+    schema: FeatureSchema = FeatureSchema()
+    recipe: Recipe = Recipe()
+    data: Description = Description()
+
+
+def read_config(folder: Path) -> FolderConfig:
+    """A folder's liverank.toml; the defaults where it has none.
+
+    Raises:
+        FolderError: it is no TOML.
+        LiverankError: a table says what cannot be.
+    """
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        return FolderConfig()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FolderError(f"{path} cannot be read: {error}; it must be TOML in UTF-8") from error
+    return parse_config(tables, str(path))
+
+
+def parse_config(tables: Mapping[str, Any], where: str) -> FolderConfig:
+    """The four tables of a file that training reads; other tables pass.
+
+    Args:
+        tables: of the file.
+        where: the file's name, for errors.
+
+    Raises:
+        LiverankError: a key that nobody reads, with the nearest that somebody does, or a value that it cannot have.
+    """
+    for name in ("schema", "recipe", "model", "data"):
+        if not isinstance(tables.get(name, {}), dict):
+            raise FolderError(f"{where}: {name} is {tables[name]!r}; it must be a table, [{name}]")
+    return FolderConfig(
+        schema=_schema(tables.get("schema", {}), where),
+        recipe=_recipe(tables.get("recipe", {}), tables.get("model", {}), where),
+        data=_description(tables.get("data", {}), where),
+    )
+
+
+def nearest(given: str, valid: Iterable[str]) -> str:
+    """What was probably meant, and all that is valid, as the end of an error."""
+    names = list(valid)
+    near = difflib.get_close_matches(given, names, 1)
+    return (f"the nearest is {near[0]!r}, and " if near else "") + f"known are {', '.join(names)}"
+
+
+def _refuse_unknown(table: Mapping[str, Any], valid: Iterable[str], name: str, where: str) -> None:
+    names = list(valid)
+    for key in table:
+        if key not in names:
+            raise FolderError(f"{where}: nobody reads {key!r} of [{name}]; {nearest(key, names)}")
+
+
+def _schema(table: Mapping[str, Any], where: str) -> FeatureSchema:
+    _refuse_unknown(table, FeatureSchema.__struct_fields__, "schema", where)
+    try:
+        return msgspec.convert(table, FeatureSchema)
+    except (msgspec.ValidationError, SchemaError) as error:
+        raise SchemaError(f"{where} [schema]: {error}") from error
+
+
+def _recipe(table: Mapping[str, Any], sizes: Mapping[str, Any], where: str) -> Recipe:
+    _refuse_unknown(table, (key for key in Recipe.__struct_fields__ if key != "sizes"), "recipe", where)
+    _refuse_unknown(sizes, MODEL_SIZES, "model", where)
+    for key, value in sizes.items():
+        if MODEL_SIZES[key] is bool and not isinstance(value, bool):
+            raise FolderError(f"{where}: {key} of [model] is {value!r}; it must be true or false")
+        if MODEL_SIZES[key] is int and (type(value) is not int or value < 1):
+            raise FolderError(f"{where}: {key} of [model] is {value!r}; it must be a whole number above 0")
+    heads = sizes.get("heads", 2)
+    if sizes.get("d", 32) % heads or sizes.get("hidden", 64) % heads:
+        raise FolderError(f"{where}: heads of [model] is {heads}; it must divide d (else 32) and hidden (else 64)")
+    try:
+        recipe = msgspec.convert({**table, "sizes": dict(sizes)}, Recipe)
+    except msgspec.ValidationError as error:
+        raise FolderError(f"{where} [recipe]: {error}") from error
+    if recipe.batch < 1 or recipe.epochs < 1 or recipe.neighbours < 0:
+        raise FolderError(f"{where} [recipe]: batch and epochs must be at least 1, neighbours at least 0")
+    return recipe
+
+
+def _description(table: Mapping[str, Any], where: str) -> Description:
+    shared = dict.fromkeys(name for kind in FIELDS for name in (*FIELDS[kind], *MAPS[kind]))
+    _refuse_unknown(table, (*OPTIONS, *FIELDS, *shared), "data", where)
+    try:
+        options = msgspec.convert({key: table[key] for key in OPTIONS if key in table}, Description)
+    except msgspec.ValidationError as error:
+        raise FolderError(f"{where} [data]: {error}; time is one of {', '.join(get_args(TimeUnit))}") from error
+    if options.recall is not None and options.recall < 0:
+        raise FolderError(f"{where}: recall of [data] is {options.recall}; it must be at least 0 items")
+    own = {}
+    for kind, fields in FIELDS.items():
+        # `items` is a kind of file, and the field of a list in `candidates`: a table of fields is the former.
+        if not isinstance(inner := table.get(kind, {}), dict) or (kind == "items" and "column" in inner):
+            continue
+        _refuse_unknown(inner, (*fields, *MAPS[kind]), f"data.{kind}", where)
+        own[kind] = _sources(inner, f"data.{kind}", where)
+    rest = {key: value for key, value in table.items() if key not in OPTIONS and key not in own}
+    return msgspec.structs.replace(options, shared=_sources(rest, "data", where), own=own)
+
+
+def _sources(table: Mapping[str, Any], name: str, where: str) -> dict[str, Source]:
+    """Fields by name; those of several columns as `features.price`."""
+    found: dict[str, Source] = {}
+    maps = {field for fields in MAPS.values() for field in fields}
+    for field, given in table.items():
+        if field not in maps:
+            found[field] = _source(given, f"{field} of [{name}]", where)
+        elif isinstance(given, list) and all(isinstance(column, str) for column in given):
+            found |= {f"{field}.{column}": Source(column=column) for column in given}
+        elif isinstance(given, dict):
+            found |= {
+                f"{field}.{key}": _source(inner, f"{field}.{key} of [{name}]", where) for key, inner in given.items()
+            }
+        else:
+            raise FolderError(
+                f'{where}: {field} of [{name}] is {given!r}; give a list of columns, or {field}.NAME = "COLUMN"'
+            )
+    return found
+
+
+def _source(given: Any, key: str, where: str) -> Source:
+    wanted = (
+        'give a column\'s name, or a table as { column = "type", map = { addtocart = "cart" } } or { value = "click" }'
+    )
+    if isinstance(given, str):
+        return Source(column=given)
+    try:
+        source = msgspec.convert(given, Source)
+    except msgspec.ValidationError as error:
+        raise FolderError(f"{where}: {key}: {error}; {wanted}") from error
+    if (source.column is not None) and (source.value is not None):
+        raise FolderError(f"{where}: {key} has a column and a value; {wanted}")
+    return source

@@ -1,0 +1,100 @@
+"""What is said of a folder: figures that are counted by hand, and a verdict on what can be learned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from online_learning.folder.check import LogFacts, check_log
+from online_learning.folder.log import read_log
+from tests.support.folders import PLAIN, START, folder_of, shop
+
+NOW = START + 10**9
+HEAD = "user_id,item_id,action,ts,event_id\n"
+
+
+def facts_of(folder: Path) -> LogFacts:
+    """The facts of a folder."""
+    return check_log(read_log(folder), NOW)
+
+
+def test_a_shop_in_figures(tmp_path: Path) -> None:
+    """Lists, events and shares of a log without faults, and what can be learned from it."""
+    facts = facts_of(shop(tmp_path, users=10, lists_each=4))
+    assert (facts.lists, facts.events, facts.users, facts.items_described) == (40, 80, 10, 49)
+    assert facts.actions == {"view": 40, "click": 0, "purchase": 40}
+    assert (facts.choices, facts.choices_from_a_list, facts.lists_with_a_choice) == (40, 1.0, 1.0)
+    assert facts.events_with_described_item is not None and 0.5 < facts.events_with_described_item < 1
+    assert (facts.rejected, facts.backwards, facts.repeated_events, facts.ahead) == (0, 0, 0, 0)
+    assert facts.verdict.can == ("a model can learn from 40 choices from the lists that were shown, of 10 users over "
+                                 f"{facts.items_seen} items",)  # fmt: skip
+    assert not facts.verdict.cannot
+
+
+def test_faults_are_counted(tmp_path: Path) -> None:
+    """A repeat by id, one by what it says, a step back, a clock that jumps ahead, a list naming an item twice."""
+    late = NOW + 10**12
+    lines = [
+        f"a,1,click,{START + 10},e1", f"a,1,click,{START + 20},e1", f"a,2,view,{START + 30},e2",
+        f"a,2,view,{START + 30},e3", f"b,3,click,{START},e4", f"b,3,view,{late},e5",
+    ]  # fmt: skip
+    lists = f'user_id,ts,request_id,items\nb,{START - 1},r,"[3,3,4]"\nb,{START - 1},r,"[3,4]"\n'
+    facts = facts_of(folder_of(tmp_path, {"interactions.csv": HEAD + "\n".join(lines) + "\n", "candidates.csv": lists}))
+    assert (facts.repeated_events, facts.repeated_lists, facts.lists_naming_an_item_twice) == (2, 1, 1)
+    assert (facts.backwards, facts.ahead) == (1, 1)
+    assert (facts.choices, facts.choices_from_a_list) == (1, 0.3333)
+    assert [sentence for sentence in facts.verdict.doubts if "from after now" in sentence]
+
+
+def test_ids_that_are_numbers_here_and_text_there(tmp_path: Path) -> None:
+    """A spreadsheet's 7.0 and a catalogue's 007 are one item to a person: it is said, not guessed."""
+    items = "item_id,title\n007,Lamp\n8.0,Chair\n9,Table\n"
+    events = HEAD + "".join(f"u,{item},click,{START + at * 10**6},e{at}\n" for at, item in enumerate(("7", "8", "9")))
+    facts = facts_of(folder_of(tmp_path, {"interactions.csv": events, "items.csv": items}))
+    assert (facts.ids_alike, facts.events_with_described_item) == (2, 0.3333)
+    assert [sentence for sentence in facts.verdict.doubts if "another spelling" in sentence]
+
+
+def test_rejected_lines_are_counted_and_the_first_shown(tmp_path: Path) -> None:
+    """Of each field the first three, with file and line."""
+    bad = "".join(f"u,i,fly,{START},x{at}\n" for at in range(10)) + f",i,view,{START},y\n"
+    facts = facts_of(
+        folder_of(tmp_path, {"interactions.csv": PLAIN["interactions.csv"], "interactions-2.csv": HEAD + bad})
+    )
+    assert (facts.rejected, facts.rejected_by) == (11, {"interactions.action": 10, "interactions.user_id": 1})
+    assert [(line.file, line.line) for line in facts.rejected_first] == [
+        ("interactions-2.csv", 2), ("interactions-2.csv", 3), ("interactions-2.csv", 4), ("interactions-2.csv", 12),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([f"u,i,view,{START + at * 10**6},e{at}" for at in range(5)], "no positive action .click.*which of view .5."),
+        ([f"u{at},i{at},click,{START},e{at}" for at in range(50)], "all is at one time"),
+        (["u,i,fly,1,e"], "no event that can be used"),
+    ],
+)
+def test_what_cannot_be_learned_from(tmp_path: Path, lines: list[str], says: str) -> None:
+    """Without a positive action, with one time for all, or without any event: it says what to do."""
+    facts = facts_of(folder_of(tmp_path, {"interactions.csv": HEAD + "\n".join(lines) + "\n"}))
+    assert not facts.verdict.can
+    (sentence,) = facts.verdict.cannot
+    assert re.search(says, sentence)
+
+
+def test_lists_that_nobody_chose_from(tmp_path: Path) -> None:
+    """Lists of other ids than the events': what to compare is said."""
+    lists = f'user_id,ts,items\nu1,{START - 1},"[""x"",""y""]"\n'
+    facts = facts_of(folder_of(tmp_path, {**PLAIN, "candidates.csv": lists}))
+    assert [sentence for sentence in facts.verdict.cannot if "compare the ids" in sentence]
+
+
+def test_one_user_is_a_doubt(tmp_path: Path) -> None:
+    """It can be learned from, and it is said what is learned."""
+    lines = "".join(f"u,i{at % 3},click,{START + at * 10**6},e{at}\n" for at in range(300))
+    facts = facts_of(folder_of(tmp_path, {"interactions.csv": HEAD + lines}))
+    assert facts.verdict.can
+    assert [sentence for sentence in facts.verdict.doubts if "one user" in sentence]
