@@ -24,6 +24,7 @@ from liverank.local.processes import Process, ProcessError
 from liverank.local.signals import handled
 from liverank.measure.pages import samples
 from liverank.settings import Settings, changed, environment_of
+from liverank.up.first_model import train_first
 from liverank.up.places import Places
 from liverank.up.supervisor import Part
 from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
@@ -126,6 +127,7 @@ def _set_up(
     made = create_topics(settings.broker)
     if made:
         console.print(f"topics: {', '.join(made)}", highlight=False)
+    train_first(places, settings, console, stop)
     if stop.is_set():
         return None
     now = time.monotonic()
