@@ -38,6 +38,7 @@ RESERVED = ("topics",)
 #: The one table of the file up to release 0.1, whose keys are the variables' names.
 _EARLIER = "liverank"
 _SHARED = ("broker", "registry")  # fields of the processes' settings that are groups of their own
+_ELSEWHERE = ("rules", "schema")  # tables, which no variable of the environment can hold
 _UNLIKE_THEIR_KEY = {
     ("broker", "addresses"): "BROKERS",
     ("registry", "address"): "REGISTRY",
@@ -52,7 +53,7 @@ VARIABLES: dict[tuple[str, str], str] = {
     (group, key): _UNLIKE_THEIR_KEY.get((group, key), key.upper())
     for group, kind in GROUPS.items()
     for key in kind.__struct_fields__
-    if key not in (*_SHARED, "rules")
+    if key not in (*_SHARED, *_ELSEWHERE)
 }
 
 
@@ -150,7 +151,8 @@ def changed(settings: Settings, **variables: object) -> Settings:
         )
     new = {PREFIX + name.upper(): str(value) for name, value in variables.items()}
     made = load_settings(environ=environment_of(settings) | new)
-    return Settings(worker=msgspec.structs.replace(made.worker, rules=settings.worker.rules), trainer=made.trainer)
+    tables = {name: getattr(settings.worker, name) for name in _ELSEWHERE}
+    return Settings(worker=msgspec.structs.replace(made.worker, **tables), trainer=made.trainer)
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
@@ -175,7 +177,7 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
             )
     _take_earlier(path, found.pop(_EARLIER, {}), tables)
     for group, table in found.items():
-        keys = [key for key in GROUPS[group].__struct_fields__ if key not in _SHARED]
+        keys = [key for key in GROUPS[group].__struct_fields__ if key not in (*_SHARED, "schema")]
         for key in table:
             if key not in keys:
                 raise SettingsError(

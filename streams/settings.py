@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ranker.contracts.decoding import Limits
+from ranker.contracts.schema import FeatureSchema
 from ranker.registry.settings import RegistrySettings
 from ranker.serving.options import ServingOptions
 from ranker.serving.rules import Rules
@@ -56,6 +57,8 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     canary_alpha: float = 0.05  # chance of deciding wrongly about a canary
     canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
     rules: Rules = Rules()  # `[worker.rules]`
+    starter: bool = True  # serve a starter model where the registry has no bundle; else wait for one
+    schema: FeatureSchema = FeatureSchema()  # of that starter
     ready_file: Path | None = None  # written once recovery is done and a model serves
 
     @property

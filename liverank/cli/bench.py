@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -112,3 +113,15 @@ def recovery(
         history=history, items=items, warm_s=warm_s,
     )  # fmt: skip
     report(bench_recovery(options, errors), json)
+
+
+@bench_app.command("starter", epilog="Example:  liverank bench starter --data ml-100k.zip --json starter.json")
+def starter(
+    data: Annotated[Path, typer.Option("--data", help="MovieLens-100K, a folder or a zip file.")],
+    people: Annotated[int, typer.Option(help="Simulated users, 25 events each.")] = 150,
+    json: Json = None,
+) -> None:
+    """Rank the demo's lists by the starter alone: reciprocal rank of the clicks, beside the order shown."""
+    from liverank.demo.starter_figures import starter_figures
+
+    report(starter_figures(data, people), json)

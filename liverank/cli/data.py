@@ -63,7 +63,8 @@ def evaluate_command(
     train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
     test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
     test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
-    mode: Annotated[str, typer.Option(help="frozen, or online: next items, learned from as they come.")] = "frozen",
+    mode: Annotated[str, typer.Option(help="frozen, or online: learned from as it comes.")] = "frozen",
+    origin: Annotated[str | None, typer.Option("--from", help="starter, empty (as shown), or a version.")] = None,
     sync: Annotated[str, typer.Option(help="With online: between two syncs of what was learned (10s, 5m).")] = "10s",
     registry: Registry = None,
     config: Config = None,
@@ -74,9 +75,10 @@ def evaluate_command(
 
     log = open_log(dataset, data)
     question = Question(
-        train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync)
-    )
-    if question.start is None and data is None:
+        train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync),
+        origin=origin,
+    )  # fmt: skip
+    if question.start is None and data is None and origin is None:
         question = newest_fifth(log.data, log.path, question, train=registry is None)
     with progress_bars() as show:
         result = run_evaluation(log.data, log.path, settings_from(config, registry=registry), question, show)

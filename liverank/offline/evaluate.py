@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from msgspec import Struct
 
+from liverank.offline.curve import learning_curve
 from liverank.offline.rank import bundle_encoder, open_bundle
 from liverank.settings import Settings, changed
 from online_learning.data.dataset import DataSet
@@ -23,15 +24,19 @@ from online_learning.first_model.fit import fit
 from online_learning.first_model.item_texts import described_log
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.progress import ProgressReport, Report
-from online_learning.releases.origins import read_origin
+from online_learning.releases.origins import emptied, read_origin
+from online_learning.trainer.list_simulation import ListSimulation, simulate_lists
 from online_learning.trainer.simulation import Simulation, simulate
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Interaction
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import read_manifest
 from ranker.serving.model import load_model
+from ranker.starter.bundle import publish_starter
 
 MODES = ("frozen", "online")
+EMPTY_ORIGIN = "empty"  # the shown order, until something is learned
+ORIGINS = ("starter", EMPTY_ORIGIN)
 #: Between two bundles of a simulated trainer, in the log's time.
 _BUNDLE_MS = 300_000
 
@@ -44,6 +49,7 @@ class Question(Struct, frozen=True, kw_only=True):
     end: int | None = None
     mode: str = "frozen"
     sync_ms: int = 10_000  # in mode online: between two syncs of what was learned
+    origin: str | None = None  # starter, empty, or a version of the registry; None: as `train_until` says
 
 
 def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Question, report: Report) -> dict[str, Any]:
@@ -54,13 +60,16 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
     """
     if question.mode not in MODES:
         raise LiverankError(f"the mode is {question.mode!r}; valid are {', '.join(MODES)}")
-    if question.mode == "online" and not data.recalled:
-        raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items, as in yoochoose")
+    if question.mode == "online" and not (data.recalled or data.lists):
+        raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items or lists that were logged")
     if not data.lists and not data.recalled:
         raise LiverankError(f"{data.name} has no lists to rank; set recall = 100 in [data] to have them recalled")
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
         settings = changed(settings, data=Path(temporary) / "data")
-        if question.train_until is not None:
+        if question.origin in ORIGINS:
+            settings = changed(settings, registry=f"{temporary}/registry")
+            publish_starter(data.schema, settings.registry.address, settings.registry.model)
+        elif question.train_until is not None:
             settings = changed(settings, registry=f"{temporary}/registry")
             fit(
                 data,
@@ -70,8 +79,10 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
                 until=question.train_until,
                 report=report,
             )
-        folder = open_bundle(settings)
+        folder = open_bundle(settings, None if question.origin in ORIGINS else question.origin)
         ask = next_items if data.recalled else lists
+        if not data.recalled and (question.mode == "online" or question.origin == EMPTY_ORIGIN):
+            ask = lists_online
         found = ask(data, path, settings, folder, question, report)
         if not found["n"]:
             raise LiverankError(
@@ -118,6 +129,28 @@ def lists(
     asked = queries(described, model.schema, question.start, question.end)
     n, rankers = evaluate_lists(asked, model, LIST_PEERS, lambda done: report(ProgressReport("lists", done, 0)))
     return {"n": n, "rankers": rankers}
+
+
+def lists_online(
+    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
+) -> dict[str, Any]:
+    """A log's own lists, learned from as they come, with the curve by thousand events."""
+    del settings
+    torch.set_num_threads(1)
+    sync = question.sync_ms if question.mode == "online" else None
+    online = OnlineRecipe(
+        delta_ms=question.sync_ms,
+        bundle_ms=max(_BUNDLE_MS, question.sync_ms),
+        id_dropout=data.recipe.id_dropout,
+    )
+    origin = read_origin(folder)
+    if question.origin == EMPTY_ORIGIN:
+        origin = emptied(origin)
+    simulation = ListSimulation(origin, data.recipe, online, sync)
+    ranked = simulate_lists(data.records(path), simulation, question.start, question.end)
+    figures = learning_curve(ranked, lambda done: report(ProgressReport("lists", done, 0)))
+    bundles = {"served": simulation.bundles, "rejected": simulation.rejected}
+    return {**figures, "mode": question.mode, "from": question.origin, "sync_ms": sync, "bundles": bundles}
 
 
 def next_items(

@@ -22,6 +22,7 @@ from ranker.contracts.bundle_files import GRAPHS, TABLES
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
+from ranker.features.names import BUILT_IN
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
 from ranker.registry.bundle import Manifest, fetch_bundle, publish_bundle, read_manifest
@@ -79,6 +80,16 @@ def _recipe_of(manifest: Manifest) -> Recipe:
         return msgspec.convert(manifest.recipe, Recipe)
     except msgspec.ValidationError as error:
         raise BundleError(f"bundle {manifest.version}: its recipe is none of this release: {error}") from error
+
+
+def emptied(starter: Origin) -> Origin:
+    """The starter with nothing but the shown order: what relations and counts say is taken out, and may be learned."""
+    weights = {name: value.clone() for name, value in starter.weights.items()}
+    for name in ("relations.events", "relations.trail"):
+        weights[name].zero_()
+    counted = [at for at, name in enumerate(BUILT_IN) if not name.endswith("_position")]
+    weights["features.weight"][counted] = 0
+    return msgspec.structs.replace(starter, version=f"{starter.version}-empty", weights=weights)
 
 
 def fetch_origin(settings: TrainerSettings, version: str) -> Origin:

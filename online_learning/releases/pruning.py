@@ -20,7 +20,7 @@ from ranker.rollout.stages import Stages
 log = logging.getLogger(__name__)
 
 #: A version's folder, or one on its way to or from being one.
-_LEFT = re.compile(r"\.?(\d{8}T\d{9}-[0-9a-f]{6})(\.tmp)?")
+_LEFT = re.compile(r"\.?(\d{8}T\d{9}-[0-9a-f]{6})(\.[0-9a-f]{6})?(\.tmp)?")
 
 
 def delete_versions(settings: TrainerSettings, versions: Sequence[str]) -> list[str]:

@@ -28,29 +28,74 @@ from ranker.items.catalog import Catalog
 from ranker.state.row import UserRow
 
 
-class Simulation:
-    """One log through recall, ranking, join and trainer. Feed it events in the order of time."""
+class SimulatedTrainer:
+    """A trainer and what serves beside it, on a log's own time."""
 
-    def __init__(
-        self, origin: Origin, recipe: Recipe, online: OnlineRecipe, recall: CountRecall, sync_ms: int | None
-    ) -> None:
+    def __init__(self, origin: Origin, recipe: Recipe, online: OnlineRecipe, sync_ms: int | None) -> None:
         """
         Args:
             origin: the first model.
             recipe: how it was trained, and learns on.
             online: the trainer's settings; its times are in the log's time.
-            recall: makes the lists.
             sync_ms: between two deltas; None: nothing is learned.
         """
         self.trainer = Trainer(origin, Catalog(origin.schema.item_numeric), online, recipe)
         self.schema = origin.schema
         self.weights = np.array([action.weight for action in self.schema.positives])
         self.rows = Fold(self.schema)
-        self.recall, self.sync_ms = recall, sync_ms
+        self.sync_ms = sync_ms
         self.bundles = self.rejected = 0
         self._due: list[tuple[int, int, Example]] = []
         self._order = itertools.count()
         self._next_sync = 0
+
+    def _scores(self, row: UserRow) -> np.ndarray:
+        """float64 [C]: what serves makes of the row's current list."""
+        serving = self.trainer.versions.serving
+        inputs = serving.inputs(row, list_inputs(row, self.trainer.catalog, self.schema))
+        (logits,) = serving.scores([inputs])
+        scores: np.ndarray = 1 / (1 + np.exp(-logits.astype(np.float64))) @ self.weights
+        return scores
+
+    def _learn_at(self, ts: int, example: Example) -> None:
+        heapq.heappush(self._due, (ts, next(self._order), example))
+
+    def _sync(self, now: int) -> None:
+        """What a trainer would have done up to now, in steps of `sync_ms`."""
+        if self.sync_ms is None:
+            return
+        while self._due and self._next_sync <= now:
+            until = max(self._next_sync, self._due[0][0])
+            until += -until % self.sync_ms
+            if until > now:
+                return
+            batch = []
+            while self._due and self._due[0][0] <= until:
+                batch.append(heapq.heappop(self._due)[2])
+            self._publish(self.trainer.learn(batch, until).due, until)
+            self._next_sync = until + self.sync_ms
+
+    def _publish(self, due: frozenset[Publish], now: int) -> None:
+        if Publish.BUNDLE in due:
+            candidate = self.trainer.candidate(f"simulated-{now}", now)
+            if isinstance(decide_release(candidate.evidence, GateRules(least=0)), Promote):
+                self.trainer.versions.serve(self.trainer.snapshot(candidate))
+                self.bundles += 1
+            else:
+                self.trainer.versions.drop(candidate.version)
+                self.rejected += 1
+        self.trainer.deltas(now)
+
+
+class Simulation(SimulatedTrainer):
+    """One log through recall, ranking, join and trainer. Feed it events in the order of time."""
+
+    def __init__(
+        self, origin: Origin, recipe: Recipe, online: OnlineRecipe, recall: CountRecall, sync_ms: int | None
+    ) -> None:
+        """As for `SimulatedTrainer`; `recall` makes the lists."""
+        super().__init__(origin, recipe, online, sync_ms)
+        self.recall = recall
 
     def event(self, event: Interaction, asked: bool) -> int | None:
         """One event: the rank of its item among all that could have come, then what is learned from it.
@@ -83,46 +128,16 @@ class Simulation:
         assert row.candidates is not None
         if event.item_id not in row.candidates.item_ids:
             return None
-        serving = self.trainer.versions.serving
-        inputs = serving.inputs(row, list_inputs(row, self.trainer.catalog, self.schema))
-        (logits,) = serving.scores([inputs])
-        scores = 1 / (1 + np.exp(-logits.astype(np.float64))) @ self.weights
-        return pessimistic_rank(scores, row.candidates.item_ids.index(event.item_id))
+        return pessimistic_rank(self._scores(row), row.candidates.item_ids.index(event.item_id))
 
     def _learn_later(self, step: Step, now: int) -> None:
         """The event's example is there at once; of a list that drew nothing, when its attribution window closes."""
         tables = self.trainer.versions.serving.tables
         made = step_examples(step, tables, self.schema)
         if made:
-            heapq.heappush(self._due, (now, next(self._order), made[0]))
+            self._learn_at(now, made[0])
         elif (example := silence_example(step.record.user_id, step.after, tables, self.schema)) is not None:
-            heapq.heappush(self._due, (now + ATTRIBUTION_MS, next(self._order), example))
-
-    def _sync(self, now: int) -> None:
-        """What a trainer would have done up to now, in steps of `sync_ms`."""
-        if self.sync_ms is None:
-            return
-        while self._due and self._next_sync <= now:
-            until = max(self._next_sync, self._due[0][0])
-            until += -until % self.sync_ms
-            if until > now:
-                return
-            batch = []
-            while self._due and self._due[0][0] <= until:
-                batch.append(heapq.heappop(self._due)[2])
-            self._publish(self.trainer.learn(batch, until).due, until)
-            self._next_sync = until + self.sync_ms
-
-    def _publish(self, due: frozenset[Publish], now: int) -> None:
-        if Publish.BUNDLE in due:
-            candidate = self.trainer.candidate(f"simulated-{now}", now)
-            if isinstance(decide_release(candidate.evidence, GateRules(least=0)), Promote):
-                self.trainer.versions.serve(self.trainer.snapshot(candidate))
-                self.bundles += 1
-            else:
-                self.trainer.versions.drop(candidate.version)
-                self.rejected += 1
-        self.trainer.deltas(now)
+            self._learn_at(now + ATTRIBUTION_MS, example)
 
 
 def simulate(

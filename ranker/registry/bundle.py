@@ -81,11 +81,14 @@ def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str
         fs.makedirs(home, exist_ok=True)
         final = f"{home}/{manifest.version}"
         renames = isinstance(fs, LocalFileSystem)
-        written = f"{home}/.{manifest.version}.tmp" if renames else final
+        # Two workers may write the same starter at once, each under a name of its own.
+        written = f"{home}/.{manifest.version}.{uuid.uuid4().hex[:6]}.tmp" if renames else final
         fs.makedirs(written, exist_ok=True)
         for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
             fs.put_file(str(folder / name), f"{written}/{name}")
-        if renames:
+        if renames and fs.exists(final):
+            fs.rm(written, recursive=True)
+        elif renames:
             fs.mv(written, final, recursive=True)
     return final, hashlib.sha256(encoded).hexdigest()
 

@@ -29,6 +29,7 @@ from ranker.rollout.canary import takes_part
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
+from ranker.starter.bundle import publish_starter
 from streams.kafka.follower import Follower
 from streams.models.deltas import Deltas
 from streams.models.loader import fetch_copy, keep_copies, load_version, local_versions, take_apart
@@ -79,7 +80,7 @@ class ModelManager:
     async def start(self) -> None:
         """Read the control topic and load what is to serve: `slot` and `catalog` are there from then on.
 
-        Waits for a first bundle where there is none, and says so.
+        Where there is none, a starter model is made, or, if the settings say so, a first bundle is waited for.
 
         Raises:
             BundleError: there are bundles, and none of them may serve.
@@ -288,6 +289,8 @@ class ModelManager:
         choices = [version for version in (stages.serving, stages.previous) if version is not None]
         try:
             found = newest_version(settings.registry.address, settings.registry.model)
+            if found is None and settings.starter and not (choices or copies):
+                found = self._starter()
         except BundleError as error:
             log.error("%s", error)
             found = None
@@ -302,6 +305,18 @@ class ModelManager:
         # Nothing that was announced can be had: better the newest one than none, unless that one failed before.
         last = [found] if found is not None and found not in (stages.canary, stages.rolled_back) else []
         return list(dict.fromkeys([*choices, *copies, *last]))
+
+    def _starter(self) -> str:
+        """Nothing was ever published here: a model that needs no data. Every worker makes the same one."""
+        registry = self._settings.registry
+        version = publish_starter(self._settings.schema, registry.address, registry.model)
+        log.warning(
+            "the registry %s has no bundle of model %r: the starter %s serves until a trained one is promoted",
+            shown_address(registry.address),
+            registry.model,
+            version,
+        )
+        return version
 
     async def _on_loader(self, work: Callable[..., Any], *given: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._loader, partial(work, *given))

@@ -12,6 +12,9 @@ from confluent_kafka.admin import AdminClient
 
 from liverank.local.broker import start_broker
 from liverank.settings import Settings, changed
+from ranker.contracts.schema import FeatureSchema
+from ranker.registry.bundle import registry_versions
+from ranker.starter.bundle import starter_version
 from tests.support.installation import Installation, Worker
 from tests.support.tiny import tiny_bundle
 from tests.support.trainer_process import Process
@@ -45,10 +48,34 @@ def ends_with(worker: Worker) -> str:
     return critical[0]
 
 
-def test_it_waits_for_the_first_bundle_and_says_so(bare: Installation, registry: Path) -> None:
-    """Worker and trainer may start in any order."""
+def test_it_serves_the_starter_where_there_is_no_bundle(bare: Installation) -> None:
+    """The registry holds it from then on, a second worker takes it, and a list is ranked from its first event on."""
     bare.create_topics()
-    worker = bare.worker("waits").start()
+    version = starter_version(FeatureSchema())
+    first = bare.worker("first").start().ready()
+    try:
+        assert f"the starter {version} serves" in first.log
+        second = bare.worker("second").start().ready()
+        assert f"model {version} serves" in second.log
+        assert registry_versions(bare.settings.registry.address, "default") == [version]
+        items = [{"item_id": f"item-{at}"} for at in range(8)]
+        bare.send("candidates", "u", {"user_id": "u", "request_id": "r", "items": items})
+        bare.send("clicks", "u", {"user_id": "u", "item_id": "item-6"})
+        bare.all_handled()
+        rankings = [ranking for ranking in bare.rankings() if ranking.user_id == "u"]
+        assert {ranking.model for ranking in rankings} == {version}
+        newest = max(rankings, key=lambda ranking: ranking.revision)
+        assert sorted(line.item_id for line in newest.items) == sorted(item["item_id"] for item in items)
+        for worker in (first, second):
+            worker.stop()
+    finally:
+        bare.close()
+
+
+def test_told_so_it_waits_for_the_first_bundle_and_says_so(bare: Installation, registry: Path) -> None:
+    """Worker and training may start in any order."""
+    bare.create_topics()
+    worker = bare.worker("waits", starter=False).start()
     try:
         eventually("it says what it waits for", lambda: "waiting for the first bundle of model 'default'" in worker.log)
         shutil.copytree(registry / "default", bare.folder / "registry" / "default")
@@ -61,7 +88,7 @@ def test_it_waits_for_the_first_bundle_and_says_so(bare: Installation, registry:
 def test_it_ends_in_order_while_it_waits(bare: Installation) -> None:
     """Nothing to finish: it ends at once."""
     bare.create_topics()
-    worker = bare.worker("waits").start()
+    worker = bare.worker("waits", starter=False).start()
     eventually("it says what it waits for", lambda: "waiting for the first bundle" in worker.log)
     assert worker.stop() <= 5.0
 

@@ -325,7 +325,7 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     now = now_ms()
     old, new = (new_version(now - hours * 3_600_000) for hours in (30, 1))
     stay = [home / f".{new}.tmp", home / "1-notes", home / new]
-    go = [home / f".{old}.tmp", home / old, data / ".graphs-1", data / ".bundle-x"]
+    go = [home / f".{old}.tmp", home / f".{old}.0a1b2c.tmp", home / old, data / ".graphs-1", data / ".bundle-x"]
     for folder in (*stay, *go):
         folder.mkdir(parents=True)
         (folder / "extend.onnx").write_bytes(b"half")
