@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,15 @@ def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str
         renames = isinstance(fs, LocalFileSystem)
         written = f"{home}/.{manifest.version}.tmp" if renames else final
         fs.makedirs(written, exist_ok=True)
-        for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
-            fs.put_file(str(folder / name), f"{written}/{name}")
-        if renames:
-            fs.mv(written, final, recursive=True)
+        try:
+            for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
+                fs.put_file(str(folder / name), f"{written}/{name}")
+            if renames:
+                fs.mv(written, final, recursive=True)
+        except BaseException:
+            with suppress(Exception):  # a registry that cannot be written may not be cleared either
+                fs.rm(written, recursive=True)
+            raise
     return final, hashlib.sha256(encoded).hexdigest()
 
 
