@@ -53,6 +53,11 @@ def publish_encoder(source: str = DEFAULT, registry: str = "registry") -> str:
     return name
 
 
+def copy_encoder(made: Path, registry: str, name: str) -> None:
+    """Puts an encoder that was published into the folder `made` into another registry, unless it is there."""
+    _upload(made / "encoders" / name, registry, name)
+
+
 def _slug(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name).strip("-._")[:64] or "encoder"
 

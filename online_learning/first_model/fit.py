@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from online_learning.data.dataset import DataSet, LogRecord
 from online_learning.data.recall import CountRecall, with_sampled_lists
-from online_learning.first_model.encoders import publish_encoder
+from online_learning.first_model.encoders import copy_encoder, publish_encoder
 from online_learning.first_model.epochs import train_epochs
 from online_learning.first_model.item_texts import described_items
 from online_learning.first_model.log_examples import gather
@@ -68,9 +68,9 @@ def fit(
     """
     began, recipe = time.monotonic(), recipe or data.recipe
     torch.set_num_threads(1)  # matrices this small: a second thread waits more than it works
-    name = publish_encoder(encoder, registry)
-    with TemporaryDirectory(prefix="liverank-encoder-") as cache:
-        text_encoder = load_encoder(registry, name, Path(cache))
+    with TemporaryDirectory(prefix="liverank-encoder-") as made:
+        name = publish_encoder(encoder, made)
+        text_encoder = load_encoder(made, name, Path(made) / "cache")
         records = _until(_with_lists(data, path), until)
         recall = CountRecall(data.recalled) if data.recalled else None
         catalog = Catalog(data.schema.item_numeric)
@@ -78,8 +78,9 @@ def fit(
         tables = ItemTables(empty_arrays(config, text_encoder.dim, recipe.neighbours), catalog, name)
         described = described_items(records, catalog, text_encoder, report)
         examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall)
-    if not examples:
-        raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
+        if not examples:
+            raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
+        copy_encoder(Path(made), registry, name)  # what cannot be learned from leaves the registry as it was
     learner = Learner(config, tables, recipe)
     loss = train_epochs(learner, examples, report)
     report(ProgressReport("export", 0, 0))

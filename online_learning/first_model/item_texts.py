@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def described_log(
     """The same, handing the items on too; without an encoder their texts stay unread."""
     waiting: list[Item] = []
     done = 0
-    for record in records:
+    for record in chain(records, (None,)):
         if isinstance(record, Item):
             catalog.put(record)
             if encoder is not None and catalog.wants_vector(record, encoder.name):
@@ -40,7 +41,8 @@ def described_log(
             done += len(waiting)
             report(ProgressReport("items", done, 0))
             waiting.clear()
-        yield record
+        if record is not None:
+            yield record
 
 
 def _encode(items: list[Item], catalog: Catalog, encoder: TextEncoder) -> None:

@@ -122,7 +122,7 @@ class Cells:
             return None
         unit = self.sources[field].time or self.data.time
         ts = milliseconds(value, unit, self.data.time_zone, field)
-        if ts < EARLIEST_TS:
+        if field == "ts" and ts < EARLIEST_TS:  # a film may well be older
             raise BadCell(
                 field,
                 f"is {value!r} in {unit}, before the year 1990; set time to the unit that it has: s, ms, us or ns",

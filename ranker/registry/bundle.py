@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,17 @@ def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str
         # Two workers may write the same starter at once, each under a name of its own.
         written = f"{home}/.{manifest.version}.{uuid.uuid4().hex[:6]}.tmp" if renames else final
         fs.makedirs(written, exist_ok=True)
-        for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
-            fs.put_file(str(folder / name), f"{written}/{name}")
-        if renames and fs.exists(final):
-            fs.rm(written, recursive=True)
-        elif renames:
-            fs.mv(written, final, recursive=True)
+        try:
+            for name in (*files, MANIFEST):  # the manifest last: it completes the bundle
+                fs.put_file(str(folder / name), f"{written}/{name}")
+            if renames and fs.exists(final):  # another worker was faster with the same starter
+                fs.rm(written, recursive=True)
+            elif renames:
+                fs.mv(written, final, recursive=True)
+        except BaseException:
+            with suppress(Exception):  # a registry that cannot be written may not be cleared either
+                fs.rm(written, recursive=True)
+            raise
     return final, hashlib.sha256(encoded).hexdigest()
 
 

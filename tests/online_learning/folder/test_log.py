@@ -183,13 +183,15 @@ def test_items_and_users_come_first(tmp_path: Path) -> None:
             **PLAIN,
             "items.jsonl": '{"item_id":7,"title":"Lamp","tags":["a","b"],"numeric":{"price":2.5},'
             '"published_at":1700000000000}\n',
+            "items_2.csv": "item_id,published_at\n8,-1000\n",
             "users.csv": "user_id,attributes.tier\nu1,gold\n",
         },
     )
     records, rejected = records_of(tmp_path)
     assert not rejected
-    assert records[:2] == [
+    assert records[:3] == [
         Item(item_id="7", title="Lamp", tags=["a", "b"], numeric={"price": 2.5}, published_at=START),
+        Item(item_id="8", published_at=-1000),
         User(user_id="u1", attributes={"tier": "gold"}),
     ]
 

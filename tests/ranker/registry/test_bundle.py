@@ -218,3 +218,15 @@ def test_versions_sort_by_time() -> None:
     """A later version has the greater name."""
     assert new_version(1_700_000_000_000) < new_version(1_700_000_000_001)
     assert new_version(1_700_000_000_999) < new_version(1_700_000_001_000)
+
+
+def test_what_could_not_be_written_whole_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle of a bundle: the error is named, and nothing half-written is left."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.put_file", full)
+    with pytest.raises(BundleError, match="no space left"):
+        tiny_bundle(tmp_path)
+    assert not list((tmp_path / "default").iterdir())
