@@ -19,7 +19,9 @@ from msgspec import Struct
 from liverank.settings import Settings
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.decoding import decoded
+from ranker.contracts.errors import InvalidRecord, LiverankError
+from ranker.contracts.path_names import path_name
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
@@ -30,6 +32,7 @@ from streams.kafka import connection
 from streams.models.loader import check_inputs, load_version
 
 _ANSWER_S = 10.0
+_update = msgspec.json.Decoder(ModelUpdate)
 
 
 class Known(Struct, frozen=True):
@@ -170,8 +173,8 @@ def read_control(settings: Settings, answer_s: float = _ANSWER_S) -> Known:
     stages = known.stages
     for value in _values(settings, answer_s):
         try:
-            update = msgspec.json.decode(value, type=ModelUpdate)
-        except msgspec.DecodeError:
+            update = decoded(_update, value)
+        except InvalidRecord:
             continue  # workers tell of it
         if update.model == settings.registry.model:
             stages = follow(stages, update)
@@ -206,6 +209,7 @@ def _values(settings: Settings, answer_s: float) -> list[bytes]:
 def _announce(
     settings: Settings, known: Known, version: str, stage: str, reason: str | None, share: float | None = None
 ) -> ModelUpdate:
+    path_name(version, "version")
     digest = known.manifests.get(version) or _manifest(settings, version)[1]
     update = ModelUpdate(
         model=settings.registry.model,
@@ -236,8 +240,9 @@ def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
     """A bundle's manifest in the registry, and its hash.
 
     Raises:
-        LiverankError: the registry has no such bundle.
+        LiverankError: the registry has no such bundle, or the name leads elsewhere.
     """
+    path_name(version, "version")
     try:
         fs, root = fsspec.core.url_to_fs(settings.registry.address)
         encoded: bytes = fs.cat_file(f"{root}/{settings.registry.model}/{version}/{MANIFEST}")
