@@ -61,14 +61,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
     mundane_level = "debug"  # of "Starting..." and the like
 
+    _sought = False  # whether the next `_go_back` seeks every partition
+    _settled = False  # whether all that was fetched since then was handed on, or sought again
+    _marks_due = 0.0  # by the monotonic clock
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress: PartitionProgress = self.app.progress
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
-        self._sought = False  # whether the next `_go_back` seeks every partition
-        self._settled = False  # whether all that was fetched since then was handed on, or sought again
-        self._marks_due = 0.0  # by the monotonic clock
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:

@@ -20,7 +20,7 @@ from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Nor
 from ranker.state.codec import decode_row
 from streams.kafka.admin import changelog_name
 from streams.kafka.connection import partition_of
-from tests.support.installation import Installation
+from tests.support.installation import Installation, Worker
 from tests.support.tiny import ENCODER, tiny_bundle
 from tests.support.trainer_process import Process
 from tests.support.waiting import eventually
@@ -126,6 +126,15 @@ def test_nothing_that_is_sent_ends_a_process(installation: Installation) -> None
     installation.send(changelog, damaged, b"\x93garbage", partition=PARTITION)
     worker = installation.worker("worker").start()
     trainer = Process(installation.settings, installation.folder)
+    try:
+        poison_all(installation, worker, trainer, (stranger, other, damaged))
+    finally:
+        trainer.kill()
+
+
+def poison_all(installation: Installation, worker: Worker, trainer: Process, named: tuple[str, str, str]) -> None:
+    """Send everything, and see what comes of it."""
+    stranger, other, damaged = named
     worker.ready()
     trainer.ready()
     for user in (stranger, other, damaged):
@@ -207,7 +216,7 @@ def send_control(installation: Installation) -> Path:
         installation.send("model-deltas", "poisoned", delta)
     for topic in ("model-updates", "model-deltas"):
         installation.send(topic, b"\xff", b'{"x":' + DEEP + b"}")
-        installation.send(topic, None, None)
+        installation.send(topic, b"x", None)
     return kept
 
 
