@@ -86,7 +86,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         for tp, known in list(self._position.items()):
             if tp not in assigned or self.progress.expected((tp.topic, tp.partition)) != known:
                 continue
-            with contextlib.suppress(IllegalStateError):
+            with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
+                ends = self.ends(tp)
+                if ends is None or ends[0] <= known:
+                    continue  # nothing is there beyond it: nearly always
                 read_to = await self._thread.position(tp)
                 if read_to > known and self._settled and self._position.get(tp) == known:
                     self._position[tp] = read_to

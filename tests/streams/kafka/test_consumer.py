@@ -45,6 +45,9 @@ class Fetched(ChunkConsumer):
     async def _reads_from(self, tp: TP) -> int:
         return self.at
 
+    def ends(self, tp: TP) -> tuple[int, int]:
+        return self.at, self.at
+
     async def _seek_wait(self, places: dict[TP, int]) -> None:
         self.at = places[CLICKS]
         self.seeks.append(self.at)
