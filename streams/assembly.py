@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import RowError
 from ranker.contracts.topics import CLICKS, ITEMS
 from ranker.registry.encoder import TextEncoder
 from streams.app import faust_app
@@ -30,7 +32,7 @@ from streams.pipeline.rankings import Rankings
 from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints
-from streams.state.store import RowTable, row_table
+from streams.state.store import Key, RowTable, row_table
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ Failed = Callable[[BaseException], None]
 #: Chunks that an agent's queue holds before its partitions are no longer fetched.
 _CHUNKS_QUEUED = 32
 _WATCH_EVERY_S = 2.0
+_KEPT_OF_ROW = 4 << 10  # bytes of a damaged row on the log: as long as one without its list
 
 
 class Assembly:
@@ -93,7 +96,7 @@ class Assembly:
         )
         self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
-        self._rows = RowCache(self._read)
+        self._rows = RowCache(self._read, damaged=self._row_damaged)
         intake = Intake(app, app.progress, metrics)
         self._users = InputHandler(
             settings=settings,
@@ -148,7 +151,8 @@ class Assembly:
                 await self.app.checkpoints.take()
             self.watch.look()
             self.app.consumer.rewind_lost(self._idle)
-            self._metrics.lag(self._lags())
+            lags, open_offsets = self._lags()
+            self._metrics.lag(lags, open_offsets)
 
     def wake(self) -> None:
         """Have the scorer thread look at what waits beside rankings. Any thread may ask."""
@@ -194,6 +198,15 @@ class Assembly:
     def _read(self, partition: int, user: bytes) -> bytes | None:
         return self.table.store.read(partition, user)
 
+    def _row_damaged(self, key: Key, stored: bytes, why: RowError) -> None:
+        """The user starts from the empty row; what was stored is on the log, for whoever can make something of it."""
+        self._metrics.damaged_rows.inc()
+        kept = base64.b64encode(stored[:_KEPT_OF_ROW]).decode()
+        log.error(
+            "the row of %r in partition %d is set aside: %s; of its %d bytes, in base64: %s",
+            key[1], key[0], why, len(stored), kept,
+        )  # fmt: skip
+
     async def _is_member(self) -> bool:
         return bool(await self.app.consumer.is_member())
 
@@ -211,11 +224,14 @@ class Assembly:
         self._progress.clear()
         self.app.consumer.forget_partitions()
 
-    def _lags(self) -> dict[Place, int]:
-        lags = {}
+    def _lags(self) -> tuple[dict[Place, int], dict[Place, int]]:
+        """Of each partition the committed inputs that wait, and the offsets that an open transaction holds back."""
+        lags: dict[Place, int] = {}
+        held: dict[Place, int] = {}
         for tp in self.app.consumer.assignment():
-            expected = self._progress.expected((tp.topic, tp.partition))
-            end = self.app.consumer.highwater(tp)
-            if expected is not None and end is not None:
-                lags[tp.topic, tp.partition] = max(0, end - expected)
-        return lags
+            place = tp.topic, tp.partition
+            expected, ends = self._progress.expected(place), self.app.consumer.ends(tp)
+            if expected is not None and ends is not None:
+                stable, high = ends
+                lags[place], held[place] = max(0, stable - expected), max(0, high - stable)
+        return lags, held

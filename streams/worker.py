@@ -114,7 +114,7 @@ class WorkerProcess:
         assert model is not None
         encoder = await asyncio.to_thread(self._encoder, model)
         handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits))
-        self._follower = Follower(settings.broker, handlers, self.failed)
+        self._follower = Follower(settings.broker, handlers, self.failed, set_aside=self._metrics.set_aside)
         await self._follower.start()
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
         self._parts = parts = Assembly(

@@ -17,7 +17,9 @@ from msgspec import Struct
 from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
 from ranker.contracts.clock import now_ms
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.decoding import decoded
+from ranker.contracts.errors import InvalidRecord, LiverankError
+from ranker.contracts.path_names import path_name
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
@@ -26,6 +28,8 @@ from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, read_r
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
 from streams.models.loader import check_inputs, load_version
+
+_update = msgspec.json.Decoder(ModelUpdate)
 
 
 class Known(Struct, frozen=True):
@@ -166,8 +170,8 @@ def read_control(settings: Settings, answer_s: float = ANSWER_S) -> Known:
     stages = known.stages
     for message in read_to_end(settings.broker, MODEL_UPDATES, [0], answer_s=answer_s):
         try:
-            update = msgspec.json.decode(message.value() or b"", type=ModelUpdate)
-        except msgspec.DecodeError:
+            update = decoded(_update, message.value() or b"")
+        except InvalidRecord:
             continue  # workers tell of it
         if update.model == settings.registry.model:
             stages = follow(stages, update)
@@ -180,6 +184,7 @@ def read_control(settings: Settings, answer_s: float = ANSWER_S) -> Known:
 def _announce(
     settings: Settings, known: Known, version: str, stage: str, reason: str | None, share: float | None = None
 ) -> ModelUpdate:
+    path_name(version, "version")
     digest = known.manifests.get(version) or _manifest(settings, version)[1]
     update = ModelUpdate(
         model=settings.registry.model,

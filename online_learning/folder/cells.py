@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from online_learning.folder.description import FIELDS, MAPS, Description, FolderError, Source, nearest
 from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.records import Context
 from ranker.contracts.schema import FeatureSchema
 
 MAX_ID = 256
@@ -161,10 +162,10 @@ class Cells:
         """The fields of a map that have a column, as `features.price`."""
         return [field for field in self.sources if field.startswith(f"{name}.")]
 
-    def context(self, name: str, schema: FeatureSchema) -> dict[str, str | float | bool] | None:
+    def context(self, name: str, schema: FeatureSchema) -> Context | None:
         """The fields of a context: numbers and texts as the schema has them, others as they come."""
         declared = {field.name: field for field in schema.context}
-        found: dict[str, str | float | bool] = {}
+        found: Context = {}
         for field in self.group(name):
             if (value := self.raw(field)) is None:
                 continue

@@ -11,7 +11,7 @@ from msgspec import Struct
 from online_learning.folder.cells import MAX_ID, BadCell, Cells, number_of
 from ranker.contracts.decoding import Limits
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Candidate, CandidateList, Interaction, Item, User
+from ranker.contracts.records import Candidate, CandidateList, Context, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
 
 
@@ -35,7 +35,7 @@ class ListedRow(Struct, frozen=True, array_like=True):
     position: float | None
     k: int | None
     candidate: Candidate
-    context: dict[str, str | float | bool] | None
+    context: Context | None
     actions: tuple[str, ...] = ()
 
 

@@ -130,6 +130,12 @@ class Optimisation:
         """The moving averages of what learns, by the names of `named_dense`."""
         return self._average
 
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are, the items' rows included."""
+        weights = [*self.named_dense().values(), self.learner.items.ids.weight, *self._average.values()]
+        return all(bool(torch.isfinite(weight).all()) for weight in weights)
+
     def merged_weights(self) -> dict[str, Tensor]:
         """A copy of the averaged weights as `Ranker.state_dict()` has them, adapters added in; on the CPU."""
         with self.averaged():

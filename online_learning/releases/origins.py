@@ -20,7 +20,7 @@ from online_learning.releases.writing import Provenance, manifest_of, write_file
 from online_learning.settings import TrainerSettings
 from ranker.contracts.bundle_files import GRAPHS, TABLES
 from ranker.contracts.clock import now_ms
-from ranker.contracts.errors import BundleError
+from ranker.contracts.errors import BundleError, LiverankError
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.names import BUILT_IN
 from ranker.items.tables import TableArrays
@@ -100,7 +100,14 @@ def fetch_origin(settings: TrainerSettings, version: str) -> Origin:
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data, prefix=".bundle-") as folder:
-        return read_origin(fetch_bundle(settings.registry.address, settings.registry.model, version, Path(folder)))
+        fetched = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(folder))
+        try:
+            return read_origin(fetched)
+        except (LiverankError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            log.error("%s cannot be read, and that is a fault of ours or of its files", version, exc_info=error)
+            raise BundleError(f"{version} cannot be read: {error!r}") from error
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from online_learning.evaluation.progressive import Window
 from online_learning.settings import TrainerSettings
-from online_learning.trainer.trainer import Learned, Trainer
+from online_learning.trainer.outcomes import Learned
+from online_learning.trainer.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ class TrainerMetrics:
         self.repeated = Counter("liverank_trainer_repeated", "Examples that came again", registry=registry)
         self.refused = Counter(
             "liverank_trainer_refused", "Examples that cannot be learned from", ["reason"], registry=registry
+        )
+        self.set_aside = Counter(
+            "liverank_trainer_set_aside", "Records that cannot be used", ["topic"], registry=registry
         )
         self.missed = Counter(
             "liverank_trainer_missed", "Records that the broker deleted before they were read", registry=registry
@@ -65,7 +69,7 @@ class TrainerMetrics:
         """A batch was learned from."""
         self.trained.inc(done.trained)
         self.repeated.inc(done.repeated)
-        self.refused.labels("schema or loss").inc(len(done.refused))
+        self.refused.labels("schema, state or loss").inc(len(done.refused))
         self.step.observe(seconds)
         self.learned_until.set(trainer.learned_until / 1000)
         self.replay.set(len(trainer.replay))

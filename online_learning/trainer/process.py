@@ -37,14 +37,16 @@ from online_learning.settings import TrainerSettings
 from online_learning.trainer import startup
 from online_learning.trainer.checkpoint import KEPT
 from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.outcomes import Publish
+from online_learning.trainer.reading import MOST_MESSAGE_BYTES, Reading
 from online_learning.trainer.releases import Draft, Releases
 from online_learning.trainer.startup import assist
 from online_learning.trainer.state import capture
 from online_learning.trainer.tracking import numbers_of, open_tracker
-from online_learning.trainer.trainer import Publish, Trainer
+from online_learning.trainer.trainer import Trainer
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import Erasure, Example, Item, ItemVector, ModelUpdate
+from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
@@ -53,12 +55,10 @@ from ranker.rollout.stages import Stages, follow, key_of
 
 log = logging.getLogger(__name__)
 
-_MAX_MESSAGE_BYTES = 8 << 20
 _AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
 _HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
 
-_example = msgspec.json.Decoder(Example)
 Given = TypeVar("Given")
 
 
@@ -106,6 +106,7 @@ class TrainerProcess:
         self._stop = asyncio.Event()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
+        self._reading = Reading(self._metrics)
         self._tracker = open_tracker(settings.tracking)
         self._updates: list[ModelUpdate] = []  # read, and not yet complied with
         self._writing: asyncio.Task[None] | None = None
@@ -121,7 +122,7 @@ class TrainerProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         producer = AIOKafkaProducer(
-            **self._connection, acks="all", enable_idempotence=True, max_request_size=_MAX_MESSAGE_BYTES
+            **self._connection, acks="all", enable_idempotence=True, max_request_size=MOST_MESSAGE_BYTES
         )
         async with (
             producer as self._producer,
@@ -141,7 +142,7 @@ class TrainerProcess:
     def _consumer(self, group_id: str | None, *topics: str) -> Any:
         return AIOKafkaConsumer(
             *topics, **self._connection, group_id=group_id, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_MAX_MESSAGE_BYTES,
+            max_partition_fetch_bytes=MOST_MESSAGE_BYTES, isolation_level="read_committed",
         )  # fmt: skip
 
     async def _start(self) -> bool:
@@ -158,6 +159,8 @@ class TrainerProcess:
         fetch = partial(fetch_origin, settings)
         serving = await asyncio.to_thread(fetch, version)
         self._catalog = Catalog(serving.schema.item_numeric)
+        self._catalog.expect(serving.encoder, len(serving.tables.reduction))
+        self._reading = Reading(self._metrics, serving.schema)
         await self._read_all(self._items, self._item_record)
         if self._group is not None:
             self._group.broadcast(serving)
@@ -244,12 +247,12 @@ class TrainerProcess:
 
     async def _learn(self, records: list[Any]) -> bool:
         """Learn from records in their order; False where the trainer went back to its checkpoint instead."""
-        self._tell_of_missing(records)
+        await self._tell_of_missing(records)
         examples = []
         for record in records:
             if record.topic == ERASURES:
-                await self._in_turn(partial(self._erase, record))
-            elif (example := self._decoded(record)) is not None:
+                await self._in_turn(partial(self._reading.erasure, record, self._erase))
+            elif (example := self._reading.example(record)) is not None:
                 examples.append(example)
         offsets = {f"{record.topic}-{record.partition}": record.offset + 1 for record in records}
         began = time.monotonic()
@@ -263,27 +266,23 @@ class TrainerProcess:
             await self._roll_back(done.refused)
         return not done.diverged
 
-    def _tell_of_missing(self, records: list[Any]) -> None:
-        for place, count in missing(self._trainer.offsets, records).items():
-            self._metrics.missed.inc(count)
-            log.error("%d records of %s were deleted before they were read: keep the topic for longer", count, place)
+    async def _tell_of_missing(self, records: list[Any]) -> None:
+        """Skipped offsets may be markers of transactions, or aborted; what lay before a topic's begin is lost."""
+        skipped = missing(self._trainer.offsets, records)
+        if not skipped:
+            return
+        places = {f"{place.topic}-{place.partition}": place for place in self._examples.assignment()}
+        begins = await self._examples.beginning_offsets([places[name] for name in skipped])
+        for name, count in skipped.items():
+            if begins[places[name]] > self._trainer.offsets.get(name, 0):
+                self._metrics.missed.inc(count)
+                log.error("%d records of %s were deleted before they were read: keep the topic for longer", count, name)
 
-    def _decoded(self, record: Any) -> Example | None:
-        try:
-            return _example.decode(record.value or b"")
-        except msgspec.DecodeError as error:
-            log.error("%s-%d:%d is no example: %s", record.topic, record.partition, record.offset, error)
-            self._metrics.refused.labels("undecodable").inc()
-            return None
-
-    def _erase(self, record: Any) -> None:
-        """Forget a user. A record that is none changes nothing here; the worker dead-letters it."""
-        with suppress(msgspec.DecodeError):
-            erasure = msgspec.json.decode(record.value or b"", type=Erasure)
-            until = record.timestamp if erasure.ts is None else erasure.ts
-            gone = self._trainer.forget(erasure.user_id, until)
-            self._purges = KEPT
-            log.info("a user was erased, and %d of their examples", gone)
+    def _erase(self, user_id: str, until: int) -> None:
+        """Forget a user, up to a time."""
+        gone = self._trainer.forget(user_id, until)
+        self._purges = KEPT
+        log.info("a user was erased, and %d of their examples", gone)
 
     async def _roll_back(self, refused: tuple[str, ...]) -> None:
         """Take the newest checkpoint up again, and read what came after it anew, but for the refused examples."""
@@ -361,22 +360,14 @@ class TrainerProcess:
                         handle(record)
 
     def _control_record(self, record: Any) -> None:
-        with suppress(msgspec.DecodeError):
-            update = msgspec.json.decode(record.value or b"", type=ModelUpdate)
-            if update.model == self._settings.registry.model:
-                self._updates.append(update)
+        self._reading.update(record, self._take)
+
+    def _take(self, update: ModelUpdate) -> None:
+        if update.model == self._settings.registry.model:
+            self._updates.append(update)
 
     def _item_record(self, record: Any) -> None:
-        """What does not decode is dead-lettered by whoever holds the partition."""
-        if record.value is None:
-            if record.topic == ITEMS:
-                self._catalog.withdraw(record.key.decode())
-            return
-        with suppress(msgspec.DecodeError, LiverankError):
-            if record.topic == ITEMS:
-                self._catalog.put(msgspec.json.decode(record.value, type=Item))
-            else:
-                self._catalog.put_vector(msgspec.json.decode(record.value, type=ItemVector))
+        self._reading.item(record, self._catalog)
 
     async def _in_turn(self, work: Callable[[], Given]) -> Given:
         """Run what touches the trainer, on its thread."""

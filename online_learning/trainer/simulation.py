@@ -21,7 +21,8 @@ from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.gate import GateRules, Promote, decide_release
 from online_learning.releases.versions import Origin
-from online_learning.trainer.trainer import Publish, Trainer
+from online_learning.trainer.outcomes import Publish
+from online_learning.trainer.trainer import Trainer
 from ranker.contracts.records import Example, Interaction, Item
 from ranker.features.list import list_inputs
 from ranker.items.catalog import Catalog

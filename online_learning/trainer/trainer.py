@@ -6,11 +6,9 @@ whole path of an example: admit -> prepare -> test -> train -> count and remembe
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +17,7 @@ import torch
 from online_learning.evaluation.progressive import Progressive, Window, tested
 from online_learning.learning import curriculum
 from online_learning.learning.example_counts import ExampleCounts
-from online_learning.learning.learner import Learner, TrainingExample, training_example
+from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Parallel
 from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
@@ -27,49 +25,18 @@ from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
+from online_learning.trainer.outcomes import Attempt, Learned, Publish
+from online_learning.trainer.preparing import Prepared, prepared
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
-from ranker.features.list import list_inputs
-from ranker.features.user import UserInputs
 from ranker.items.catalog import Catalog, grown
 from ranker.items.tables import ItemTables, TableArrays, pack_row
-from ranker.state.codec import decode_row
-from ranker.state.row import UserRow
 
 log = logging.getLogger(__name__)
 
 _id = hash_id.__wrapped__  # ids of examples and users are seen once: they would push items out of the cache
 #: How far a row has moved whose counts alone changed: it is sent after those that learned.
 _COUNTED = 1e-6
-
-
-class Publish(enum.StrEnum):
-    """What is due."""
-
-    DELTA = "delta"
-    BUNDLE = "bundle"
-
-
-class Learned(NamedTuple):
-    """What a call of `learn` did."""
-
-    trained: int = 0  # examples learned from for the first time
-    repeated: int = 0  # known already, or of a user who is forgotten
-    refused: tuple[str, ...] = ()  # ids of those that cannot be learned from
-    loss: float | None = None  # of the last step
-    windows: tuple[Window, ...] = ()  # progressive reports that became full
-    diverged: bool = False  # the loss or a weight was not finite: go back to the last checkpoint
-    due: frozenset[Publish] = frozenset()
-
-
-class Prepared(NamedTuple):
-    """An admitted example: its features as the trainer, the serving version and the first one see them."""
-
-    example: Example
-    row: UserRow
-    training: TrainingExample
-    serving: UserInputs
-    first: UserInputs
 
 
 class Trainer:
@@ -134,25 +101,27 @@ class Trainer:
             offsets: `topic-partition` -> the offset after the last of these examples; part of the state from here on.
 
         Returns:
-            What was done. Where it `diverged` the batch was not learned from and its examples are refused for good:
-            the caller takes the last checkpoint up again, and every other example since is learned anew.
+            What was done. An example that cannot be learned from is refused for good, alone. Where the weights
+            `diverged` the batch was not learned from and all its examples are refused: the caller takes the last
+            checkpoint up again, and every other example since is learned anew.
         """
         fresh, refused = self._admit(examples)
         repeated = len(examples) - len(fresh) - len(refused)
         windows: list[Window] = []
         trained, loss = 0, None
         for start in range(0, len(fresh), self.online.batch):
-            batch = [self._prepare(example) for example in fresh[start : start + self.online.batch]]
+            batch, unfit = self._prepare_all(fresh[start : start + self.online.batch])
             windows += self._test(batch)
-            loss = self._train(batch)
-            if loss is None:
-                refused += [one.example.example_id for one in batch]
+            done = self._step(batch)
+            refused += [*unfit, *done.refused]
+            if done.diverged:
                 self.refuse(refused)
-                log.error("the loss is not finite after %d examples: back to the last checkpoint", self.trained)
+                log.error("the weights are not finite after %d examples: back to the last checkpoint", self.trained)
                 return Learned(trained, repeated, tuple(refused), None, tuple(windows), diverged=True)
-            for one in batch:
+            for one in done.taken:
                 self._take_in(one)
-            trained += len(batch)
+            trained, loss = trained + len(done.taken), done.loss if done.taken else loss
+        self.refuse(refused)
         self._finetune(now)
         self.offsets.update(offsets or {})
         return Learned(trained, repeated, tuple(refused), loss, tuple(windows), due=self.due(now))
@@ -293,19 +262,26 @@ class Trainer:
         return fresh, refused
 
     def _prepare(self, example: Example) -> Prepared:
-        """Features as of now: nothing of the example itself has been counted yet. Its new items get rows."""
-        row = decode_row(example.state)
-        for item in example.items:
-            self.catalog.add(hash_id(item.item_id))
-        self.learner.tables.sync()
-        training = training_example(example, self.learner.tables, self.schema)
-        listed = list_inputs(row, self.catalog, self.schema)
-        shown = np.array([item.statistics for item in example.items], np.float32)
-        serving = self.versions.serving.inputs(row, listed, shown)
-        return Prepared(example, row, training, serving, self.versions.first.inputs(row, listed))
+        return prepared(example, self.learner, self.versions, self.schema)
+
+    def _prepare_all(self, examples: Sequence[Example]) -> tuple[list[Prepared], list[str]]:
+        """Those that hold together, and the ids of the others."""
+        batch: list[Prepared] = []
+        unfit: list[str] = []
+        for example in examples:
+            try:
+                batch.append(self._prepare(example))
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:
+                log.error("%.300s cannot be learned from: %r", example.example_id, error)
+                unfit.append(example.example_id)
+        return batch, unfit
 
     def _test(self, batch: Sequence[Prepared]) -> list[Window]:
         """Score the batch by the weights before it, by what serves and by the first model."""
+        if not batch:
+            return []
         with self.optimisation.averaged():
             ours = self.learner.scores([one.training.inputs for one in batch])
         scores = {
@@ -316,6 +292,8 @@ class Trainer:
         windows = []
         for at, one in enumerate(batch):
             target = one.training.chosen, one.training.head
+            if not all(np.isfinite(lines[at]).all() for lines in scores.values()):
+                continue
             tests = {name: tested(lines[at], *target, self._weights) for name, lines in scores.items()}
             self.versions.compare(_id(one.example.user_id), tests["trainer"], tests["serving"])
             window = self.progressive.add(one.example.ts, tests)
@@ -323,11 +301,35 @@ class Trainer:
                 windows.append(window)
         return windows
 
-    def _train(self, batch: Sequence[Prepared]) -> float | None:
+    def _step(self, batch: Sequence[Prepared]) -> Attempt:
+        """One step on the batch; where that is not finite though the weights are, a step on each of its examples."""
+        if not batch:
+            return Attempt((), [])
+        loss = self._train(batch, self._replayed(len(batch)))
+        if loss is not None:
+            return Attempt(batch, [], loss)
+        if not self.optimisation.finite:
+            return Attempt((), [one.example.example_id for one in batch], diverged=True)
+        taken: list[Prepared] = []
+        refused: list[str] = []
+        for one in batch:
+            alone = self._train([one], [])
+            if alone is None:
+                log.error("%.300s cannot be learned from: its loss is not finite", one.example.example_id)
+                refused.append(one.example.example_id)
+            else:
+                taken.append(one)
+                loss = alone
+        return Attempt(taken, refused, loss, diverged=not self.optimisation.finite)
+
+    def _replayed(self, count: int) -> list[TrainingExample]:
+        """What is learned from again beside so many examples."""
+        sampled = self.replay.sample(round(self.online.replayed * count))
+        return [restored(entry, self.learner.tables, self.schema) for entry in sampled]
+
+    def _train(self, batch: Sequence[Prepared], replayed: Sequence[TrainingExample]) -> float | None:
         """One step on the batch and on what is remembered beside it; the loss, None where it is not finite."""
-        examples = [one.training for one in batch]
-        for entry in self.replay.sample(round(self.online.replayed * len(batch))):
-            examples.append(restored(entry, self.learner.tables, self.schema))
+        examples = [*(one.training for one in batch), *replayed]
         stepped = self.optimisation.step(examples, share=len(batch) / self.online.batch)
         self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None

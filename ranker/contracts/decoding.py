@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position, UserInput
-from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.records import MAX_NUMBER, CandidateList, Erasure, Interaction, Item, ItemVector, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import ITEMS, TOPICS, USERS
 
 #: What lies before the year 1990 is seconds where milliseconds belong, not behaviour.
 EARLIEST_TS = 631_152_000_000
+#: A film may be older than the epoch. But what lies within this of it, and further than a day, is a time in seconds.
+_SECONDS_UNTIL, _DAY_MS = 4_200_000_000, 86_400_000
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -23,6 +27,47 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_candidates: int = 1000
     max_message_bytes: int = 1 << 20
     max_ahead_ms: int = 300_000  # how far a timestamp may lie ahead of this machine's clock
+
+
+Record = TypeVar("Record")
+_vector = msgspec.json.Decoder(ItemVector)
+
+
+def decoded(decoder: msgspec.json.Decoder[Record], value: bytes) -> Record:
+    """The record of a message of a control or internal topic.
+
+    Raises:
+        InvalidRecord: it is none.
+    """
+    try:
+        return decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRecord("invalid", f"no record of its topic: {error}; see `liverank schema`") from error
+
+
+#: An encoded text of 4,096 numbers; encoders give some hundreds.
+MAX_VECTOR_BYTES = 8 << 10
+
+
+def decode_vector(value: bytes) -> ItemVector:
+    """The record of one message of `item-vectors`.
+
+    Raises:
+        InvalidRecord: it is none, or its vector is no float16 numbers, too many, or not finite.
+    """
+    if len(value) > 2 * MAX_VECTOR_BYTES:
+        raise InvalidRecord(
+            "too-large", f"the record has {len(value)} bytes; at most {2 * MAX_VECTOR_BYTES} are allowed"
+        )
+    record = decoded(_vector, value)
+    size = len(record.vector)
+    if size % 2 or not 0 < size <= MAX_VECTOR_BYTES:
+        raise InvalidRecord(
+            "invalid", f"the vector has {size} bytes; it must have 2 a number, and 2 to {MAX_VECTOR_BYTES}"
+        )
+    if not np.isfinite(np.frombuffer(record.vector, "<f2")).all():
+        raise InvalidRecord("invalid", "the vector holds a number that is not finite; all must be")
+    return record
 
 
 class InputDecoder:
@@ -60,6 +105,8 @@ class InputDecoder:
             return self._candidates(record, at, now_ms)
         if isinstance(record, Erasure):
             return msgspec.structs.replace(record, ts=self._time(record.ts, at, now_ms))
+        if isinstance(record, Item):
+            self._published(record.published_at, now_ms)
         assert isinstance(record, Item | User)
         return record
 
@@ -82,7 +129,12 @@ class InputDecoder:
             return _decoder_of(topic).decode(value)
         except msgspec.ValidationError as error:
             wanted = ", ".join(field.name for field in msgspec.structs.fields(TOPICS[topic].record) if field.required)
-            raise InvalidRecord("invalid", f"{error}; {topic} requires {wanted}") from error
+            bound = f" (numbers lie within ±{MAX_NUMBER})" if "out of range" in str(error) else ""
+            raise InvalidRecord("invalid", f"{error}{bound}; {topic} requires {wanted}") from error
+        except RecursionError as error:
+            raise InvalidRecord(
+                "invalid", f"values are nested too deeply to be read; {topic} takes a JSON object that is nearly flat"
+            ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidRecord("not-json", f"not JSON: {error}; {topic} takes a JSON object in UTF-8") from error
 
@@ -97,6 +149,8 @@ class InputDecoder:
             action=action,
             ts=self._time(event.ts, at, now_ms),
             event_id=event.event_id or f"{at.topic}-{at.partition}-{at.offset}",
+            request_id=event.request_id or None,
+            position=None if event.position == -1 else event.position,
         )
 
     def _candidates(self, candidates: CandidateList, at: Position, now_ms: int) -> CandidateList:
@@ -107,19 +161,34 @@ class InputDecoder:
         return msgspec.structs.replace(candidates, ts=self._time(candidates.ts, at, now_ms))
 
     def _time(self, ts: int | None, at: Position, now_ms: int) -> int:
+        """The record's own time, else its message's: both may lie where events can lie."""
+        name = "the message's timestamp, which counts where the body has no ts," if ts is None else "ts"
+        ts = at.ts if ts is None else ts
+        self._not_ahead(ts, name, now_ms)
+        if ts < EARLIEST_TS:
+            raise InvalidRecord(
+                "past-timestamp", f"{name} is {ts}, before the year 1990; it must be milliseconds since the epoch, UTC"
+            )
+        return ts
+
+    def _published(self, ts: int | None, now_ms: int) -> None:
         if ts is None:
-            return at.ts
+            return
+        self._not_ahead(ts, "published_at", now_ms)
+        if _DAY_MS < abs(ts) < _SECONDS_UNTIL:
+            raise InvalidRecord(
+                "past-timestamp",
+                f"published_at is {ts}, within 7 weeks of the epoch: seconds, most likely; it must be milliseconds "
+                "since the epoch, UTC",
+            )
+
+    def _not_ahead(self, ts: int, name: str, now_ms: int) -> None:
         if ts > now_ms + self.limits.max_ahead_ms:
             raise InvalidRecord(
                 "future-timestamp",
-                f"ts is {ts}, {(ts - now_ms) / 1000:.0f} s ahead; at most {self.limits.max_ahead_ms / 1000:.0f} s are "
-                "allowed, in milliseconds since the epoch, UTC",
+                f"{name} is {ts}, {(ts - now_ms) / 1000:.0f} s ahead; at most {self.limits.max_ahead_ms / 1000:.0f} s "
+                "are allowed, in milliseconds since the epoch, UTC",
             )
-        if ts < EARLIEST_TS:
-            raise InvalidRecord(
-                "past-timestamp", f"ts is {ts}, before the year 1990; it must be milliseconds since the epoch, UTC"
-            )
-        return ts
 
 
 @lru_cache

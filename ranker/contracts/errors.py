@@ -22,10 +22,15 @@ class RowError(LiverankError):
     """A stored user row that this version cannot read."""
 
 
+class LaterRow(RowError):
+    """A stored user row of a later release: that one reads it, so it must not be written over."""
+
+
 class BundleError(LiverankError):
     """A model bundle that must not serve.
 
-    `reason` is a short code for counting: missing, changed, schema, not-finite, golden, or broken for all else.
+    `reason` is a short code for counting: missing, changed, schema, not-finite, golden, bad-name, or broken for all
+    else.
     """
 
     def __init__(self, error: str, reason: str = "broken") -> None:

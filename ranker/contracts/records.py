@@ -1,7 +1,8 @@
 """Every record that crosses a topic, as frozen structs. JSON Schemas and the AsyncAPI document are generated from them.
 
 Decoding is strict on types and silent on unknown fields, so a producer may add fields before a consumer knows them.
-`ts` is milliseconds since the epoch, UTC, everywhere.
+`ts` is milliseconds since the epoch, UTC, everywhere. Every number has bounds, which the JSON Schemas state too: within
+them no arithmetic of the features, and no format that rows are stored in, leaves float32 or 64 bits.
 """
 
 from __future__ import annotations
@@ -11,9 +12,23 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from ranker.contracts.path_names import PATH_NAME
+
+#: The largest number of float32, and the largest integer that every reader of JSON keeps exactly.
+MAX_NUMBER, MAX_INTEGER = 3.4028235e38, (1 << 53) - 1
+
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
-Timestamp = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
-Context = dict[str, str | float | bool]
+OptionalId = Annotated[str, Meta(max_length=256)]  # empty: absent
+#: What becomes part of a path: see `ranker.contracts.path_names`.
+PathName = Annotated[str, Meta(pattern=PATH_NAME)]
+Timestamp = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER, description="milliseconds since the epoch, UTC")]
+Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Count = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
+Offset = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+#: null is absent; a number, not "1", where the feature schema declares a number.
+Context = dict[str, str | Number | bool | None]
+#: true is 1, false 0; null, and a string, are a missing number.
+FeatureValue = Number | bool | str | None
 
 
 class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,11 +37,11 @@ class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: Id
     item_id: Id
     action: str | None = None  # implied on `clicks` and `views`, required on `interactions`
-    event_id: Id | None = None  # else the message's position
+    event_id: OptionalId | None = None  # else the message's position
     ts: Timestamp | None = None  # else the message's
-    request_id: str | None = None
-    position: Annotated[int, Meta(ge=0, le=32767)] | None = None
-    value: float | None = None
+    request_id: OptionalId | None = None
+    position: Annotated[int, Meta(ge=-1, le=32767)] | None = None  # -1: unknown
+    value: Number | None = None
     text: str | None = None
     context: Context | None = None
 
@@ -35,8 +50,8 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One item of a candidate list, with what the recall stage knows of it."""
 
     item_id: Id
-    score: float | None = None
-    features: dict[str, float | None] | None = None
+    score: Number | None = None
+    features: dict[str, FeatureValue] | None = None  # those that the feature schema declares are kept
 
 
 class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,7 +62,7 @@ class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: list[Candidate]
     ts: Timestamp | None = None
     context: Context | None = None
-    k: Annotated[int, Meta(ge=1)] | None = None
+    k: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,7 +73,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str | None = None
     category: str | None = None
     tags: list[str] | None = None
-    numeric: dict[str, float] | None = None
+    numeric: dict[str, Number] | None = None
     published_at: Timestamp | None = None
 
 
@@ -80,8 +95,8 @@ class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item's text, encoded once. `vector` is little-endian float16, base64 in JSON; `text_hash` names the text."""
 
     item_id: Id
-    encoder: str
-    text_hash: str
+    encoder: PathName
+    text_hash: Annotated[str, Meta(max_length=64)]
     vector: bytes
 
 
@@ -130,7 +145,7 @@ class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item of an example's list: `statistics` are the item's as known when the list was ranked."""
 
     item_id: str
-    statistics: list[float]
+    statistics: list[Count]
     rank: int | None = None  # where the ranking before the outcome had it, from 1
     propensity: float | None = None  # the chance of that rank, where the ranking explored
 
@@ -142,7 +157,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: str
     ts: Timestamp
     event_id: str
-    value: float | None = None
+    value: Number | None = None
 
 
 class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -169,14 +184,14 @@ class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Where clicks decided about a canary (`measured`), the first decision about the version counts and later ones do not.
     """
 
-    model: str
-    version: str
+    model: PathName
+    version: PathName
     sha256: str
     stage: str = "promoted"  # promoted, canary, pinned, rolled-back
-    share: float | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] | None = None
     reason: str | None = None
     ts: Timestamp = 0
-    previous: str | None = None  # what served until then: where a rollback goes to
+    previous: PathName | None = None  # what served until then: where a rollback goes to
     measured: bool = False
 
 
@@ -186,12 +201,12 @@ class ModelDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `offsets` says what the rows were learned from: `topic-partition` -> the offset after the last example.
     """
 
-    model: str
-    base: str
-    sequence: int
+    model: PathName
+    base: PathName
+    sequence: Timestamp
     learned_until: Timestamp
     rows: dict[str, bytes]
-    offsets: dict[str, int] = {}
+    offsets: dict[str, Offset] = {}
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):

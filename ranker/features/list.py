@@ -12,6 +12,16 @@ from ranker.contracts.schema import FeatureSchema, Normalise
 from ranker.items.catalog import Catalog
 from ranker.state.row import CurrentList, UserRow
 
+#: Numbers beyond it are cut before features are made of them. Far above any that means something, and far below what
+#: would leave float32 in a list's deviation, or in the squares and products within the network.
+_LARGEST = 1e13
+
+
+def cut(values: np.ndarray) -> np.ndarray:
+    """Numbers as people give them, so that features stay finite; NaN stays NaN, and what is not extreme as it is."""
+    within: np.ndarray = np.clip(values, -_LARGEST, _LARGEST)
+    return within
+
 
 class ListInputs(Struct, frozen=True):
     """What a list is to the model whatever the user does: computed once a list."""
@@ -47,7 +57,7 @@ def _logarithms(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
     for at, feature in enumerate(schema.candidate_features):
         raw = current.column(feature.name)
         if raw is not None:
-            logs[:, at] = np.nan_to_num(_normalised(raw, Normalise.LOG))
+            logs[:, at] = np.nan_to_num(_normalised(cut(raw), Normalise.LOG))
     return logs
 
 
@@ -56,7 +66,7 @@ def _given_features(current: CurrentList, schema: FeatureSchema) -> np.ndarray:
     columns: list[np.ndarray] = []
     for feature in schema.candidate_features:
         raw = current.column(feature.name)
-        values = np.full(len(current.item_ids), np.nan, np.float32) if raw is None else raw
+        values = np.full(len(current.item_ids), np.nan, np.float32) if raw is None else cut(raw)
         missing = ~np.isfinite(values)
         columns += [np.where(missing, 0.0, _normalised(values, way)) for way in feature.normalise]
         columns.append(missing)

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.list import ListInputs
+from ranker.features.list import ListInputs, cut
 from ranker.features.names import BUILT_IN, FROM_TOUCHED
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
@@ -69,7 +69,7 @@ def user_inputs(
         hist_item=hist_item,
         action=events["action"].astype(np.int64),
         gap=gap,
-        value=np.where(np.isfinite(events["value"]), events["value"], 0),
+        value=np.where(np.isfinite(events["value"]), cut(events["value"]), 0),
         age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
         hist_pos=hist_pos,
         candidates=listed.indexes,

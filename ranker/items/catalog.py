@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Item, ItemVector
 
@@ -57,6 +57,7 @@ class Catalog:
         self.withdrawn = np.zeros(_FIRST_ROOM, bool)
         self.numeric = np.zeros((_FIRST_ROOM, len(numeric)), np.float32)
         self.vectors: dict[str, np.ndarray] = {}
+        self._widths: dict[str, int] = {}  # encoder -> numbers in each of its vectors, as a model expects them
         self._vector_texts: dict[tuple[str, str], str] = {}
         self._listeners: list[set[int]] = []
         self._lock = threading.Lock()
@@ -102,19 +103,29 @@ class Catalog:
         """Take an item out of every later ranking."""
         self.withdrawn[self.add(hash_id(item_id))] = True
 
+    def expect(self, encoder: str, width: int) -> None:
+        """Vectors of this encoder have so many numbers, says a model; of encoders that none names no vector is kept."""
+        self._widths[encoder] = width
+        matrix = self.vectors.get(encoder)
+        if matrix is not None and matrix.shape[1] != width:  # kept before anyone knew better
+            del self.vectors[encoder]
+            self._vector_texts = {key: text for key, text in self._vector_texts.items() if key[1] != encoder}
+
     def put_vector(self, vector: ItemVector) -> None:
         """Keep an item's encoded text.
 
         Raises:
-            LiverankError: the vector's length is not that of the encoder's others.
+            InvalidRecord: the vector's length is not that of the encoder's others.
         """
+        if self._widths and vector.encoder not in self._widths:
+            return
         values = np.frombuffer(vector.vector, "<f2")
         matrix = self.vectors.get(vector.encoder)
         if matrix is None:
-            matrix = np.zeros((_FIRST_ROOM, len(values)), np.float16)
+            matrix = np.zeros((_FIRST_ROOM, self._widths.get(vector.encoder, len(values))), np.float16)
         if matrix.shape[1] != len(values):
-            raise LiverankError(
-                f"{vector.item_id}: {len(values)} numbers from {vector.encoder}; it gives {matrix.shape[1]}"
+            raise InvalidRecord(
+                "invalid", f"{vector.item_id}: {len(values)} numbers from {vector.encoder}; it gives {matrix.shape[1]}"
             )
         index = self.add(hash_id(vector.item_id))
         matrix = grown(matrix, index + 1)

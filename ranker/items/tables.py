@@ -87,6 +87,7 @@ class ItemTables:
             rest: called between two pieces of the work, for who has something else to let through.
         """
         self.arrays, self.catalog, self.encoder = arrays, catalog, encoder
+        catalog.expect(encoder, len(arrays.reduction))
         self._changes = catalog.listen()
         self._taken: set[int] = set()  # changes that are being taken over just now
         taken = self._texts_of(like) if like is not None and self._reduces_as(like) else None

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.errors import BundleError
+from ranker.contracts.path_names import path_name
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.names import context_names, feature_names
 from ranker.registry.address import listed, reaching, sha256, shown_address
@@ -72,6 +73,8 @@ def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str
     Raises:
         BundleError: the registry cannot be written.
     """
+    path_name(manifest.model, "model")
+    path_name(manifest.version, "version")
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = msgspec.structs.replace(manifest, files=files)
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -105,6 +108,7 @@ def registry_versions(registry: str, model: str) -> list[str]:
     Raises:
         BundleError: the registry cannot be read.
     """
+    path_name(model, "model")
     with reaching(f"the registry {shown_address(registry)} cannot be read"):
         fs, root = fsspec.core.url_to_fs(registry)
         fs.invalidate_cache()  # some backends keep listings
@@ -126,9 +130,10 @@ def fetch_bundle(registry: str, model: str, version: str, into: Path, manifest_s
         `into/version`, whole and checked. One that is there already is checked again, not copied.
 
     Raises:
-        BundleError: it is missing, incomplete or not what its manifest says.
+        BundleError: it is missing, incomplete or not what its manifest says, or the version is no name of one.
     """
-    target = into / version
+    path_name(model, "model")
+    target = into / path_name(version, "version")
     if not target.exists():
         partial = into / f".{version}-{uuid.uuid4().hex[:6]}.tmp"
         try:
@@ -152,7 +157,9 @@ def read_remote_manifest(registry: str, model: str, version: str) -> tuple[Manif
 
     Raises:
         BundleError: the registry has no such bundle; the newest ones that it has are named.
+        LiverankError: the name leads elsewhere.
     """
+    path_name(version, "version")
     try:
         fs, root = fsspec.core.url_to_fs(registry)
         encoded: bytes = fs.cat_file(f"{root}/{model}/{version}/{MANIFEST}")
@@ -179,8 +186,11 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.format != BUNDLE_FORMAT:
         raise BundleError(f"{path} is of format {manifest.format}; this release reads {BUNDLE_FORMAT}")
     for name in manifest.files:
-        if Path(name).name != name:
-            raise BundleError(f"{path} names the file {name!r}; a bundle's files lie beside its manifest")
+        path_name(name, "file beside its manifest")
+    for name, what in ((manifest.model, "model"), (manifest.version, "version"), (manifest.encoder, "encoder")):
+        path_name(name, what)
+    if manifest.parent is not None:
+        path_name(manifest.parent, "version")
     return manifest
 
 

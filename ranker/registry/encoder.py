@@ -7,7 +7,6 @@ is the mean of the token vectors, scaled to length 1 (N. Reimers and I. Gurevych
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,11 +19,11 @@ import onnxruntime
 from msgspec import Struct
 from tokenizers import Encoding, Tokenizer
 
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import BundleError, LiverankError
+from ranker.contracts.path_names import path_name
 from ranker.registry.address import sha256, shown_address
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "encoder.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MAX_CHARACTERS_PER_TOKEN = 64  # what lies behind is cut off before it is split into tokens
 
 
@@ -149,8 +148,10 @@ def load_encoder(registry: str, name: str, cache: Path) -> OnnxTextEncoder:
     Raises:
         EncoderError: the registry has no such encoder, or a copy of it is not what was published.
     """
-    if not _NAME.fullmatch(name):
-        raise EncoderError(f"{name!r} names no encoder; a name is letters, digits, '.', '_' and '-'")
+    try:
+        path_name(name, "encoder")
+    except BundleError as error:
+        raise EncoderError(str(error)) from error
     kept = cache / name
     if not kept.exists():
         _fetch(registry, name, kept)

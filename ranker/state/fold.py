@@ -21,9 +21,9 @@ import numpy as np
 
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position, UserInput
-from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, User
+from ranker.contracts.records import Candidate, CandidateList, Context, Erasure, Interaction, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.row import _ORDER, EVENT, SUMMARY_CELLS, CurrentList, UserRow
+from ranker.state.row import _ORDER, EVENT, SUMMARY_CELLS, CurrentList, KnownFields, UserRow
 
 _PACK = struct.Struct("<qqqBhf")
 _HOUR_MS = 3_600_000
@@ -44,9 +44,9 @@ def apply_input(row: UserRow, record: UserInput, at: Position, schema: FeatureSc
     if isinstance(record, Interaction):
         return _apply_event(row, record, applied, schema)
     if isinstance(record, CandidateList):
-        return _apply_list(row, record, applied)
+        return _apply_list(row, record, applied, schema)
     if isinstance(record, User):
-        return _replace(row, applied=applied, revision=row.revision + 1, attributes=record.attributes)
+        return _replace(row, applied=applied, revision=row.revision + 1, attributes=_known(record.attributes))
     return _apply_erasure(row, record, applied, schema)
 
 
@@ -73,12 +73,12 @@ def _apply_event(row: UserRow, event: Interaction, applied: dict[str, int], sche
     )
 
 
-def _apply_list(row: UserRow, candidates: CandidateList, applied: dict[str, int]) -> UserRow:
+def _apply_list(row: UserRow, candidates: CandidateList, applied: dict[str, int], schema: FeatureSchema) -> UserRow:
     assert candidates.ts is not None
     current = row.candidates
     newer = current is None or (candidates.ts, candidates.request_id) > (current.ts, current.request_id)
     if newer and candidates.ts > row.erased_at:
-        current = current_list(candidates)
+        current = current_list(candidates, schema)
     return _replace(row, applied=applied, revision=row.revision + 1, candidates=current)
 
 
@@ -103,28 +103,42 @@ def _apply_erasure(row: UserRow, erasure: Erasure, applied: dict[str, int], sche
     )
 
 
-def current_list(candidates: CandidateList) -> CurrentList:
-    """The list as the row keeps it: of an item named twice the first stays."""
+def current_list(candidates: CandidateList, schema: FeatureSchema) -> CurrentList:
+    """The list as the row keeps it: of an item named twice the first stays, of features what the schema declares."""
     assert candidates.ts is not None
     first: dict[str, Candidate] = {}
     for item in candidates.items:
         first.setdefault(item.item_id, item)
     items = list(first.values())
-    names = sorted({name for item in items for name in item.features or ()})
-    columns = (*(["score"] if any(item.score is not None for item in items) else []), *names)
+    names = _carried(items, {feature.name for feature in schema.candidate_features})
+    scored = "score" in names or any(item.score is not None for item in items)
+    columns = (*(["score"] if scored else []), *sorted(names - {"score"}))
     features = np.full((len(items), len(columns)), np.nan, "<f4")
     for line, item in zip(features, items, strict=True):
         known = {"score": item.score, **(item.features or {})}
-        line[:] = [math.nan if (value := known.get(name)) is None else value for name in columns]
+        line[:] = [_number(known.get(name)) for name in columns]
     return CurrentList(
         ts=candidates.ts,
         request_id=candidates.request_id,
         k=candidates.k,
-        context=candidates.context or {},
+        context=_known(candidates.context or {}),
         item_ids=tuple(item.item_id for item in items),
         columns=columns,
         features=features.tobytes(),
     )
+
+
+def _carried(items: list[Candidate], declared: set[str]) -> set[str]:
+    """Names of the declared features that some candidate carries."""
+    return {name for item in items for name in item.features or () if name in declared}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _known(fields: Context) -> KnownFields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _replace(row: UserRow, **changes: object) -> UserRow:

@@ -7,8 +7,6 @@ import struct
 import numpy as np
 from msgspec import Struct
 
-from ranker.contracts.records import Context
-
 #: One event of the history, 31 bytes: `id` and `item` are 8-byte hashes, `action` the schema's number.
 EVENT = np.dtype(
     [("ts", "<i8"), ("id", "<i8"), ("item", "<i8"), ("action", "u1"), ("position", "<i2"), ("value", "<f4")]
@@ -17,6 +15,9 @@ _ORDER = struct.Struct("<qq")
 SUMMARY_CELLS = 64
 NO_TIME = -(1 << 62)
 
+#: Fields of lists and users as rows keep them: what earlier releases took has no bounds.
+KnownFields = dict[str, str | float | bool]
+
 
 class CurrentList(Struct, frozen=True, array_like=True):
     """The list that is being re-ranked. `features` is float32 [items, columns], NaN where a candidate has none."""
@@ -24,7 +25,7 @@ class CurrentList(Struct, frozen=True, array_like=True):
     ts: int
     request_id: str
     k: int | None
-    context: Context
+    context: KnownFields
     item_ids: tuple[str, ...]
     columns: tuple[str, ...]
     features: bytes
@@ -50,7 +51,7 @@ class UserRow(Struct, frozen=True, array_like=True):
     summary: bytes = b""
     summary_ts: int = NO_TIME
     candidates: CurrentList | None = None
-    attributes: Context = {}
+    attributes: KnownFields = {}
     erased_at: int = NO_TIME
 
     def visible(self, window: int) -> bytes:

@@ -20,6 +20,8 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 #: What one message may be at most on its way through us: the broker's own limit in `deploy/kafka`.
 MAX_MESSAGE_BYTES = 8 << 20
+#: What an aborted transaction sent never happened.
+READ_COMMITTED = "read_committed"
 #: How librdkafka is told to spread keys as Java, aiokafka and Faust do. Its own default would part a user's inputs.
 PARTITIONER = "murmur2_random"
 
@@ -60,6 +62,11 @@ def aiokafka(settings: BrokerSettings) -> dict[str, Any]:
             "sasl_plain_password": settings.sasl_password,
         }
     return config
+
+
+def aiokafka_reader(settings: BrokerSettings) -> dict[str, Any]:
+    """As `aiokafka`, for who reads: only what was committed, and ends that go by the last stable offset."""
+    return {**aiokafka(settings), "isolation_level": READ_COMMITTED}
 
 
 def for_faust(settings: BrokerSettings) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Faust's consumer with four changes: it hands on chunks, it can go back, it commits what a checkpoint covers, and it
-fetches without detours.
+"""Faust's consumer with five changes: it hands on chunks, it can go back, it commits what a checkpoint covers, it
+fetches without detours, and it reads what was committed.
 
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
@@ -9,6 +9,9 @@ fetches without detours.
   checkpoint commits the offsets that it has covered.
 * Faust asks its thread for records through a queue of calls, and looks again after a second where all partitions are
   paused, as in a rebalance. Here a fetch is one call, and that second is 20 ms.
+* Faust reads what transactions send before they are committed, unless its own are on. Here an aborted one never
+  happened. It leaves offsets without a record, and so does a transaction's marker: where no record follows them,
+  `pass_markers` counts them as handled, so that a partition can be read to its end.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 
 from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -24,6 +28,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
+from streams.kafka import connection
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.progress import PartitionProgress, Place
 
@@ -31,6 +36,7 @@ log = logging.getLogger(__name__)
 
 #: Records handed on at once.
 CHUNK = 64
+_MARKS_EVERY_S = 0.5  # between two looks for offsets without a record
 _PAUSED_S = 0.02  # between two looks whether there is a partition to fetch from
 
 
@@ -41,10 +47,23 @@ class Chunk(Struct, frozen=True):
     records: list[Any]
 
 
+class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread around a consumer of aiokafka's, which is told to read committed records alone."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = connection.READ_COMMITTED  # read when it starts; Faust has no setting for it
+        return consumer
+
+
 class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
     """The consumer of an `WorkerApp`: the value of each message of an input topic is a `Chunk`."""
 
     mundane_level = "debug"  # of "Starting..." and the like
+
+    _sought = False  # whether the next `_go_back` seeks every partition
+    _settled = False  # whether all that was fetched since then was handed on, or sought again
+    _marks_due = 0.0  # by the monotonic clock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,6 +71,29 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
+
+    def _new_consumer_thread(self) -> CommittedConsumerThread:
+        return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def pass_markers(self) -> None:
+        """Count offsets as handled at which a partition has nothing to read: the markers of transactions, and aborted
+        ones. To be called where no fetch is under way; a record that was fetched and not handed on forbids it.
+        """
+        if not self._settled or self._rewinds or monotonic() < self._marks_due:
+            return
+        self._marks_due = monotonic() + _MARKS_EVERY_S
+        assigned = self.assignment()
+        for tp, known in list(self._position.items()):
+            if tp not in assigned or self.progress.expected((tp.topic, tp.partition)) != known:
+                continue
+            with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
+                ends = self.ends(tp)
+                if ends is None or ends[0] <= known:
+                    continue  # nothing is there beyond it: nearly always
+                read_to = await self._thread.position(tp)
+                if read_to > known and self._settled and self._position.get(tp) == known:
+                    self._position[tp] = read_to
+                    self.progress.done((tp.topic, tp.partition), read_to - 1)
 
     def rewind(self, topic: str, partition: int, offset: int) -> None:
         """Fetch this partition again from an offset, before the next chunk is handed on."""
@@ -77,6 +119,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 if self._waiting.get(tp) == expected:
                     self.rewind(tp.topic, tp.partition, expected)
         self._waiting = waiting
+
+    def ends(self, tp: TP) -> tuple[int, int] | None:
+        """Where the partition ended when it was last fetched from: for who reads what is committed, and in all.
+
+        They differ while a transaction is open.
+        """
+        consumer = self._thread._ensure_consumer()
+        stable, high = consumer.last_stable_offset(tp), consumer.highwater(tp)
+        return None if stable is None or high is None else (stable, high)
 
     async def commit_offsets(self, offsets: Mapping[Place, int]) -> bool:
         """Commit where reading goes on; whether the group took it.
@@ -113,6 +164,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """All partitions may have left."""
         for known in (self._position, self._rewinds, self._waiting):
             known.clear()
+        self._settled = self._sought = False
 
     async def perform_seek(self) -> None:
         """Look up the committed offsets, tell `PartitionProgress` what is next in line, and have `getmany` go there.
@@ -125,6 +177,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         committed = {tp: self._committed_offset.get(tp) or 0 for tp in inputs}
         await self._refuse_recreated(committed)
         self._rewinds.update(committed)
+        self._sought = True
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
@@ -149,12 +202,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             # All are paused by a rebalance, or their agents have enough to do. Faust looks again after a second.
             await asyncio.sleep(_PAUSED_S)
             return
+        await self.pass_markers()
+        settled, self._settled = self._settled, False  # until what is fetched now was handed on
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if self.should_stop or not self.flow_active:
             return
         if self._rewinds:
             await self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
+            self._settled = self._settled or settled
             return
         dropped: dict[TP, int] = {}
         for tp, found in (records or {}).items():
@@ -168,6 +224,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 yield tp, message
         if dropped:
             await self._go_back(dropped)
+        self._settled = self._settled or settled
 
     async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:
         """Committed offsets beyond a topic's end belong to an earlier topic of its name."""
@@ -208,6 +265,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                         await self._thread.seek_wait({tp: offset})
                 self._read_offset[tp] = None  # or Faust drops what comes again as already read
                 self._position[tp] = offset
+        self._settled, self._sought = self._settled or self._sought, False
 
 
 class ChunkTransport(driver.Transport):  # type: ignore[misc]

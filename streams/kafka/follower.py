@@ -1,6 +1,7 @@
 """Follows topics in full, from their beginning and on, outside the consumer group: each worker reads all.
 
-At least once and in order by key, which is enough: what is kept of a key is its newest record.
+At least once and in order by key, which is enough: what is kept of a key is its newest record. Of transactions those
+that were committed are read, and an end is where the oldest open one begins.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import aiokafka
 
 from streams.kafka import connection
+from streams.kafka.faults import Faults
+from streams.kafka.position import position
 from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -32,21 +35,25 @@ class Follower:
         handlers: Mapping[str, Handle],
         failed: Callable[[BaseException], None],
         since_ms: int | None = None,
+        set_aside: Callable[[str], None] = lambda topic: None,
     ) -> None:
         """
         Args:
             settings: where the broker is.
-            handlers: topic -> what to do with a record. What one raises is fatal.
+            handlers: topic -> what to do with a record. One that it fails on is set aside, see `Faults`.
             failed: takes what ended the following.
             since_ms: leave out what is older than this time; None reads from the beginning.
+            set_aside: hears of the topic of each record that is set aside.
         """
         self._settings = settings
         self._handlers = handlers
         self._failed = failed
         self._since_ms = since_ms
+        self._set_aside = set_aside
+        self._faults = Faults()
         self._consumer = aiokafka.AIOKafkaConsumer(
             *handlers,
-            **connection.aiokafka(settings),
+            **connection.aiokafka_reader(settings),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -93,5 +100,16 @@ class Follower:
         fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=500)
         for records in fetched.values():
             for record in records:
-                self._handlers[record.topic](record)
+                self._handle(record)
             await asyncio.sleep(0)
+
+    def _handle(self, record: Any) -> None:
+        try:
+            self._handlers[record.topic](record)
+        except Exception as error:
+            at = position(record)
+            why = self._faults.blamed(at, error)
+            self._set_aside(at.topic)
+            log.warning("the record at %s-%d:%d is set aside: %s", at.topic, at.partition, at.offset, why)
+        else:
+            self._faults.sound()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import msgspec
-
 from ranker.contracts.clock import now_ms
-from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import InvalidRecord, LiverankError
-from ranker.contracts.records import Item, ItemVector
+from ranker.contracts.decoding import InputDecoder, decode_vector
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.records import Item
 from ranker.contracts.topics import ITEM_VECTORS, ITEMS
 from ranker.items.catalog import Catalog
 from streams.kafka.follower import Handle
 from streams.kafka.position import position
 
-log = logging.getLogger(__name__)
-
 
 def catalog_handlers(catalog: Catalog, decoder: InputDecoder) -> dict[str, Handle]:
-    """What keeps a catalogue up to date."""
+    """What keeps a catalogue up to date. A vector that cannot be used is an `InvalidRecord`."""
 
     def item(record: Any) -> None:
         try:
@@ -34,11 +29,7 @@ def catalog_handlers(catalog: Catalog, decoder: InputDecoder) -> dict[str, Handl
             catalog.put(found)
 
     def vector(record: Any) -> None:
-        if record.value is None:
-            return
-        try:
-            catalog.put_vector(msgspec.json.decode(record.value, type=ItemVector))
-        except (msgspec.DecodeError, LiverankError) as error:
-            log.warning("the vector at %s-%d:%d is left out: %s", record.topic, record.partition, record.offset, error)
+        if record.value is not None:
+            catalog.put_vector(decode_vector(record.value))
 
     return {ITEMS: item, ITEM_VECTORS: vector}

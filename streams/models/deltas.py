@@ -7,7 +7,6 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 
-from ranker.contracts.errors import BundleError
 from ranker.contracts.records import ModelDelta
 from ranker.serving.model import ServingModel
 from streams.telemetry.model_metrics import ModelMetrics
@@ -91,7 +90,9 @@ class Deltas:
     def _put(self, model: ServingModel, delta: ModelDelta) -> None:
         try:
             model.put_rows(delta.rows)
-        except (BundleError, ValueError) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # BundleError, or an item's hash that is no number of 64 bits
             log.error("a delta for %s is left out: %s", model.version, error)
             self._count("refused")
             return

@@ -13,6 +13,7 @@ import numpy as np
 
 from ranker.contracts.errors import BundleError
 from ranker.contracts.inputs import Position
+from ranker.contracts.path_names import path_name
 from ranker.contracts.records import Candidate, CandidateList, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import CANDIDATES, VIEWS
@@ -56,8 +57,9 @@ def fetch_copy(settings: WorkerSettings, version: str, sha256: str | None) -> Pa
     """A checked copy of a bundle. One that lies here already needs no registry, and is replaced where it is broken.
 
     Raises:
-        BundleError: it is missing or must not serve.
+        BundleError: it is missing or must not serve, or its name leads elsewhere.
     """
+    path_name(version, "version")
     into = copies(settings)
     into.mkdir(parents=True, exist_ok=True)
     for broken in into.glob(f".{version}-*.tmp"):  # left by a worker that was killed

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from ranker.contracts.decoding import decoded
 from ranker.contracts.errors import BundleError
 from ranker.contracts.records import ModelDelta, ModelUpdate
 from ranker.contracts.topics import MODEL_DELTAS, MODEL_UPDATES
@@ -30,6 +31,7 @@ from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
 from ranker.starter.bundle import publish_starter
+from streams.kafka.faults import FATAL
 from streams.kafka.follower import Follower
 from streams.models.deltas import Deltas
 from streams.models.loader import fetch_copy, keep_copies, load_version, local_versions, take_apart
@@ -72,7 +74,8 @@ class ModelManager:
         self._retried: dict[str, int] = {}
         self._loading: str | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._followers = [Follower(settings.broker, {MODEL_UPDATES: self._announced}, failed)]
+        updates = {MODEL_UPDATES: self._announced}
+        self._followers = [Follower(settings.broker, updates, failed, set_aside=metrics.set_aside)]
         self._task: asyncio.Task[None] | None = None
         self._wake: Callable[[], None] = lambda: None
         self._unfit: Callable[[str, str], None] = lambda version, reason: None
@@ -100,8 +103,9 @@ class ModelManager:
         assert self.slot.current is not None
         self._wake, self._unfit = wake, unfit
         deltas = Follower(
-            self._settings.broker, {MODEL_DELTAS: self._received}, self._failed, self.slot.current.manifest.created
-        )
+            self._settings.broker, {MODEL_DELTAS: self._received}, self._failed,
+            self.slot.current.manifest.created, self._metrics.set_aside,
+        )  # fmt: skip
         self._followers.append(deltas)
         await deltas.start()
         self._changed.set()
@@ -118,11 +122,7 @@ class ModelManager:
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     def _announced(self, record: Any) -> None:
-        try:
-            update = _update.decode(record.value or b"")
-        except msgspec.DecodeError as error:
-            log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
-            return
+        update = decoded(_update, record.value or b"")
         if update.model == self._settings.registry.model:
             self._stages = follow(self._stages, update)
             self.manifests[update.version] = update.sha256
@@ -131,11 +131,7 @@ class ModelManager:
             self._changed.set()
 
     def _received(self, record: Any) -> None:
-        try:
-            delta = _delta.decode(record.value or b"")
-        except msgspec.DecodeError as error:
-            log.warning("the record at %s:%d is left out: %s", record.topic, record.offset, error)
-            return
+        delta = decoded(_delta, record.value or b"")
         if delta.model == self._settings.registry.model and self.deltas.receive(delta):
             self._wake()
 
@@ -210,7 +206,13 @@ class ModelManager:
         folder = fetch_copy(self._settings, version, sha256)
         if like is None:
             self.catalog = Catalog(read_manifest(folder).schema.item_numeric)
-        return load_version(self._settings, folder, self.catalog, like, rows)
+        try:
+            return load_version(self._settings, folder, self.catalog, like, rows)
+        except FATAL:
+            raise
+        except Exception as error:
+            log.error("%s cannot be loaded, and that is a fault of ours or of its files", version, exc_info=error)
+            raise BundleError(f"{version} cannot be loaded: {error!r}") from error
 
     def _refuse(self, version: str, error: BundleError) -> None:
         """Not this one. Where it is only not there, it is looked for again for a while."""

@@ -112,6 +112,7 @@ class Examples:
             try:
                 self._join(work)
             except Exception:
+                self._metrics.examples.labels("failed").inc()
                 log.exception("no example is made of an input of %s", work.user.decode(errors="replace"))
 
     def _join(self, work: _Work) -> None:

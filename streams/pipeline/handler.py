@@ -9,7 +9,6 @@ from typing import Any
 
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Erasure, Interaction, User
 from ranker.contracts.topics import CANDIDATES, ERASURES, USERS
@@ -18,6 +17,7 @@ from ranker.state.fold import apply_input
 from ranker.state.row import UserRow
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.connection import partition_of
+from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.kafka.position import position
 from streams.pipeline.batcher import Batcher
@@ -66,6 +66,7 @@ class InputHandler:
         self._metrics = metrics
         self._examples = examples
         self._last = last
+        self._faults = Faults()
 
     async def receive(self, message: Any) -> None:
         """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
@@ -88,13 +89,21 @@ class InputHandler:
         """The whole path of an input: decode, apply to the user's row, and rank where the user looks at a list.
 
         What this sends and changes is confirmed by the next checkpoint. An input that came before changes no row, and
-        its ranking goes out again: a kill may have come between the row's write and the ranking's.
+        its ranking goes out again: a kill may have come between the row's write and the ranking's. One that this code
+        fails on is a dead letter like one that is refused.
+
+        Raises:
+            Exception: what is no record's fault; see `Faults`.
         """
         try:
-            record = self._decoded(at, key, value)
-        except InvalidRecord as why:
-            self._dead_letters.send(at, key, value, why)
-            return
+            self._handle(at, key, value)
+        except Exception as error:
+            self._dead_letters.send(at, key, value, self._faults.blamed(at, error))
+        else:
+            self._faults.sound()
+
+    def _handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
+        record = self._decoded(at, key, value)
         assert key is not None
         before, row = self._applied(at, key, record)
         if isinstance(record, Erasure):

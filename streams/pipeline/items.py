@@ -7,6 +7,7 @@ worker that holds the item's partition.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,16 +16,18 @@ import numpy as np
 
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.records import Item, ItemVector
 from ranker.contracts.topics import ITEM_VECTORS
 from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.encoder import TextEncoder
+from streams.kafka.faults import FATAL, Faults
 from streams.kafka.outbox import Outbox
 from streams.kafka.position import position
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.intake import Intake
 from streams.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class ItemHandler:
@@ -48,15 +51,17 @@ class ItemHandler:
         self._dead_letters = dead_letters
         self._outbox = outbox
         self._metrics = metrics
+        self._faults = Faults()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
 
     async def receive(self, message: Any) -> None:
         """Handle a chunk: dead letters for what is wrong, vectors for the texts that have none yet."""
         records = self._intake.admitted(message)
-        items = [item for record in records if (item := self._checked(record)) is not None]
-        if self._encoder is not None:
-            wanted = [item for item in items if self._catalog.wants_vector(item, self._encoder.name)]
-            await self._encode(self._encoder, wanted)
+        checked = [(record, self._checked(record)) for record in records]
+        if (encoder := self._encoder) is not None:
+            await self._encode_all(
+                encoder, [(record, item) for record, item in checked if item and self._wanted(item, encoder)]
+            )
         if not self._intake.current(message):
             return
         for record in records:
@@ -71,11 +76,33 @@ class ItemHandler:
         at = position(record)
         try:
             item = self._decode(at, record.key, record.value, now_ms())
-        except InvalidRecord as why:
-            self._dead_letters.send(at, record.key, record.value, why)
+        except Exception as error:
+            self._refuse(record, error)
             return None
+        self._faults.sound()
         assert item is None or isinstance(item, Item)
         return item
+
+    def _wanted(self, item: Item, encoder: TextEncoder) -> bool:
+        return self._catalog.wants_vector(item, encoder.name)
+
+    def _refuse(self, record: Any, error: Exception) -> None:
+        at = position(record)
+        self._dead_letters.send(at, record.key, record.value, self._faults.blamed(at, error))
+
+    async def _encode_all(self, encoder: TextEncoder, wanted: list[tuple[Any, Item]]) -> None:
+        """Encode these items' texts, together; where that fails one by one, so that each costs itself alone."""
+        try:
+            await self._encode(encoder, [item for _, item in wanted])
+        except FATAL:
+            raise
+        except Exception:
+            log.exception("the texts of %d items cannot be encoded; trying them one by one", len(wanted))
+            for record, item in wanted:
+                try:
+                    await self._encode(encoder, [item])
+                except Exception as error:
+                    self._refuse(record, error)
 
     async def _encode(self, encoder: TextEncoder, items: list[Item]) -> None:
         if not items:

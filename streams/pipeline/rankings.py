@@ -15,6 +15,7 @@ from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.serving.slot import ModelSlot, Serving
 from ranker.state.row import CurrentList
+from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
@@ -71,6 +72,7 @@ class Rankings:
         self._again = again
         self._previous: OrderedDict[str, LastRanking] = OrderedDict()
         self._failures = 0
+        self._faults = Faults()
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         """Rank and send one batch, by the versions that serve as it begins, whatever is swapped meanwhile.
@@ -110,7 +112,7 @@ class Rankings:
             results = self._rank(model, jobs)
         for job, result in zip(jobs, results, strict=True):
             if result is not None:
-                self._send(model, job, result)
+                self._send_or_refuse(model, job, result)
 
     def _rank(self, model: ServingModel, jobs: Sequence[RankUser]) -> Sequence[Ranked | None]:
         try:
@@ -134,6 +136,15 @@ class Rankings:
             return None
         self._failures = 0
         return result
+
+    def _send_or_refuse(self, model: ServingModel, job: RankUser, result: Ranked) -> None:
+        """A ranking that no record can be made of costs itself."""
+        try:
+            self._send(model, job, result)
+        except Exception as error:
+            self._dead_letters.send(job.at, job.user, job.value, self._faults.blamed(job.at, error))
+        else:
+            self._faults.sound()
 
     def _send(self, model: ServingModel, job: RankUser, result: Ranked) -> None:
         row, user_id = job.row, job.user.decode()

@@ -5,24 +5,35 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from ranker.contracts.errors import LaterRow, RowError
 from ranker.state.codec import decode_row
-from ranker.state.row import UserRow
+from ranker.state.row import EMPTY, UserRow
 from streams.state.store import Key
 
 _ROWS_KEPT = 20_000
+
+#: Hears of a stored row that is none: its key, its bytes, and what is wrong.
+Damaged = Callable[[Key, bytes, RowError], None]
 
 
 class RowCache:
     """Decoded rows by partition and user: the lately used ones, and all whose newest version is not on disk yet."""
 
-    def __init__(self, read: Callable[[int, bytes], bytes | None], kept: int = _ROWS_KEPT) -> None:
+    def __init__(
+        self,
+        read: Callable[[int, bytes], bytes | None],
+        kept: int = _ROWS_KEPT,
+        damaged: Damaged = lambda key, stored, why: None,
+    ) -> None:
         """
         Args:
             read: gives the stored row of a partition's user.
             kept: decoded rows in memory, beside those that wait for a checkpoint.
+            damaged: hears of what is stored and is no row: its user starts from the empty one.
         """
         self._read = read
         self._kept = kept
+        self._damaged = damaged
         self._rows: OrderedDict[Key, UserRow] = OrderedDict()
         self._changed: dict[Key, UserRow] = {}
         self._writing: dict[Key, UserRow] = {}
@@ -31,13 +42,13 @@ class RowCache:
         """A user's row; the empty row where there is none.
 
         Raises:
-            RowError: a stored row that this release cannot read.
+            LaterRow: a stored row of a later release, which must not be written over.
         """
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)
             return row
-        row = self._rows[key] = decode_row(self._read(*key) or b"")
+        row = self._rows[key] = self._decoded(key, self._read(*key) or b"")
         self._evict()
         return row
 
@@ -58,6 +69,15 @@ class RowCache:
         """Partitions may have left: another worker may write these rows before they are read here again."""
         for rows in (self._rows, self._changed, self._writing):
             rows.clear()
+
+    def _decoded(self, key: Key, stored: bytes) -> UserRow:
+        try:
+            return decode_row(stored)
+        except LaterRow:
+            raise
+        except RowError as why:
+            self._damaged(key, stored, why)
+            return EMPTY
 
     def _evict(self) -> None:
         """Drop the row used longest ago. One that is not on disk yet counts as used now."""

@@ -13,10 +13,16 @@ import faust
 import rocksdict
 from faust.stores import rocksdb
 
+from ranker.contracts.errors import LiverankError
 from streams.kafka.admin import TABLE
 from streams.settings import WorkerSettings
 
 Key = tuple[int, bytes]  # partition and user id
+
+
+class StoreError(LiverankError):
+    """The disk does not give or take rows: no record's fault, so the process ends."""
+
 
 #: For each partition; RocksDB's defaults in Faust are 2 GiB of block cache and 3 buffers of 64 MB for each.
 _ROCKSDB_OPTIONS = {
@@ -35,8 +41,15 @@ class RowStore(rocksdb.Store):  # type: ignore[misc]
     mundane_level = "debug"  # of "Starting..." and the like
 
     def read(self, partition: int, user: bytes) -> bytes | None:
-        """A stored row, None where there is none."""
-        found: bytes | None = self._db_for_partition(partition).get(user)
+        """A stored row, None where there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            found: bytes | None = self._db_for_partition(partition).get(user)
+        except Exception as error:  # RocksDB's errors have no class of their own
+            raise StoreError(f"the rows of partition {partition} cannot be read: {error}; check the disk") from error
         return found
 
     def write(self, partition: int, rows: Mapping[bytes, bytes], offset: int | None = None) -> None:

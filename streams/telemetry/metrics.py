@@ -42,6 +42,10 @@ class Metrics:
         self._lag = Gauge(
             "liverank_lag", "Inputs in a partition that are not handled yet", ["topic", "partition"], registry=registry
         )
+        self._held = Gauge(
+            "liverank_open_transaction_offsets", "Offsets in a partition that an open transaction holds back",
+            ["topic", "partition"], registry=registry,
+        )  # fmt: skip
         self._holes = Counter(
             "liverank_reads_again", "Records lost between consumer and agent, read again", ["topic"], registry=registry
         )
@@ -59,6 +63,10 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._set_aside = Counter(
+            "liverank_set_aside", "Records of followed topics that cannot be used", ["topic"], registry=registry
+        )
+        self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
         self._warned: set[str] = set()
         self._by_topic: dict[str, Counter] = {}
 
@@ -82,6 +90,10 @@ class Metrics:
     def dead_letter(self, topic: str, reason: str) -> None:
         """An input was refused."""
         self._dead.labels(topic, reason).inc()
+
+    def set_aside(self, topic: str) -> None:
+        """A record of a topic that every worker follows cannot be used."""
+        self._set_aside.labels(topic).inc()
 
     def checkpoint(self, rows: int, seconds: float) -> None:
         """A checkpoint was completed."""
@@ -107,11 +119,12 @@ class Metrics:
         """The topic itself has no record at an offset in line."""
         self._gaps.labels(topic).inc()
 
-    def lag(self, lags: Mapping[tuple[str, int], int]) -> None:
-        """Inputs waiting, by topic and partition, for every partition of this worker."""
-        self._lag.clear()
-        for (topic, partition), waiting in lags.items():
-            self._lag.labels(topic, str(partition)).set(waiting)
+    def lag(self, lags: Mapping[tuple[str, int], int], held: Mapping[tuple[str, int], int]) -> None:
+        """Inputs waiting, and offsets held back, by topic and partition, for every partition of this worker."""
+        for gauge, counts in ((self._lag, lags), (self._held, held)):
+            gauge.clear()
+            for (topic, partition), count in counts.items():
+                gauge.labels(topic, str(partition)).set(count)
 
     def model(self, version: str) -> None:
         """The version that serves from now on."""

@@ -15,8 +15,9 @@ from online_learning.learning.counts import ItemCounts
 from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
 from online_learning.trainer.checkpoint import newest_checkpoint, save_checkpoint
+from online_learning.trainer.outcomes import Publish
 from online_learning.trainer.state import capture, restore
-from online_learning.trainer.trainer import Publish, Trainer
+from online_learning.trainer.trainer import Trainer
 from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, pack_row

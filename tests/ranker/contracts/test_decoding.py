@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from ranker.contracts.decoding import InputDecoder, Limits
+from ranker.contracts.decoding import InputDecoder, Limits, decode_vector
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position
-from ranker.contracts.records import CandidateList, Interaction, User
+from ranker.contracts.records import CandidateList, Interaction, Item, ItemVector, User
 from ranker.contracts.schema import FeatureSchema
 
 NOW = 1_700_000_000_000
@@ -38,6 +39,17 @@ def decode(topic: str, value: bytes | None, key: bytes | None = b"u") -> object:
         ("clicks", b"u", b'{"user_id":"u","item_id":"a","ts":1700001000000}', "future-timestamp", "1000 s ahead"),
         ("clicks", b"u", b'{"user_id":"u","item_id":"a","ts":1700000000}', "past-timestamp", "milliseconds"),
         ("candidates", b"u", b'{"user_id":"u","request_id":"r","items":[]}', "empty-list", "1 to 3"),
+        ("clicks", b"u", b'{"user_id":"u","item_id":"a","value":1e39}', "invalid", "<= 3.4028235e+38 - at `$.value`"),
+        ("clicks", b"u", b'{"user_id":"u","item_id":"a","value":1e999}', "invalid", "±3.4028235e+38"),
+        ("clicks", b"u", b'{"user_id":"u","item_id":"a","value":NaN}', "not-json", "JSON"),
+        ("clicks", b"u", b'{"user_id":"u","item_id":"a","ts":' + b"9" * 30 + b"}", "invalid", "$.ts"),
+        ("clicks", b"u", b'{"user_id":"u","item_id":"a","x":' + b"[" * 1500, "invalid", "nested"),
+        ("candidates", b"u", b'{"user_id":"u","request_id":"r","k":' + b"9" * 31 + b',"items":[]}', "invalid", "$.k"),
+        ("items", b"a", b'{"item_id":"a","numeric":{"price":1e39}}', "invalid", "$.numeric"),
+        ("items", b"a", b'{"item_id":"a","published_at":' + b"9" * 22 + b"}", "invalid", "$.published_at"),
+        ("items", b"a", b'{"item_id":"a","published_at":1700000000}', "past-timestamp", "must be milliseconds"),
+        ("items", b"a", b'{"item_id":"a","published_at":1700000000000000}', "future-timestamp", "in milliseconds"),
+        ("items", b"\xff", None, "bad-key", "UTF-8"),
         ("clicks", b"u", b'{"user_id":"u","item_id":"' + b"a" * 3000 + b'"}', "too-large", "at most 2000"),
     ],
 )
@@ -85,3 +97,44 @@ def test_a_list_keeps_its_features() -> None:
     listed = decode("candidates", value)
     assert isinstance(listed, CandidateList)
     assert listed.items[0].features == {"price": None, "stars": 4.0}
+
+
+@pytest.mark.parametrize("topic", ["clicks", "candidates", "erasures"])
+@pytest.mark.parametrize(
+    ("stamp", "reason"),
+    [(NOW // 1000, "past-timestamp"), (NOW * 1000, "future-timestamp"), (NOW + 1_800_000, "future-timestamp")],
+)
+def test_the_messages_own_timestamp_has_the_same_limits(topic: str, stamp: int, reason: str) -> None:
+    """Without a time in the body, a message stamped in seconds, in microseconds or next week is refused as well."""
+    bodies = {"clicks": b'"item_id":"a"', "candidates": b'"request_id":"r","items":[{"item_id":"a"}]'}
+    value = b'{"user_id":"u"' + (b"," + bodies[topic] if topic in bodies else b"") + b"}"
+    with pytest.raises(InvalidRecord, match="message's timestamp") as refused:
+        DECODE(Position(topic, 0, 1, stamp), b"u", value, NOW)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("published", [-1_514_764_800_000, 0, 100, 631_151_999_999, NOW])
+def test_an_item_may_be_older_than_the_epoch(published: int) -> None:
+    """A film of 1922 is one."""
+    item = decode("items", f'{{"item_id":"a","published_at":{published}}}'.encode(), b"a")
+    assert isinstance(item, Item)
+    assert item.published_at == published
+
+
+def test_empty_names_and_minus_one_are_absent() -> None:
+    """As producers send them whose records have no absent fields."""
+    value = b'{"user_id":"u","item_id":"a","event_id":"","request_id":"","position":-1}'
+    assert decode("clicks", value) == decode("clicks", b'{"user_id":"u","item_id":"a"}')
+
+
+@pytest.mark.parametrize(
+    ("vector", "says"),
+    [(b"abc", "2 a number"), (b"", "2 a number"), (b"\x00\x7c", "not finite"), (bytes(8194), "2 to 8192")],
+)
+def test_a_vector_that_is_none_is_refused(vector: bytes, says: str) -> None:
+    """Odd, empty, infinite or too long."""
+    record = ItemVector(item_id="a", encoder="e", text_hash="h", vector=vector)
+    with pytest.raises(InvalidRecord, match=says):
+        decode_vector(msgspec.json.encode(record))
+    with pytest.raises(InvalidRecord, match="at most"):
+        decode_vector(b" " * (4 << 20))

@@ -9,7 +9,7 @@ from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
-from ranker.features.list import list_inputs
+from ranker.features.list import cut, list_inputs
 from ranker.features.names import context_names, feature_names
 from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
@@ -104,3 +104,19 @@ def test_co_visitation_relates_candidates_to_recent_events() -> None:
     found = tables.covisits(history, np.array([hash_id("c"), hash_id("b")]))
     assert found[0].tolist() == [0, 0]
     assert found[1, 0] == arrays.strengths[0, 0] > 0
+
+
+@pytest.mark.parametrize("largest", [3.4028235e38, -3.4028235e38])
+def test_extreme_numbers_give_finite_features(largest: float) -> None:
+    """The largest numbers that records may hold, in every form, beside ordinary ones and beside each other."""
+    for prices in ([largest, 1.0], [largest, largest], [largest, -largest, None], [largest] * 1000):
+        inputs = inputs_of(prices, {"nights": largest})
+        assert np.isfinite(inputs.features).all()
+        assert np.isfinite(inputs.context).all()
+
+
+def test_ordinary_numbers_are_not_cut() -> None:
+    """A time in milliseconds is the largest number that means something: it and smaller ones stay to the bit."""
+    values = np.array([0.1, -59.9, 1e7, 1.79e12, np.nan], np.float32)
+    np.testing.assert_array_equal(cut(values), values)
+    assert cut(values).dtype == np.float32

@@ -12,7 +12,7 @@ from ranker.contracts.errors import RowError
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, User
-from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.schema import CandidateFeature, FeatureSchema
 from ranker.state.codec import decode_row, encode_row
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, EVENT, UserRow
@@ -174,3 +174,36 @@ def test_the_visible_window_starts_in_steps_of_half(count: int) -> None:
     after = UserRow(count=count + 1, events=(events + b"\xff" * EVENT.itemsize)[-window * EVENT.itemsize :])
     before, now = (len(one.visible(window)) // EVENT.itemsize for one in (row, after))
     assert now == before + 1 or (before == window and now == window // 2 + 1)
+
+
+def test_a_row_keeps_the_features_that_the_schema_declares() -> None:
+    """A list with a feature of its own name for each item stays as small as one without any."""
+    schema = FeatureSchema(candidate_features=(CandidateFeature(name="price"), CandidateFeature(name="score")))
+    items = [Candidate(item_id=f"i{at}", features={f"f{at}": 1.0, "price": float(at)}) for at in range(1000)]
+    listed = CandidateList(request_id="r", user_id="u", items=items, ts=T0)
+    row = apply_input(EMPTY, listed, Position("candidates", 0, 0, T0), schema)
+    assert row.candidates is not None
+    assert row.candidates.columns == ("price",)
+    assert len(encode_row(row)) < 15_000
+    prices = row.candidates.column("price")
+    assert prices is not None
+    assert prices.tolist() == list(range(1000))
+
+
+def test_features_as_producers_send_them() -> None:
+    """true is 1 and false 0; null and text are a missing number; a null of the context is no field."""
+    schema = FeatureSchema(candidate_features=(CandidateFeature(name="x"),))
+    items = [Candidate(item_id=str(at), features={"x": x}) for at, x in enumerate((True, False, None, "red", 2.5))]
+    listed = CandidateList(request_id="r", user_id="u", items=items, ts=T0, context={"device": None, "age": 3.0})
+    current = apply_input(EMPTY, listed, Position("candidates", 0, 0, T0), schema).candidates
+    assert current is not None
+    np.testing.assert_array_equal(current.column("x"), np.array([1, 0, np.nan, np.nan, 2.5], np.float32))
+    assert current.context == {"age": 3.0}
+
+
+@pytest.mark.parametrize("cut", [1, 30, 31 * 3 - 1])
+def test_a_row_with_half_an_event_is_none(cut: int) -> None:
+    """Damage is found where the row is read, not where something is computed of it."""
+    row = folded([("clicks", at, click(f"e{at}", at)) for at in range(3)])
+    with pytest.raises(RowError, match="multiple of 31"):
+        decode_row(encode_row(msgspec.structs.replace(row, events=row.events[:cut])))

@@ -45,6 +45,9 @@ class Fetched(ChunkConsumer):
     async def _reads_from(self, tp: TP) -> int:
         return self.at
 
+    def ends(self, tp: TP) -> tuple[int, int]:
+        return self.at, self.at
+
     async def _seek_wait(self, places: dict[TP, int]) -> None:
         self.at = places[CLICKS]
         self.seeks.append(self.at)
@@ -217,3 +220,34 @@ def test_records_of_a_partition_that_is_paused_meanwhile_come_again() -> None:
     assert consumer.chunks() == []
     consumer.active = {CLICKS}
     assert consumer.handle(*consumer.chunks()) == [0, 1]
+
+
+def test_a_partition_that_ends_in_markers_is_read_to_its_end() -> None:
+    """Offsets without a record behind the last one count as handled, but not before that one was."""
+    consumer = Fetched([0, 1])
+    consumer.committed(0)
+    consumer._sought = True
+    chunks = consumer.chunks()
+    consumer.at = 4  # aiokafka has read on, over an aborted record and a marker
+    assert consumer.chunks() == []
+    assert consumer.progress.expected(("clicks", 0)) == 0
+    consumer.handle(*chunks)
+    consumer._marks_due = 0.0
+    assert consumer.chunks() == []
+    assert consumer.progress.take() == {("clicks", 0): 4}
+    consumer.offsets.append(5)
+    assert consumer.handle(*consumer.chunks()) == [5]
+
+
+def test_records_that_were_dropped_are_no_markers() -> None:
+    """Where a flow stood still meanwhile, what was fetched and not handed on must come again."""
+    consumer = Fetched([0, 1, 2], most=2)
+    consumer.committed(0)
+    consumer._sought = True
+    consumer.handle(*consumer.chunks())
+    consumer.during_fetch = lambda: setattr(consumer, "should_stop", True)
+    assert consumer.chunks() == []
+    consumer.during_fetch, consumer.should_stop = lambda: None, False
+    consumer._marks_due = 0.0
+    consumer.chunks()
+    assert consumer.progress.expected(("clicks", 0)) == 2

@@ -25,6 +25,8 @@ class Model:
         """As `ServingModel.put_rows`."""
         if b"bad" in rows.values():
             raise BundleError("no")
+        if b"worse" in rows.values():
+            raise OverflowError("an item's hash has more than 64 bits")
         self.calls += 1
         self.rows |= rows
 
@@ -105,6 +107,7 @@ def test_one_that_does_not_fit_is_left_out() -> None:
     deltas, count = queue("v1")
     model = Model("v1")
     deltas.receive(delta("v1", 1, x=b"bad"))
-    deltas.receive(delta("v1", 2, x=b"good"))
+    deltas.receive(delta("v1", 2, x=b"worse"))
+    deltas.receive(delta("v1", 3, x=b"good"))
     deltas.apply(models(model))
-    assert (model.rows, count("refused"), count("applied")) == ({"x": b"good"}, 1, 1)
+    assert (model.rows, count("refused"), count("applied")) == ({"x": b"good"}, 2, 1)

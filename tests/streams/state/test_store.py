@@ -81,3 +81,15 @@ def test_a_row_of_a_later_release_is_refused() -> None:
     disk.rows[0, b"u"] = bytes([ROW_VERSION + 1])
     with pytest.raises(RowError, match="version"):
         RowCache(disk.read).get((0, b"u"))
+
+
+@pytest.mark.parametrize("stored", [b"\x93garbage", b"\x01\xc1", encode_row(UserRow(events=b"x" * 30)), b"\x00{}"])
+def test_a_damaged_row_is_set_aside(stored: bytes) -> None:
+    """It is told of, its user starts from the empty row, and what comes of that is stored."""
+    disk, told = Disk(), []
+    disk.rows[0, b"u"] = stored
+    rows = RowCache(disk.read, damaged=lambda key, kept, why: told.append((key, kept)))
+    assert rows.get((0, b"u")) is EMPTY
+    assert told == [((0, b"u"), stored)]
+    rows.put((0, b"u"), UserRow(revision=1))
+    assert rows.take_changed() == {(0, b"u"): UserRow(revision=1)}

@@ -1,0 +1,88 @@
+"""From an example to what the trainer learns from, or to the reason why not: each is checked before others share its
+batch.
+
+What a state holds was right when a worker wrote it, and may have been damaged on the way; one number that is not finite
+would make the loss of its whole batch so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from online_learning.learning.learner import Learner, TrainingExample, training_example
+from online_learning.releases.versions import Versions
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.ids import hash_id
+from ranker.contracts.records import Example
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.list import list_inputs
+from ranker.features.user import UserInputs
+from ranker.items.tables import STATISTICS
+from ranker.state.codec import decode_row
+from ranker.state.row import EVENT, UserRow
+
+
+class Prepared(NamedTuple):
+    """An admitted example: its features as the trainer, the serving version and the first one see them."""
+
+    example: Example
+    row: UserRow
+    training: TrainingExample
+    serving: UserInputs
+    first: UserInputs
+
+
+def prepared(example: Example, learner: Learner, versions: Versions, schema: FeatureSchema) -> Prepared:
+    """Features as of now: nothing of the example itself has been counted yet. Its new items get rows.
+
+    Raises:
+        InvalidRecord: the example does not hold together, or its features are not finite.
+        RowError: its state is no row.
+    """
+    row = decode_row(example.state)
+    check_example(example, row, schema)
+    catalog = learner.tables.catalog
+    for item in example.items:
+        catalog.add(hash_id(item.item_id))
+    learner.tables.sync()
+    training = training_example(example, learner.tables, schema)
+    listed = list_inputs(row, catalog, schema)
+    shown = np.array([item.statistics for item in example.items], np.float32)
+    serving = versions.serving.inputs(row, listed, shown)
+    found = Prepared(example, row, training, serving, versions.first.inputs(row, listed))
+    for inputs in (training.inputs, found.serving, found.first):
+        for name in ("gap", "value", "age", "features", "covisit", "context"):
+            if not np.isfinite(getattr(inputs, name)).all():
+                raise InvalidRecord("not-finite", f"its {name} are not finite; all numbers must be")
+    return found
+
+
+def check_example(example: Example, row: UserRow, schema: FeatureSchema) -> None:
+    """An example's parts belong together.
+
+    Raises:
+        InvalidRecord: which do not.
+    """
+    if row.candidates is None:
+        raise InvalidRecord("misfit", "its state has no list; it must hold the one that was shown")
+    shown = tuple(item.item_id for item in example.items)
+    if shown != row.candidates.item_ids:
+        raise InvalidRecord("misfit", "its items are not those of the list in its state; they must be, in that order")
+    if any(len(item.statistics) != len(STATISTICS) for item in example.items):
+        raise InvalidRecord("misfit", f"an item has not the statistics {', '.join(STATISTICS)}")
+    events = np.frombuffer(row.events, EVENT)
+    if len(events) > schema.window or row.count < len(events):
+        raise InvalidRecord(
+            "misfit", f"its state holds {len(events)} of {row.count} events; at most {schema.window} are kept"
+        )
+    if (events["action"] >= len(schema.actions)).any():
+        raise InvalidRecord("misfit", f"its state holds an action that is none of {', '.join(schema.action_names)}")
+    outcome = example.outcome
+    if outcome is None:
+        return
+    if outcome.item_id not in shown:
+        raise InvalidRecord("misfit", f"its outcome names {outcome.item_id!r}, which was not shown")
+    if outcome.action not in (positive := [action.name for action in schema.positives]):
+        raise InvalidRecord("misfit", f"its outcome is {outcome.action!r}; valid are {', '.join(positive)}")
