@@ -2,8 +2,8 @@
 
     python -m online_learning.first_model.starter_training [FOLDER]
 
-writes into `ranker/starter/data` (or FOLDER) and prints how it ranks sites that it did not learn from. The same command
-gives the same files on the same machine and libraries. Nothing but `first_model.sites` goes in.
+writes into `ranker/starter/data` (or FOLDER) and prints how it ranks sites that it did not learn from. Sites, weights
+and batches are drawn by fixed seeds, and nothing but `first_model.sites` goes in.
 """
 
 from __future__ import annotations
