@@ -126,6 +126,7 @@ def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     assert found["broker"]["address"] in output
 
 
+@pytest.mark.slow
 def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     """On a terminal it draws the lists, with arrows where films move, the versions that come, and the figures, and asks
     for no key.

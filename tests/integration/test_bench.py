@@ -23,6 +23,7 @@ def bench(kafka: str, report: Path, *arguments: str) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_latency(kafka: str, tmp_path: Path) -> None:
     """Every input is in a ranking, steady and in the burst; a worker that is behind ranks a user once for several."""
     found = bench(
@@ -40,6 +41,7 @@ def test_latency(kafka: str, tmp_path: Path) -> None:
     assert burst["inputs_per_s"] == pytest.approx(600 / burst["seconds"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_swap(kafka: str, tmp_path: Path) -> None:
     """Every announced version ranks, every event is in a ranking, none comes twice, and both sides have events."""
     found = bench(
@@ -55,6 +57,7 @@ def test_swap(kafka: str, tmp_path: Path) -> None:
     assert low <= found["p99_ratio"] <= high
 
 
+@pytest.mark.slow
 def test_recovery(kafka: str, tmp_path: Path) -> None:
     """A killed worker's users are ranked by the other one, after the session timeout at the latest; nothing is lost."""
     found = bench(
@@ -68,6 +71,7 @@ def test_recovery(kafka: str, tmp_path: Path) -> None:
     assert found["inputs"] > 500
 
 
+@pytest.mark.slow
 def test_freshness(kafka: str, tmp_path: Path) -> None:
     """Every event is learned from, in a delta and in dense weights, and none was before it happened."""
     found = bench(
