@@ -31,7 +31,7 @@ PREFIX = "LIVERANK_"
 GROUPS: dict[str, type[Struct]] = {
     "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
 }  # fmt: skip
-#: Tables that training reads, see `online_learning.folder.description`; they are only checked here.
+#: Tables that training reads, see `online_learning.folder.description`; a worker's starter is of that schema too.
 OF_TRAINING = ("schema", "model", "recipe", "data")
 #: Tables of the file that later releases read.
 RESERVED = ("topics",)
@@ -165,9 +165,11 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         parse_config(found, str(path))
     except LiverankError as error:
         raise SettingsError(str(error)) from error
+    tables: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    if "schema" in found:
+        tables["worker"]["schema"] = found["schema"]  # of the starter that a worker makes where there is no bundle
     for name in OF_TRAINING:
         found.pop(name, None)
-    tables: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for name, table in found.items():
         if name in RESERVED:
             raise SettingsError(f"{path}: [{name}] is not read by this release; take it out")

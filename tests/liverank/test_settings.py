@@ -106,10 +106,22 @@ def test_each_group_reaches_the_process_that_reads_it(tmp_path: Path) -> None:
 
 def test_what_training_reads_passes(tmp_path: Path) -> None:
     """A folder's own file may stand beside the settings of processes, and changes nothing of them."""
-    of_training = "\n[schema]\nwindow = 8\n[recipe]\nepochs = 2\n[model]\nlayers = 2\n[data]\nitem_id = 'sku'\n"
+    of_training = "\n[recipe]\nepochs = 2\n[model]\nlayers = 2\n[data]\nitem_id = 'sku'\n"
     assert load_settings(written(tmp_path, EXAMPLE + of_training), environ={}) == load_settings(
         written(tmp_path, EXAMPLE), environ={}
     )
+
+
+def test_a_starter_is_of_the_files_schema(tmp_path: Path) -> None:
+    """[schema] is what training uses, and what a worker without a bundle makes its starter for; a change keeps it."""
+    schema = """
+[schema]
+window = 8
+actions = [{ name = "view" }, { name = "click", positive = true }, { name = "cart", positive = true, weight = 2.0 }]
+"""
+    found = load_settings(written(tmp_path, schema), environ={})
+    assert found.worker.schema.action_names == ("view", "click", "cart")
+    assert changed(found, batch=3).worker.schema == found.worker.schema
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
