@@ -114,5 +114,19 @@ def model_verify(
     console.print(f"{verify(settings, version, known)}: hashes, schema, golden outputs and numbers are fine")
 
 
+@model_app.command("encoder", epilog="Example:  liverank model encoder minilm --registry registry")
+def model_encoder(
+    source: Annotated[str, typer.Argument(help="minilm, or a transformers model or path.")] = "minilm",
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Put a sentence encoder into the registry: with it items' texts count from the starter model on."""
+    from online_learning.first_model.encoders import publish_encoder
+
+    address = settings_from(config, registry=registry).registry.address
+    report({"encoder": publish_encoder(source, address)}, json)
+
+
 def _shown_time(ms: int | None) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if ms else ""

@@ -1,8 +1,12 @@
-"""The first model of an installation whose folder holds files: `liverank train`, once, as a process of its own."""
+"""What an installation starts from: a model of the folder's files, or the starter with an encoder for items' texts.
+
+Both are commands of `liverank`, each run once as a process of its own: the supervisor itself needs no torch.
+"""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from rich.console import Console
 
@@ -16,23 +20,33 @@ from ranker.registry.bundle import registry_versions
 _LOOK_S = 0.2
 
 
-def train_first(places: Places, settings: Settings, console: Console, stop: threading.Event) -> None:
-    """Train on the folder's files, where there are events among them and the registry has no version yet.
+def prepare_registry(places: Places, settings: Settings, console: Console, stop: threading.Event) -> None:
+    """Put into a registry without a version what the folder gives: where it has events, a model trained on them; else
+    the encoder that the starter reads texts by.
 
     Raises:
         LiverankError: the files are none that can be learned from; what is wrong with them.
     """
     registry = settings.registry
-    events = {"interactions", "impressions"} & set(log_files(places.folder))
-    if not events or registry_versions(registry.address, registry.model):
+    if registry_versions(registry.address, registry.model):
         return
-    console.print(f"a first model is trained on the files of {places.folder}", highlight=False)
-    command = ["train", str(places.folder), "--out", registry.address]
-    training = Process(command, environment_of(settings, "MODEL"), places.of("first-model"))
-    while (ended := training.ended()) is None:
+    if {"interactions", "impressions"} & set(log_files(places.folder)):
+        console.print(f"a first model is trained on the files of {places.folder}", highlight=False)
+        failed = _run(["train", str(places.folder), "--out", registry.address], "first-model", places, settings, stop)
+        if failed is not None:
+            raise LiverankError(f"no first model can be trained on {places.folder}: {failed}")
+    elif not Path(registry.address, "encoders").exists():
+        console.print("the encoder of items' texts is put into the registry", highlight=False)
+        failed = _run(["model", "encoder", "--registry", registry.address], "encoder", places, settings, stop)
+        if failed is not None:
+            console.print(f"texts of items count for nothing yet: {failed}", highlight=False)
+
+
+def _run(command: list[str], part: str, places: Places, settings: Settings, stop: threading.Event) -> str | None:
+    """Run a command to its end; why it failed, None where it did not, or was to stop."""
+    process = Process(command, environment_of(settings, "MODEL"), places.of(part))
+    while (ended := process.ended()) is None:
         if stop.wait(_LOOK_S):
-            training.stop()
-            return
-    if not ended.startswith("status 0"):
-        raise LiverankError(f"no first model can be trained on {places.folder}: {ended.partition(': ')[2]}")
-    console.print("the first model is in the registry", highlight=False)
+            process.stop()
+            return None
+    return None if ended.startswith("status 0") else ended.partition(": ")[2]

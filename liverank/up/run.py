@@ -1,4 +1,4 @@
-"""`liverank up`: broker, topics, a first model where there are files for one, worker and trainer; all supervised.
+"""`liverank up`: broker, topics, a first model, worker and trainer; all supervised.
 
 It is the same worker and trainer as on many machines, each a process of its own. What it keeps lies in `DIR/.liverank`,
 so a second `up` goes on where the first one ended.
@@ -24,7 +24,7 @@ from liverank.local.processes import Process, ProcessError
 from liverank.local.signals import handled
 from liverank.measure.pages import samples
 from liverank.settings import Settings, changed, environment_of
-from liverank.up.first_model import train_first
+from liverank.up.first_model import prepare_registry
 from liverank.up.places import Places
 from liverank.up.supervisor import Part
 from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
@@ -127,7 +127,7 @@ def _set_up(
     made = create_topics(settings.broker)
     if made:
         console.print(f"topics: {', '.join(made)}", highlight=False)
-    train_first(places, settings, console, stop)
+    prepare_registry(places, settings, console, stop)
     if stop.is_set():
         return None
     now = time.monotonic()
