@@ -10,7 +10,7 @@ import numpy as np
 from online_learning.evaluation.lists import summarise_ranks
 from online_learning.evaluation.metrics import pessimistic_rank
 from online_learning.evaluation.peers import LIST_PEERS
-from online_learning.trainer.list_simulation import RankedClick
+from online_learning.simulation.lists import RankedClick
 
 _EVENTS_A_POINT = 1000
 

@@ -25,8 +25,8 @@ from online_learning.first_model.item_texts import described_log
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.progress import ProgressReport, Report
 from online_learning.releases.origins import emptied, read_origin
-from online_learning.trainer.list_simulation import ListSimulation, simulate_lists
-from online_learning.trainer.simulation import Simulation, simulate
+from online_learning.simulation.lists import ListSimulation, simulate_lists
+from online_learning.simulation.next_items import Simulation, simulate
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Interaction
 from ranker.items.catalog import Catalog

@@ -23,7 +23,7 @@ class Running(Protocol):
         """End it in order, or without where that takes too long."""
 
 
-class Attempt(Struct, frozen=True):
+class Starts(Struct, frozen=True):
     """What is known of a part's starts so far."""
 
     failures: int = 0  # in a row
@@ -38,15 +38,15 @@ def pause_s(failures: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** max(0, failures - 1))
 
 
-def after_end(attempt: Attempt, now: float, reason: str) -> Attempt:
+def after_end(attempt: Starts, now: float, reason: str) -> Starts:
     """It ended: when it is to be started again."""
     failures = 1 if now - attempt.began >= _SOUND_S else attempt.failures + 1
-    return Attempt(failures, attempt.began, now + pause_s(failures), reason, attempt.restarts)
+    return Starts(failures, attempt.began, now + pause_s(failures), reason, attempt.restarts)
 
 
-def after_start(attempt: Attempt, now: float) -> Attempt:
+def after_start(attempt: Starts, now: float) -> Starts:
     """It was started again."""
-    return Attempt(attempt.failures, now, None, attempt.reason, attempt.restarts + 1)
+    return Starts(attempt.failures, now, None, attempt.reason, attempt.restarts + 1)
 
 
 class Part:
@@ -63,7 +63,7 @@ class Part:
         """
         self.name, self._start, self._ready = name, start, ready
         self.running: Running | None = start()
-        self.attempt = Attempt(began=now)
+        self.attempt = Starts(began=now)
 
     def tend(self, now: float) -> str | None:
         """Look after it; what is to be told, if anything is."""

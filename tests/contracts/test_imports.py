@@ -26,7 +26,7 @@ ROOMS = {
     "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
         "progress", "settings", "recipe", "online_recipe", "data", "folder", "evaluation", "learning", "releases",
-        "first_model", "trainer",
+        "first_model", "trainer", "simulation",
     ),
     "liverank": (
         "terminal", "settings", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "up", "cli",

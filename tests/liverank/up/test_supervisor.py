@@ -21,7 +21,7 @@ class Program:
         self.stopped = True
 
 
-class Starts:
+class FakeStarts:
     """Starts programs, and fails to where a test says so."""
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Starts:
         return self.made[-1]
 
 
-def part(starts: Starts) -> Part:
+def part(starts: FakeStarts) -> Part:
     """A part that is ready once it was started twice."""
     return Part("worker", starts, lambda: len(starts.made) > 1, 0.0)
 
 
 def test_what_runs_is_left_alone() -> None:
     """Nothing is told, and nothing is started twice."""
-    starts = Starts()
+    starts = FakeStarts()
     one = part(starts)
     assert [one.tend(float(now)) for now in range(100)] == [None] * 100
     assert len(starts.made) == 1
@@ -51,7 +51,7 @@ def test_what_runs_is_left_alone() -> None:
 
 def test_what_ends_is_started_again_and_says_why() -> None:
     """After its pause, not before."""
-    starts = Starts()
+    starts = FakeStarts()
     one = part(starts)
     starts.made[0].why = "status 1: the disk is full"
     assert one.tend(10.0) == "worker ended (status 1: the disk is full); it is started again in 1 s"
@@ -64,7 +64,7 @@ def test_what_ends_is_started_again_and_says_why() -> None:
 
 def test_the_pause_grows_while_it_goes_on_ending_and_is_short_again_after_a_sound_run() -> None:
     """Twice as long each time, up to the longest."""
-    starts, now, pauses = Starts(), 0.0, []
+    starts, now, pauses = FakeStarts(), 0.0, []
     one = part(starts)
     for _ in range(9):
         starts.made[-1].why = "status 1: no"
@@ -81,7 +81,7 @@ def test_the_pause_grows_while_it_goes_on_ending_and_is_short_again_after_a_soun
 
 def test_a_start_that_fails_is_tried_again_too() -> None:
     """With the reason, and the same growing pause; nothing else stops for it."""
-    starts = Starts()
+    starts = FakeStarts()
     one = part(starts)
     starts.made[0].why = "gone"
     one.tend(0.0)
@@ -94,7 +94,7 @@ def test_a_start_that_fails_is_tried_again_too() -> None:
 
 def test_it_is_stopped_once() -> None:
     """What runs is stopped; what does not is left alone."""
-    starts = Starts()
+    starts = FakeStarts()
     one = part(starts)
     one.stop()
     one.stop()

@@ -8,7 +8,7 @@ import torch
 
 from online_learning.data.recall import CountRecall
 from online_learning.evaluation.metrics import NOT_FOUND
-from online_learning.trainer.simulation import Simulation, simulate
+from online_learning.simulation.next_items import Simulation, simulate
 from ranker.contracts.records import Interaction
 from tests.support import stream
 

@@ -13,7 +13,7 @@ from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.origins import emptied, read_origin
 from online_learning.releases.versions import Origin
-from online_learning.trainer.list_simulation import ListSimulation, simulate_lists
+from online_learning.simulation.lists import ListSimulation, simulate_lists
 from ranker.contracts.records import Interaction
 from ranker.items.catalog import Catalog
 from ranker.serving.model import load_model

@@ -9,7 +9,7 @@ from online_learning.data.dataset import LogRecord
 from online_learning.data.log_fold import chosen_from_list, time_of
 from online_learning.evaluation.metrics import pessimistic_rank
 from online_learning.first_model.log_examples import step_examples
-from online_learning.trainer.simulation import SimulatedTrainer
+from online_learning.simulation.next_items import SimulatedTrainer
 from ranker.contracts.records import Interaction, Item
 from ranker.state.row import UserRow
 
