@@ -2,7 +2,7 @@
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow broker lint types sync
+.PHONY: help demo tutorial test test-slow broker lint types sync
 
 ARGS ?=
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
@@ -19,6 +19,14 @@ demo: $(UV) ## the whole loop on this machine: broker, first model, worker, trai
 	@$(SYNC) --extra all
 	@echo "==> liverank demo $(ARGS)"
 	@$(RUN) liverank demo $(ARGS)
+
+tutorial: $(UV) ## the commands of docs/tutorial.md, from a made-up shop's files to a live list, in .liverank/tutorial
+	@echo "==> dependencies"
+	@$(SYNC) --extra all
+	@echo "==> docs/tutorial.md"
+	@rm -rf .liverank/tutorial && mkdir -p .liverank/tutorial && ln -s ../../examples .liverank/tutorial/examples
+	@sed -n '/^```sh$$/,/^```$$/{/^```/!p}' docs/tutorial.md > .liverank/tutorial/commands.sh
+	@cd .liverank/tutorial && PATH="$(CURDIR)/.venv/bin:$$PATH" bash -eux commands.sh
 
 test: lint types ## lint, types and all tests but the slow ones (ARGS="..." goes to pytest)
 	@echo "==> tests"

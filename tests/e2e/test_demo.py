@@ -148,7 +148,7 @@ def test_live_view(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     assert_all_is_well(json.loads(report.read_text()))
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_it_with_its_figures(ending: signal.Signals, temporary: Path, cinema: Path, tmp_path: Path) -> None:
     """Without --seconds it goes on until a signal; then it reports as if its time were over, without a terminal too."""
     report = tmp_path / "demo.json"
@@ -179,7 +179,12 @@ def test_ctrl_c_before_the_users_come(ending: signal.Signals, temporary: Path, c
     ("process", "setting", "problem"),
     [
         ("worker", {"LIVERANK_SECURITY_PROTOCOL": "CARRIER_PIGEON"}, "'CARRIER_PIGEON'; valid are PLAINTEXT"),
-        ("trainer", {"LIVERANK_TRAINER_MODE": "by-heart"}, "'by-heart'; valid are rows, adapters, full"),
+        pytest.param(
+            "trainer",
+            {"LIVERANK_TRAINER_MODE": "by-heart"},
+            "'by-heart'; valid are rows, adapters, full",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_process_that_ends_is_one_readable_error(

@@ -72,7 +72,8 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
             "there is no folder and no data set 'nothing'; give a folder of files, or one of trivago",
         ),
         (["evaluate", "trivago", "--data", "x", "--test-from", "soon"], "'soon' is no time"),
-        (["replay", "absent.jsonl"], "no Kafka broker answers at 127.0.0.1:1"),
+        (["replay", "absent.jsonl"], "there is no folder and no data set 'absent.jsonl'"),
+        (["topics", "check"], "no Kafka broker answers at 127.0.0.1:1"),
         (["schema", "--out", "/proc/no-folder"], "/proc/no-folder"),
     ],
 )
