@@ -77,7 +77,7 @@ def test_a_worker_that_stood_still_overwrites_nothing(installation: Installation
     for _ in range(max(1, ROUNDS // 5)):
         time.sleep(2)
         still.pause()
-        time.sleep(installation.settings.session_timeout_s + 4)
+        time.sleep(installation.settings.broker.session_timeout_s + 4)
         still.resume()
         time.sleep(2)
         if still.ended:  # rows that it had on their way were given up

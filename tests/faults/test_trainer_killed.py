@@ -103,7 +103,7 @@ def test_deltas_name_versions_that_were_announced(settings: Settings) -> None:
 def test_each_example_is_learned_once_whichever_step_dies(settings: Settings, tmp_path: Path) -> None:
     """Killed right before or after each of its steps in turn, with examples coming all the while: after each death the
     checkpoint has learned from exactly the examples before its offsets, and what is announced is whole."""
-    stepped = msgspec.structs.replace(
+    stepped = changed(
         settings, model="stepped", registry=str(tmp_path / "registry"), trainer_data=tmp_path / "trainer", delta_ms=20,
         keep_bundles=1,
     )  # fmt: skip
@@ -136,8 +136,10 @@ def test_a_registry_that_does_not_answer_ends_it_with_one_line(settings: Setting
 def test_a_broker_killed_under_it_costs_nothing(settings: Settings, own_kafka: Broker, tmp_path: Path) -> None:
     """It comes back on the same port: the trainer goes on, or ends with one line and is started again; every example is
     learned once, and the log holds no traceback."""
-    again = changed(settings, model="again", registry=str(tmp_path / "registry"), delta_ms=50)
-    again = msgspec.structs.replace(again, trainer_data=tmp_path / "trainer", ready_file=tmp_path / "ready")
+    again = changed(
+        settings, model="again", registry=str(tmp_path / "registry"), trainer_data=tmp_path / "trainer", delta_ms=50,
+        ready_file=tmp_path / "ready",
+    )  # fmt: skip
     tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="again")
     examples = stream.examples(100, seed=3)
     process = Process(again, tmp_path)
