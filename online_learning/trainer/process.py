@@ -16,10 +16,9 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,7 +37,7 @@ from online_learning.trainer import startup
 from online_learning.trainer.checkpoint import KEPT
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.outcomes import Publish
-from online_learning.trainer.reading import MOST_MESSAGE_BYTES, Reading
+from online_learning.trainer.reading import MOST_MESSAGE_BYTES, Reading, missing
 from online_learning.trainer.releases import Draft, Releases
 from online_learning.trainer.startup import assist
 from online_learning.trainer.state import capture
@@ -58,6 +57,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
 _HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
+_ENDING_S = 1.0  # what a broker that does not answer is still given once the process was asked to end
 
 Given = TypeVar("Given")
 
@@ -86,6 +86,10 @@ def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_
     except (LiverankError, KafkaError) as error:
         log.critical("the trainer ends: %s", " ".join(str(error).split()))
         sys.exit(1)
+
+
+class Unreached(LiverankError):
+    """The broker does not answer, and the process was asked to end."""
 
 
 class TrainerProcess:
@@ -121,23 +125,49 @@ class TrainerProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        producer = AIOKafkaProducer(
+        clients = AsyncExitStack()
+        try:
+            with suppress(Unreached):
+                await self._connect(clients)
+                if await self._start():
+                    with suppress(Unreached):
+                        await self._go_on()
+                    await self._end()
+        finally:
+            self._learning.shutdown()
+            self._tracker.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ENDING_S):
+                    await clients.aclose()
+        log.info("stopped")
+
+    async def _connect(self, clients: AsyncExitStack) -> None:
+        """A producer and the consumers, which the stack closes."""
+        self._producer = AIOKafkaProducer(
             **self._connection, acks="all", enable_idempotence=True, max_request_size=MOST_MESSAGE_BYTES
         )
-        async with (
-            producer as self._producer,
-            self._consumer(None, MODEL_UPDATES) as self._control,
-            self._consumer(None, ITEMS, ITEM_VECTORS) as self._items,
-            self._consumer(self._group_id) as self._examples,
-        ):
-            try:
-                if await self._start():
-                    await self._go_on()
-                    await self._end()
-            finally:
-                self._learning.shutdown()
-                self._tracker.close()
-        log.info("stopped")
+        self._control = self._consumer(None, MODEL_UPDATES)
+        self._items = self._consumer(None, ITEMS, ITEM_VECTORS)
+        self._examples = self._consumer(self._group_id)
+        for client in (self._producer, self._control, self._items, self._examples):
+            await clients.enter_async_context(client)
+
+    async def _reached(self, asked: Awaitable[Given]) -> Given:
+        """What the broker answers, however long it takes; once the process was asked to end, a little longer.
+
+        Raises:
+            Unreached: it did not answer by then.
+        """
+        answer, stop = asyncio.ensure_future(asked), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((answer, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((answer,), timeout=_ENDING_S)
+            if not answer.done():
+                raise Unreached("the broker does not answer, and the process was asked to end")
+            return answer.result()
+        finally:
+            answer.cancel()
+            stop.cancel()
 
     def _consumer(self, group_id: str | None, *topics: str) -> Any:
         return AIOKafkaConsumer(
@@ -194,7 +224,8 @@ class TrainerProcess:
         admin = AIOKafkaAdminClient(**self._connection)
         await admin.start()
         try:
-            found = {topic["topic"]: topic for topic in await admin.describe_topics([EXAMPLES, ERASURES])}
+            described = await self._reached(admin.describe_topics([EXAMPLES, ERASURES]))
+            found = {topic["topic"]: topic for topic in described}
         finally:
             await admin.close()
         places = []
@@ -229,7 +260,8 @@ class TrainerProcess:
     async def _end(self) -> None:
         """The last checkpoint."""
         if self._writing is not None:
-            await self._writing
+            with suppress(Unreached):
+                await self._writing
         state = await self._in_turn(partial(capture, self._trainer))
         await asyncio.to_thread(self._releases.save, state)
         await self._commit(state.facts["offsets"])
@@ -272,7 +304,7 @@ class TrainerProcess:
         if not skipped:
             return
         places = {f"{place.topic}-{place.partition}": place for place in self._examples.assignment()}
-        begins = await self._examples.beginning_offsets([places[name] for name in skipped])
+        begins = await self._reached(self._examples.beginning_offsets([places[name] for name in skipped]))
         for name, count in skipped.items():
             if begins[places[name]] > self._trainer.offsets.get(name, 0):
                 self._metrics.missed.inc(count)
@@ -298,7 +330,8 @@ class TrainerProcess:
     async def _send_deltas(self, now: int) -> None:
         model = self._settings.registry.model
         for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
-            await self._producer.send_and_wait(MODEL_DELTAS, msgspec.json.encode(delta), key=model.encode())
+            sent = self._producer.send_and_wait(MODEL_DELTAS, msgspec.json.encode(delta), key=model.encode())
+            await self._reached(sent)
             self._metrics.deltas.inc()
             self._metrics.delta_rows.inc(len(delta.rows))
 
@@ -316,19 +349,21 @@ class TrainerProcess:
             return
         try:
             async with asyncio.timeout(_HEARD_WITHIN_S):
-                await self._read_all(self._control, self._control_record, while_stopping=True)
+                await self._reached(self._read_all(self._control, self._control_record, while_stopping=True))
         except TimeoutError as error:
             raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
         self._take_updates()
         if releases.confirm(draft, update):
-            await self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=key_of(update))
+            sent = self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=key_of(update))
+            await self._reached(sent)
             await asyncio.to_thread(releases.prune)
 
     async def _commit(self, offsets: Mapping[str, int]) -> None:
         """Tell the broker how far the checkpoint is, for who looks at the group's lag. Nothing here reads it."""
         places = {place: f"{place.topic}-{place.partition}" for place in self._examples.assignment()}
-        with suppress(KafkaError):
-            await self._examples.commit({place: offsets[name] for place, name in places.items() if name in offsets})
+        with suppress(KafkaError, Unreached):
+            reached = {place: offsets[name] for place, name in places.items() if name in offsets}
+            await self._reached(self._examples.commit(reached))
 
     async def _follow(self) -> None:
         """Items, and which versions serve, as of now."""
@@ -352,8 +387,8 @@ class TrainerProcess:
 
     async def _read_all(self, consumer: Any, handle: Callable[[Any], None], *, while_stopping: bool = False) -> None:
         """Everything that followed topics hold now; once asked to stop it ends early, unless `while_stopping`."""
-        for place, end in (await consumer.end_offsets(consumer.assignment())).items():
-            while await consumer.position(place) < end and (while_stopping or not self._stop.is_set()):
+        for place, end in (await self._reached(consumer.end_offsets(consumer.assignment()))).items():
+            while await self._reached(consumer.position(place)) < end and (while_stopping or not self._stop.is_set()):
                 fetched = await consumer.getmany(timeout_ms=500, max_records=_AT_ONCE)
                 for records in fetched.values():
                     for record in records:
@@ -372,18 +407,3 @@ class TrainerProcess:
     async def _in_turn(self, work: Callable[[], Given]) -> Given:
         """Run what touches the trainer, on its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._learning, work)
-
-
-def missing(offsets: Mapping[str, int], records: Iterable[Any]) -> dict[str, int]:
-    """Records that a topic no longer has: by `topic-partition`, how many offsets lie between those read and these.
-
-    Args:
-        offsets: `topic-partition` -> the offset after the last one read.
-        records: read since, in the order of each partition.
-    """
-    expected, gone = dict(offsets), Counter[str]()
-    for record in records:
-        place = f"{record.topic}-{record.partition}"
-        gone[place] += max(0, record.offset - expected.get(place, record.offset))
-        expected[place] = record.offset + 1
-    return {place: count for place, count in gone.items() if count}

@@ -6,7 +6,8 @@ What an input topic holds is decoded as workers do it, who send the dead letters
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -120,3 +121,18 @@ class Reading:
             return True
         self._metrics.set_aside.labels(record.topic).inc()
         return False
+
+
+def missing(offsets: Mapping[str, int], records: Iterable[Any]) -> dict[str, int]:
+    """Records that a topic no longer has: by `topic-partition`, how many offsets lie between those read and these.
+
+    Args:
+        offsets: `topic-partition` -> the offset after the last one read.
+        records: read since, in the order of each partition.
+    """
+    expected, gone = dict(offsets), Counter[str]()
+    for record in records:
+        place = f"{record.topic}-{record.partition}"
+        gone[place] += max(0, record.offset - expected.get(place, record.offset))
+        expected[place] = record.offset + 1
+    return {place: count for place, count in gone.items() if count}

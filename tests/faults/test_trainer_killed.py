@@ -162,6 +162,33 @@ def test_a_broker_killed_under_it_costs_nothing(settings: Settings, own_kafka: B
     assert "Traceback" not in (tmp_path / "trainer.log").read_text()
 
 
+def test_it_ends_as_asked_while_its_broker_is_gone(settings: Settings, own_kafka: Broker, tmp_path: Path) -> None:
+    """SIGTERM with nobody to talk to: a last checkpoint, and an end within what orchestrators grant; another trainer
+    goes on from there once the broker is back."""
+    gone = changed(
+        settings, model="gone", registry=str(tmp_path / "registry"), trainer_data=tmp_path / "trainer", delta_ms=50,
+        ready_file=tmp_path / "ready",
+    )  # fmt: skip
+    tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="gone")
+    process = Process(gone, tmp_path)
+    process.ready()
+    _send(gone, stream.examples(60, seed=5))
+    until(lambda: (_trained(gone) or 0) > 0)
+    own_kafka.kill()
+    until(lambda: "127.0.0.1" in (tmp_path / "trainer.log").read_text())  # it has seen that the broker is gone
+    status = process.stop(deadline_s=15.0)
+    own_kafka.start()
+    assert status == 0, (tmp_path / "trainer.log").read_text()[-3000:]
+    kept = _check_checkpoint(gone, "the end")
+    process = Process(gone, tmp_path)
+    process.ready()
+    ends = _ends(gone)
+    until(lambda: _offsets(gone) == ends)
+    assert process.stop() == 0
+    assert _check_checkpoint(gone, "afterwards") >= kept > 0
+    assert "Traceback" not in (tmp_path / "trainer.log").read_text()
+
+
 def _trained(settings: Settings) -> int | None:
     state = newest_checkpoint(settings.trainer.data)
     return None if state is None else int(state.facts["trained"])

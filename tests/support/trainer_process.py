@@ -52,10 +52,10 @@ class Process:
         self._process.kill()
         self._process.wait(10)
 
-    def stop(self) -> int:
+    def stop(self, deadline_s: float = 60.0) -> int:
         """Ask it to end; its status."""
         self._process.terminate()
-        return self._process.wait(60)
+        return self._process.wait(deadline_s)
 
 
 class Lives:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from online_learning.trainer.process import missing
+from online_learning.trainer.reading import missing
 
 
 class Record(NamedTuple):
