@@ -37,7 +37,7 @@ def report(what: str, installation: Installation, rounds: int) -> None:
 
 def test_kills_lose_nothing(installation: Installation) -> None:
     """A worker killed at random moments comes back: rows and last rankings are as if nothing had happened."""
-    rng, rounds = random.Random(1), ROUNDS or 4
+    rng, rounds = random.Random(1), ROUNDS or 3
     worker = installation.worker("killed").start().ready()
     load = Load(installation, RATE, users=200, name="kills")
     load.start()
@@ -52,7 +52,7 @@ def test_kills_lose_nothing(installation: Installation) -> None:
 
 def test_rebalances_lose_nothing(installation: Installation) -> None:
     """A second worker joins and leaves, in order and by kill in turn; each time partitions move under load."""
-    rng, rounds = random.Random(2), ROUNDS or 5
+    rng, rounds = random.Random(2), ROUNDS or 4
     stays = installation.worker("stays").start().ready()
     load = Load(installation, RATE, users=200, name="rebalances")
     load.start()
