@@ -132,6 +132,11 @@ def test_nothing_that_is_sent_ends_a_process(installation: Installation) -> None
         trainer.kill()
 
 
+def ranked(installation: Installation, request_id: str) -> None:
+    """Wait for a ranking of a list."""
+    eventually(f"{request_id} is ranked", lambda: any(one.request_id == request_id for one in installation.rankings()))
+
+
 def poison_all(installation: Installation, worker: Worker, trainer: Process, named: tuple[str, str, str]) -> None:
     """Send everything, and see what comes of it."""
     stranger, other, damaged = named
@@ -146,6 +151,8 @@ def poison_all(installation: Installation, worker: Worker, trainer: Process, nam
     send_compressed(installation, stranger)
     for topic, value in TAKEN:
         installation.send(topic, stranger, {"user_id": stranger, **value})
+        if topic == "candidates":  # of two lists that wait together only the newer one is ranked
+            ranked(installation, value["request_id"])
     click(installation, stranger, "after extremes")
     click(installation, other, "after poison")
 
