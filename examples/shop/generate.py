@@ -70,10 +70,11 @@ def products(chance: random.Random) -> list[Product]:
 
 def customers(chance: random.Random) -> list[Customer]:
     """Each with two kinds and a price."""
-    return [
-        Customer(f"visitor-{n:03}", tuple(chance.sample(sorted(KINDS), 2)), 8 * math.exp(chance.gauss(1.0, 0.5)))  # type: ignore[arg-type]
-        for n in range(CUSTOMERS)
-    ]
+    found: list[Customer] = []
+    for number in range(CUSTOMERS):
+        one, other = chance.sample(sorted(KINDS), 2)
+        found.append(Customer(f"visitor-{number:03}", (one, other), 8 * math.exp(chance.gauss(1.0, 0.5))))
+    return found
 
 
 def visit(shown: list[Product], who: Customer, chance: random.Random) -> Iterable[tuple[str, Product]]:

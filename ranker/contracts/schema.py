@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import tomllib
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -113,18 +111,3 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def hash(self) -> str:
         """16 hex digits that name this schema."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
-
-
-def load_schema(path: Path) -> FeatureSchema:
-    """Read the `[schema]` table of a `liverank.toml`; the default schema where the file has none.
-
-    Raises:
-        SchemaError: what is wrong, and where.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("schema", {})
-        return msgspec.convert(table, FeatureSchema)
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SchemaError(f"{path} cannot be read: {error}") from error
-    except msgspec.ValidationError as error:
-        raise SchemaError(f"{path} [schema]: {error}") from error

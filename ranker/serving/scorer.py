@@ -18,10 +18,8 @@ from ranker.features.batch import list_arrays, padded
 from ranker.features.user import UserInputs
 from ranker.items.tables import ItemTables
 from ranker.serving.options import ServingOptions
-from ranker.state.row import EVENT
 
 log = logging.getLogger(__name__)
-_EVENT_BYTES = EVENT.itemsize
 
 
 class Encoding:
