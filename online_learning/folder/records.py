@@ -11,7 +11,7 @@ from msgspec import Struct
 from online_learning.folder.cells import MAX_ID, BadCell, Cells, number_of
 from ranker.contracts.decoding import Limits
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Candidate, CandidateList, Context, Interaction, Item, User
+from ranker.contracts.records import Candidate, CandidateList, Context, FeatureValue, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
 
 
@@ -123,10 +123,10 @@ def _candidate(part: Any, numbers: dict[str, float | None]) -> Candidate:
 
 
 def _with_numbers(item_id: str, numbers: dict[str, float | None]) -> Candidate:
-    features = {
+    features: dict[str, FeatureValue] = {
         field.partition(".")[2]: value for field, value in numbers.items() if value is not None and field != "score"
     }
-    return Candidate(item_id=item_id, score=numbers.get("score"), features=features or None)  # type: ignore[arg-type]
+    return Candidate(item_id=item_id, score=numbers.get("score"), features=features or None)
 
 
 def listed_row(cells: Cells, schema: FeatureSchema, row: int) -> ListedRow:
