@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from online_learning.folder.description import FIELDS, MAPS, Description, FolderError, Source, nearest
+from online_learning.folder.description import FIELDS, MAPS, Description, FolderError
 from ranker.contracts.decoding import EARLIEST_TS
 from ranker.contracts.records import Context
 from ranker.contracts.schema import FeatureSchema
+from ranker.mapping.sources import Source, nearest
+from ranker.mapping.values import BadCell, milliseconds, number_of, text_of
 
 MAX_ID = 256
-_PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 _FLAGS = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
-
-
-class BadCell(Exception):
-    """A cell that is not what its field wants."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field, self.problem = field, problem
 
 
 def sources_of(kind: str, columns: list[str], data: Description, file: str, schema: FeatureSchema) -> dict[str, Source]:
@@ -77,12 +68,12 @@ class Cells:
         value = source.value if source.value is not None else self.cells.get(source.column or field)
         if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
             return None
-        return source.map.get(_text(value), value) if source.map else value
+        return source.map.get(text_of(value), value) if source.map else value
 
     def text(self, field: str) -> str | None:
         """As text; a whole number without a point."""
         value = self.raw(field)
-        return None if value is None else _text(value)
+        return None if value is None else text_of(value)
 
     def required(self, field: str) -> str:
         """As text that must be there."""
@@ -142,7 +133,7 @@ class Cells:
         value = self.raw(field)
         if value is None or isinstance(value, list):
             return value
-        text = _text(value)
+        text = text_of(value)
         separator = self.sources[field].separator or separator
         if separator:
             return text.split(separator)
@@ -173,71 +164,6 @@ class Cells:
             if key in declared and not declared[key].values:
                 value = number_of(value, field, self.data.decimal)
             elif key in declared or not isinstance(value, str | float | int):
-                value = _text(value)
+                value = text_of(value)
             found[key] = value
         return found or None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
-
-
-def number_of(value: Any, field: str, decimal: str) -> float | None:
-    """A finite number; None for nothing.
-
-    Raises:
-        BadCell: it is none.
-    """
-    if value is None or value == "":
-        return None
-    text = value
-    if isinstance(value, str) and decimal == ",":
-        text = value.replace(".", "").replace(",", ".")
-    try:
-        number = float(text)
-    except (TypeError, ValueError):
-        hint = '; for 1.234,5 set decimal = ","' if isinstance(value, str) and "," in value else ""
-        raise BadCell(field, f"is {str(value)[:40]!r}; it must be a number{hint}") from None
-    if math.isinf(number):
-        raise BadCell(field, f"is {value!r}; it must be a finite number")
-    return None if math.isnan(number) else number
-
-
-def milliseconds(value: Any, unit: str, zone: str, field: str) -> int:
-    """Milliseconds since the epoch of a number in a unit, or of ISO 8601; a time that names no zone is in `zone`.
-
-    Raises:
-        BadCell: it is no time.
-        FolderError: there is no such zone.
-    """
-    try:
-        if isinstance(value, str) and not value.lstrip("+-").replace(".", "", 1).isdecimal():
-            value = datetime.fromisoformat(value.strip())
-        if isinstance(value, datetime):
-            aware = value if value.tzinfo else value.replace(tzinfo=_zone(zone))
-            whole = aware.astimezone(UTC)
-            return int(whole.replace(microsecond=0).timestamp()) * 1000 + whole.microsecond // 1000
-        if isinstance(value, str) and "." not in value:
-            value = int(value)
-        return (
-            value * 1000 // _PER_SECOND[unit]
-            if isinstance(value, int)
-            else round(float(value) * 1000 / _PER_SECOND[unit])
-        )
-    except (TypeError, ValueError, OverflowError):
-        raise BadCell(
-            field, f"is {str(value)[:40]!r}; it must be a number of {unit}, or ISO 8601 as 2024-05-01T12:30:00Z"
-        ) from None
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise FolderError(f'time_zone of [data] is {name!r}; give one as "Europe/Berlin" or "UTC"') from error

@@ -5,9 +5,8 @@ This file imports neither polars nor torch: `liverank.settings` checks these tab
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,9 +16,9 @@ from msgspec import Struct
 from online_learning.recipe import MODEL_SIZES, Recipe
 from ranker.contracts.errors import LiverankError, SchemaError
 from ranker.contracts.schema import FeatureSchema
+from ranker.mapping.sources import Source, TimeUnit, refuse_unknown, sources_in
 
 CONFIG_FILE = "liverank.toml"
-TimeUnit = Literal["s", "ms", "us", "ns"]
 #: kind of file -> the fields of its records.
 FIELDS: dict[str, tuple[str, ...]] = {
     "interactions": (
@@ -44,16 +43,6 @@ RECALLED = 100  # items of the lists that are recalled for a log without lists
 
 class FolderError(LiverankError):
     """A folder that cannot be used as a log: which file, line or key, and what would be right."""
-
-
-class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a field comes from: a column, or the same value on every line; and how its text is read."""
-
-    column: str | None = None
-    value: str | float | bool | None = None
-    map: dict[str, str] = {}  # what the file calls it -> what it is here; what is not named stays
-    time: TimeUnit | None = None
-    separator: str | None = None  # of the parts of a list
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -113,22 +102,8 @@ def parse_config(tables: Mapping[str, Any], where: str) -> FolderConfig:
     )
 
 
-def nearest(given: str, valid: Iterable[str]) -> str:
-    """What was probably meant, and all that is valid, as the end of an error."""
-    names = list(valid)
-    near = difflib.get_close_matches(given, names, 1)
-    return (f"the nearest is {near[0]!r}, and " if near else "") + f"known are {', '.join(names)}"
-
-
-def _refuse_unknown(table: Mapping[str, Any], valid: Iterable[str], name: str, where: str) -> None:
-    names = list(valid)
-    for key in table:
-        if key not in names:
-            raise FolderError(f"{where}: nobody reads {key!r} of [{name}]; {nearest(key, names)}")
-
-
 def _schema(table: Mapping[str, Any], where: str) -> FeatureSchema:
-    _refuse_unknown(table, FeatureSchema.__struct_fields__, "schema", where)
+    refuse_unknown(table, FeatureSchema.__struct_fields__, "schema", where)
     try:
         return msgspec.convert(table, FeatureSchema)
     except (msgspec.ValidationError, SchemaError) as error:
@@ -136,8 +111,8 @@ def _schema(table: Mapping[str, Any], where: str) -> FeatureSchema:
 
 
 def _recipe(table: Mapping[str, Any], sizes: Mapping[str, Any], where: str) -> Recipe:
-    _refuse_unknown(table, (key for key in Recipe.__struct_fields__ if key != "sizes"), "recipe", where)
-    _refuse_unknown(sizes, MODEL_SIZES, "model", where)
+    refuse_unknown(table, (key for key in Recipe.__struct_fields__ if key != "sizes"), "recipe", where)
+    refuse_unknown(sizes, MODEL_SIZES, "model", where)
     for key, value in sizes.items():
         if MODEL_SIZES[key] is bool and not isinstance(value, bool):
             raise FolderError(f"{where}: {key} of [model] is {value!r}; it must be true or false")
@@ -157,54 +132,20 @@ def _recipe(table: Mapping[str, Any], sizes: Mapping[str, Any], where: str) -> R
 
 def _description(table: Mapping[str, Any], where: str) -> Description:
     shared = dict.fromkeys(name for kind in FIELDS for name in (*FIELDS[kind], *MAPS[kind]))
-    _refuse_unknown(table, (*OPTIONS, *FIELDS, *shared), "data", where)
+    refuse_unknown(table, (*OPTIONS, *FIELDS, *shared), "data", where)
     try:
         options = msgspec.convert({key: table[key] for key in OPTIONS if key in table}, Description)
     except msgspec.ValidationError as error:
         raise FolderError(f"{where} [data]: {error}; time is one of {', '.join(get_args(TimeUnit))}") from error
     if options.recall is not None and options.recall < 0:
         raise FolderError(f"{where}: recall of [data] is {options.recall}; it must be at least 0 items")
+    maps = {field for fields in MAPS.values() for field in fields}
     own = {}
     for kind, fields in FIELDS.items():
         # `items` is a kind of file, and the field of a list in `candidates`: a table of fields is the former.
         if not isinstance(inner := table.get(kind, {}), dict) or (kind == "items" and "column" in inner):
             continue
-        _refuse_unknown(inner, (*fields, *MAPS[kind]), f"data.{kind}", where)
-        own[kind] = _sources(inner, f"data.{kind}", where)
+        refuse_unknown(inner, (*fields, *MAPS[kind]), f"data.{kind}", where)
+        own[kind] = sources_in(inner, maps, f"data.{kind}", where)
     rest = {key: value for key, value in table.items() if key not in OPTIONS and key not in own}
-    return msgspec.structs.replace(options, shared=_sources(rest, "data", where), own=own)
-
-
-def _sources(table: Mapping[str, Any], name: str, where: str) -> dict[str, Source]:
-    """Fields by name; those of several columns as `features.price`."""
-    found: dict[str, Source] = {}
-    maps = {field for fields in MAPS.values() for field in fields}
-    for field, given in table.items():
-        if field not in maps:
-            found[field] = _source(given, f"{field} of [{name}]", where)
-        elif isinstance(given, list) and all(isinstance(column, str) for column in given):
-            found |= {f"{field}.{column}": Source(column=column) for column in given}
-        elif isinstance(given, dict):
-            found |= {
-                f"{field}.{key}": _source(inner, f"{field}.{key} of [{name}]", where) for key, inner in given.items()
-            }
-        else:
-            raise FolderError(
-                f'{where}: {field} of [{name}] is {given!r}; give a list of columns, or {field}.NAME = "COLUMN"'
-            )
-    return found
-
-
-def _source(given: Any, key: str, where: str) -> Source:
-    wanted = (
-        'give a column\'s name, or a table as { column = "type", map = { addtocart = "cart" } } or { value = "click" }'
-    )
-    if isinstance(given, str):
-        return Source(column=given)
-    try:
-        source = msgspec.convert(given, Source)
-    except msgspec.ValidationError as error:
-        raise FolderError(f"{where}: {key}: {error}; {wanted}") from error
-    if (source.column is not None) and (source.value is not None):
-        raise FolderError(f"{where}: {key} has a column and a value; {wanted}")
-    return source
+    return msgspec.structs.replace(options, shared=sources_in(rest, maps, "data", where), own=own)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from online_learning.data.dataset import DataSet, LogRecord, arrivals
-from online_learning.folder.cells import BadCell, Cells, sources_of
+from online_learning.folder.cells import Cells, sources_of
 from online_learning.folder.description import (
     CONFIG_FILE,
     FIELDS,
@@ -20,8 +20,6 @@ from online_learning.folder.description import (
     RECALLED,
     FolderConfig,
     FolderError,
-    Source,
-    nearest,
     read_config,
 )
 from online_learning.folder.files import columns_of, lines_of, log_files
@@ -37,6 +35,8 @@ from online_learning.folder.records import (
 )  # fmt: skip
 from online_learning.folder.sorting import Keyed, merge_sorted
 from ranker.contracts.records import CandidateList, Interaction
+from ranker.mapping.sources import Source, nearest
+from ranker.mapping.values import BadCell
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from online_learning.folder.cells import MAX_ID, BadCell, Cells, number_of
+from online_learning.folder.cells import MAX_ID, Cells
 from ranker.contracts.decoding import Limits
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.records import Candidate, CandidateList, Context, FeatureValue, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
+from ranker.mapping.values import BadCell, number_of
 
 
 class RejectedLine(NamedTuple):

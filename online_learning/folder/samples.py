@@ -11,9 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from online_learning.folder.cells import BadCell, number_of
-from online_learning.folder.description import TimeUnit
 from online_learning.folder.files import columns_of, lines_of
+from ranker.mapping.sources import TimeUnit
+from ranker.mapping.values import BadCell, number_of
 
 LOOKED_AT = 100_000  # lines of a kind
 FEW_VALUES = 20  # a field of so many values at most is one-hot

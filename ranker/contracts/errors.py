@@ -9,6 +9,10 @@ class SchemaError(LiverankError):
     """The feature schema, or the settings around it, cannot be used."""
 
 
+class MappingError(LiverankError):
+    """What says how others' names and values become ours, in `[data]` or `[topics]`, cannot be used."""
+
+
 class InvalidRecord(LiverankError):
     """An input that cannot be used: it becomes a dead letter with this `reason`."""
 

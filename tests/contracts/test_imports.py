@@ -22,7 +22,9 @@ PACKAGES = {
 }
 #: package -> its rooms and the files beside them, from the ground up: each may import what stands before it
 ROOMS = {
-    "ranker": ("contracts", "state", "items", "features", "network", "registry", "rollout", "serving", "starter"),
+    "ranker": (
+        "contracts", "mapping", "state", "items", "features", "network", "registry", "rollout", "serving", "starter",
+    ),
     "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
         "progress", "settings", "recipe", "online_recipe", "data", "folder", "evaluation", "learning", "releases",

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from online_learning.folder.description import Source, parse_config, read_config
+from online_learning.folder.description import parse_config, read_config
 from online_learning.folder.written import recipe_text, schema_text
 from online_learning.recipe import Recipe
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
+from ranker.mapping.sources import Source
 
 SCHEMA = FeatureSchema(
     actions=(Action(name="view"), Action(name="click"), Action(name='buy "now"', positive=True, weight=3.5)),

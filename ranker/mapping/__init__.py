@@ -1,0 +1,1 @@
+"""Others' names and values as ours: columns of files, topics that already run, the fields of their records."""
