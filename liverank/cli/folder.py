@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.data import open_log
+from liverank.cli.data import GivenLog, open_log
 from liverank.cli.options import Json
 from liverank.terminal import console, report
 from ranker.contracts.clock import now_ms
@@ -26,17 +26,19 @@ Force = Annotated[bool, typer.Option("--force", help="Write over what is there."
     "convert", epilog="Example:  liverank data convert trivago --data trivago.parquet --out trivago-folder"
 )
 def convert_command(
-    dataset: Annotated[str, typer.Argument(help="trivago, yoochoose, movielens-100k or movielens-1m.")],
-    data: Annotated[Path, typer.Option("--data", help="The data set's file or folder.")],
+    dataset: Annotated[str, typer.Argument(help="trivago, yoochoose, movielens-100k, movielens-1m, or metarank.")],
+    data: Annotated[Path, typer.Option("--data", help="The data set's, or Metarank's, file or folder.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     force: Force = False,
     json: Json = None,
 ) -> None:
-    """Write a public data set as a folder of Parquet files with its liverank.toml."""
+    """Write a public data set, or a log of Metarank's events, as a folder of Parquet files with its liverank.toml."""
     from online_learning.folder.convert import convert
+    from online_learning.folder.metarank import metarank
 
-    log = open_log(dataset, data)
-    report(msgspec.to_builtins(convert(log.data, log.path, out, force)), json)
+    log = GivenLog(metarank(data), data) if dataset == "metarank" else open_log(dataset, data)
+    made = msgspec.to_builtins(convert(log.data, log.path, out, force))
+    report(made | ({"notes": list(log.data.notes)} if log.data.notes else {}), json)
 
 
 @data_app.command("check", epilog="Example:  liverank data check DIR --json check.json")

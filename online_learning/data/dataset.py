@@ -33,7 +33,7 @@ class DataSet:
     name: str
     schema: FeatureSchema
     records: Callable[[Path], Iterator[LogRecord]]
-    source: str  # where its owners publish it
+    source: str  # where its owners publish it; empty for a person's own events in others' form
     lists: bool = False  # whether it logs the lists that were shown
     recalled: int = 0  # items of the lists that are recalled for it from counts; 0: lists are logged, or sampled
     recipe: Recipe = field(default_factory=Recipe)  # how a first model of it is trained

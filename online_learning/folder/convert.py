@@ -15,10 +15,12 @@ from msgspec import Struct
 from online_learning.data.dataset import DataSet, LogRecord
 from online_learning.folder.description import CONFIG_FILE, FolderError
 from online_learning.folder.written import recipe_text, schema_text
-from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.contracts.records import CandidateList, Interaction, Item, User
 
 _ROWS_A_PART = 200_000
-_KIND_OF: dict[type, str] = {Item: "items", CandidateList: "candidates", Interaction: "interactions"}
+_KIND_OF: dict[type, str] = {
+    Item: "items", User: "users", CandidateList: "candidates", Interaction: "interactions",
+}  # fmt: skip
 
 
 class Converted(Struct, frozen=True, kw_only=True):
@@ -63,7 +65,8 @@ def convert(data: DataSet, path: Path, out: Path, force: bool = False) -> Conver
 
 
 def _config_text(data: DataSet) -> str:
-    parts = [f"# {data.name}, as its owners publish it at {data.source}; their terms hold for these files too.\n"]
+    owners = f"as its owners publish it at {data.source}; their terms hold for these files too"
+    parts = [f"# {data.name}, {owners}.\n" if data.source else f"# Made of events of {data.name}.\n"]
     if not data.lists:
         parts.append(
             f"[data]\nrecall = {data.recalled}  # items of recalled lists; 0: lists are sampled, to train on\n"

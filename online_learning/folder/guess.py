@@ -37,7 +37,8 @@ _CALLED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _VIEWS = ("view", "look", "seen", "detail", "browse", "pv", "impression")
 _CLICKS = ("click", "select", "tap", "open")
-_POSITIVE = re.compile(r"click|purchas|buy|bought|order|transact|cart|like|book|rent|play|subscri|download|save|favo")
+#: Of an action's name: what people are wanted to do.
+POSITIVE = re.compile(r"click|purchas|buy|bought|order|transact|cart|like|book|rent|play|subscri|download|save|favo")
 
 
 class Guess(Struct, frozen=True):
@@ -194,7 +195,7 @@ class _Guesser:
                 names[like] = own
         for value in values:
             name = names.get(value, value)
-            self._found[name] = bool(_POSITIVE.search(name.lower()))
+            self._found[name] = bool(POSITIVE.search(name.lower()))
         if len(values) > MAX_ACTIONS - 2:
             self.unsure.append(
                 f"{column.name} has {len(values)} values, more than the {MAX_ACTIONS} actions of a schema"
@@ -230,7 +231,7 @@ class _Guesser:
         del taken
         left = []
         for column in rest:
-            if not column.flags or not _POSITIVE.search(column.name.lower()):
+            if not column.flags or not POSITIVE.search(column.name.lower()):
                 left.append(column)
                 continue
             name = next(
@@ -270,9 +271,15 @@ class _Guesser:
         yield f"{group}.{toml_key(name)} = {toml_value(column.name)}"
 
     def _feature(self, name: str, positive: bool) -> None:
-        normalise = (Normalise.LIST_LOG, Normalise.LIST_RANK) if positive else (Normalise.LIST,)
         if name not in {feature.name for feature in self.features}:
-            self.features.append(CandidateFeature(name=name, normalise=normalise))
+            self.features.append(feature_named(name, positive))
+
+
+def feature_named(name: str, positive: bool) -> CandidateFeature:
+    """A candidate feature of which no more is known than whether none of its numbers is below 0."""
+    return CandidateFeature(
+        name=name, normalise=(Normalise.LIST_LOG, Normalise.LIST_RANK) if positive else (Normalise.LIST,)
+    )
 
 
 def _column_for(field: str, columns: list[ColumnSample]) -> ColumnSample | None:
