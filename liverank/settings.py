@@ -1,8 +1,9 @@
 """The settings of every process: read once from `liverank.toml` and the environment, then frozen.
 
 Each group belongs to the process that reads it (`streams.settings`, `online_learning.settings`,
-`ranker.registry.address`) and is a table of the file: `[broker]`, `[registry]`, `[worker]`, `[trainer]`. In the
-environment, which wins, each key is a variable, named in `VARIABLES`. A key of the file that nobody reads is an error.
+`ranker.registry.address`) and is a table of the file: `[broker]`, `[registry]`, `[worker]`, `[trainer]`; `[topics]` is
+everybody's (`ranker.mapping.topic_map`). In the environment, which wins, each key is a variable, named in `VARIABLES`.
+A key of the file that nobody reads is an error.
 What a log's folder says of its log (`[schema]`, `[recipe]`, `[model]`, `[data]`) passes, once it is checked.
 """
 
@@ -22,6 +23,8 @@ from msgspec import Struct
 from online_learning.folder.description import parse_config
 from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.topics import TOPICS
+from ranker.mapping.topic_map import TopicMap, topic_map
 from ranker.registry.settings import RegistrySettings
 from streams.settings import BrokerSettings, WorkerSettings
 
@@ -33,12 +36,12 @@ GROUPS: dict[str, type[Struct]] = {
 }  # fmt: skip
 #: Tables that training reads, see `online_learning.folder.description`; a worker's starter is of that schema too.
 OF_TRAINING = ("schema", "model", "recipe", "data")
-#: Tables of the file that later releases read.
-RESERVED = ("topics",)
+#: The table of the topics' names, which worker and trainer share.
+TOPICS_TABLE = "topics"
 #: The one table of the file up to release 0.1, whose keys are the variables' names.
 _EARLIER = "liverank"
 _SHARED = ("broker", "registry")  # fields of the processes' settings that are groups of their own
-_ELSEWHERE = ("rules", "schema")  # tables, which no variable of the environment can hold
+_ELSEWHERE = ("rules", "schema", TOPICS_TABLE)  # tables, which no variable of the environment can hold
 _UNLIKE_THEIR_KEY = {
     ("broker", "addresses"): "BROKERS",
     ("registry", "address"): "REGISTRY",
@@ -54,7 +57,7 @@ VARIABLES: dict[tuple[str, str], str] = {
     for group, kind in GROUPS.items()
     for key in kind.__struct_fields__
     if key not in (*_SHARED, *_ELSEWHERE)
-}
+} | {(TOPICS_TABLE, key): f"TOPICS_{key.upper().replace('-', '_')}" for key in ("prefix", *TOPICS)}
 
 
 class SettingsError(LiverankError):
@@ -73,6 +76,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.worker.broker
 
     @property
+    def topics(self) -> TopicMap:
+        """What the topics are called, for worker and trainer alike."""
+        return self.worker.broker.topics
+
+    @property
     def registry(self) -> RegistrySettings:
         """The registry, for worker and trainer alike."""
         return self.worker.registry
@@ -85,16 +93,44 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         SettingsError: a key that nobody reads, or a value that it cannot have, with what would be right.
     """
     tables = _tables(path) if path is not None else {}
-    given = {group: dict(tables.get(group, {})) for group in GROUPS}
+    given = {group: dict(tables.get(group, {})) for group in (*GROUPS, TOPICS_TABLE)}
     environ = os.environ if environ is None else environ
     for (group, key), variable in VARIABLES.items():
         if PREFIX + variable in environ:
-            given[group][key] = environ[PREFIX + variable]
+            value = environ[PREFIX + variable]
+            table = given[group].get(key) if group == TOPICS_TABLE else None
+            given[group][key] = {**table, "name": value} if isinstance(table, dict) else value
     _tell_of_misspelt(environ)
     shared = {group: given.pop(group) for group in _SHARED}
+    try:
+        topics = topic_map(given[TOPICS_TABLE], str(path or "the environment"))
+    except LiverankError as error:
+        raise SettingsError(str(error)) from error
+    return with_topics(
+        Settings(
+            worker=_converted({**given["worker"], **shared}, WorkerSettings, "worker"),
+            trainer=_converted({**given["trainer"], "registry": shared["registry"]}, TrainerSettings, "trainer"),
+        ),
+        topics,
+    )
+
+
+def with_topics(settings: Settings, topics: TopicMap) -> Settings:
+    """The same settings with topics called otherwise.
+
+    Raises:
+        SettingsError: one is called as the rows' changelog is.
+    """
+    broker = msgspec.structs.replace(settings.broker, topics=topics)
+    for topic in TOPICS:
+        if topics.called(topic) == broker.changelog:
+            raise SettingsError(
+                f"{topic} of [topics] is called {broker.changelog!r}, which is the changelog of the users' rows; give "
+                "the name of another topic"
+            )
     return Settings(
-        worker=_converted({**given["worker"], **shared}, WorkerSettings, "worker"),
-        trainer=_converted({**given["trainer"], "registry": shared["registry"]}, TrainerSettings, "trainer"),
+        worker=msgspec.structs.replace(settings.worker, broker=broker),
+        trainer=msgspec.structs.replace(settings.trainer, topics=topics),
     )
 
 
@@ -117,7 +153,7 @@ def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None 
     settings, tables = load_settings(path, environ), _tables(path) if path is not None else {}
     found = []
     for (group, key), variable in VARIABLES.items():
-        value = getattr(getattr(settings, group), key)
+        value = _value(settings, group, key)
         source = str(path) if key in tables.get(group, {}) else "default"
         source = PREFIX + variable if PREFIX + variable in environ else source
         found.append(SettingSource(group=group, key=key, value="" if value is None else str(value), source=source))
@@ -126,16 +162,19 @@ def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None 
 
 def environment_of(settings: Settings, *variables: str) -> dict[str, str]:
     """Settings as the environment's variables: those named (without the prefix), or all of them."""
-    of_group = {
-        "broker": settings.broker, "registry": settings.registry,
-        "worker": settings.worker, "trainer": settings.trainer,
-    }  # fmt: skip
     found: dict[str, str] = {}
     for (group, key), variable in VARIABLES.items():
-        value = getattr(of_group[group], key)
+        value = _value(settings, group, key)
         if value is not None and (not variables or variable in variables):
             found.setdefault(PREFIX + variable, str(value))
     return found
+
+
+def _value(settings: Settings, group: str, key: str) -> Any:
+    """A setting's value; None where there is none."""
+    if group == TOPICS_TABLE:
+        return settings.topics.prefix or None if key == "prefix" else settings.topics.names.get(key)
+    return getattr(getattr(settings, group), key)
 
 
 def changed(settings: Settings, **variables: object) -> Settings:
@@ -151,8 +190,9 @@ def changed(settings: Settings, **variables: object) -> Settings:
         )
     new = {PREFIX + name.upper(): str(value) for name, value in variables.items()}
     made = load_settings(environ=environment_of(settings) | new)
-    tables = {name: getattr(settings.worker, name) for name in _ELSEWHERE}
-    return Settings(worker=msgspec.structs.replace(made.worker, **tables), trainer=made.trainer)
+    tables = {name: getattr(settings.worker, name) for name in _ELSEWHERE if name != TOPICS_TABLE}
+    kept = Settings(worker=msgspec.structs.replace(made.worker, **tables), trainer=made.trainer)
+    return with_topics(kept, msgspec.structs.replace(made.topics, fields=settings.topics.fields))
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
@@ -165,21 +205,20 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         parse_config(found, str(path))
     except LiverankError as error:
         raise SettingsError(str(error)) from error
-    tables: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    tables: dict[str, dict[str, Any]] = {group: {} for group in (*GROUPS, TOPICS_TABLE)}
     if "schema" in found:
         tables["worker"]["schema"] = found["schema"]  # of the starter that a worker makes where there is no bundle
     for name in OF_TRAINING:
         found.pop(name, None)
     for name, table in found.items():
-        if name in RESERVED:
-            raise SettingsError(f"{path}: [{name}] is not read by this release; take it out")
-        if name not in (*GROUPS, _EARLIER) or not isinstance(table, dict):
+        if name not in (*GROUPS, TOPICS_TABLE, _EARLIER) or not isinstance(table, dict):
             raise SettingsError(
-                f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS, *OF_TRAINING], 'the tables')}"
+                f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS, TOPICS_TABLE, *OF_TRAINING], 'the tables')}"
             )
+    tables[TOPICS_TABLE] = found.pop(TOPICS_TABLE, {})
     _take_earlier(path, found.pop(_EARLIER, {}), tables)
     for group, table in found.items():
-        keys = [key for key in GROUPS[group].__struct_fields__ if key not in (*_SHARED, "schema")]
+        keys = [key for key in GROUPS[group].__struct_fields__ if key not in (*_SHARED, "schema", TOPICS_TABLE)]
         for key in table:
             if key not in keys:
                 raise SettingsError(

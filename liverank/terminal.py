@@ -33,7 +33,12 @@ def report(result: dict[str, Any], path: Path | None, shown: Table | None = None
     else:
         console.print_json(data=result)
     if path is not None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        write_json(result, path)
+
+
+def write_json(result: dict[str, Any], path: Path) -> None:
+    """Write a result to a file."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 @contextmanager

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import RegistrySettings
 from ranker.serving.options import ServingOptions
 
 
 class TrainerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[trainer]`, and the registry that it shares with others. How it reaches the broker its caller tells it."""
+    """`[trainer]`, and what it shares with others. How it reaches the broker its caller tells it."""
 
     registry: RegistrySettings = RegistrySettings()
+    topics: TopicMap = TopicMap()  # `[topics]`
     data: Path = Path(".liverank/trainer")  # the trainer's own folder: its checkpoints
     threads: int = 1  # of torch and ONNX Runtime, inside one operator
     provider: str = "auto"  # auto, cpu or cuda: where golden outputs are checked

@@ -43,7 +43,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 def faust_app(settings: WorkerSettings) -> WorkerApp:
     """The app with Faust's settings. Nothing here reads the environment or a loop."""
     return WorkerApp(
-        settings.broker.app,
+        settings.broker.group,
         **connection.for_faust(settings.broker),
         Table=RowTable,
         store="rocksdb://?driver=rocksdict",
@@ -58,7 +58,7 @@ def faust_app(settings: WorkerSettings) -> WorkerApp:
         broker_max_poll_interval=300.0,
         stream_recovery_delay=0.0,
         topic_partitions=settings.broker.partitions,
-        topic_replication_factor=settings.broker.replication,
+        topic_replication_factor=max(1, settings.broker.replication),
         topic_disable_leader=True,
         key_serializer="raw",
         value_serializer="raw",

@@ -111,13 +111,14 @@ class Assembly:
             last=rankings.last,
         )
         self._items = ItemHandler(
-            decoder=InputDecoder(slot.current.schema, settings.limits),
+            decoder=InputDecoder(slot.current.schema, settings.limits, settings.broker.topics.translated),
             catalog=models.catalog,
             encoder=encoder,
             intake=intake,
             dead_letters=dead_letters,
             outbox=outbox,
             metrics=metrics,
+            topics=settings.broker.topics,
         )
         app.checkpoints = Checkpoints(
             progress=app.progress,
@@ -133,8 +134,11 @@ class Assembly:
             metrics=metrics,
         )
         app.left = self._let_go
+        self._called = called = settings.broker.topics.called
         for topic, agent in AGENTS.items():
-            self._register(topic, agent, self._items.receive if topic == ITEMS else self._users.receive, settings)
+            self._register(
+                called(topic), agent, self._items.receive if topic == ITEMS else self._users.receive, settings
+            )
 
     async def checkpoint(self, stop: asyncio.Event) -> None:
         """Take checkpoints until `stop`. One that has begun is never cut short.
@@ -214,7 +218,7 @@ class Assembly:
         return bool(await self.app.consumer.commit_offsets(offsets))
 
     def _share_of_users(self) -> float:
-        mine: int = sum(tp.topic == CLICKS for tp in self.app.consumer.assignment())
+        mine: int = sum(tp.topic == self._called(CLICKS) for tp in self.app.consumer.assignment())
         return mine / self._partitions
 
     def _let_go(self) -> None:

@@ -9,23 +9,38 @@ from msgspec import Struct
 
 from ranker.contracts.decoding import Limits
 from ranker.contracts.schema import FeatureSchema
+from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import RegistrySettings
 from ranker.serving.options import ServingOptions
 from ranker.serving.rules import Rules
 
+#: The table of user rows.
+TABLE = "rows"
+
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[broker]`: the brokers, the topics on them, and the consumer group that shares the users out."""
+    """`[broker]` and `[topics]`: the brokers, the topics on them, and the consumer group that shares the users out."""
 
     addresses: str = "127.0.0.1:9092"  # host:port, several with commas
-    app: str = "liverank"  # the consumer group, and the prefix of changelog topics
+    app: str = "liverank"  # the consumer group, and the prefix of changelog topics; the topics' prefix leads it
     partitions: int = 4  # of every user-keyed topic; fixed once topics exist
-    replication: int = 1
+    replication: int = 0  # of topics that are created; 0: 3 where there are as many brokers, else 1
     session_timeout_s: float = 6.0  # after this long without a heartbeat the broker gives a worker's users away
     security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
     sasl_mechanism: str = "SCRAM-SHA-512"
     sasl_username: str = ""
     ssl_cafile: str = ""
+    topics: TopicMap = TopicMap()  # `[topics]`
+
+    @property
+    def group(self) -> str:
+        """The consumer group's name, with which all that belongs to this installation alone begins."""
+        return f"{self.topics.prefix}{self.app}"
+
+    @property
+    def changelog(self) -> str:
+        """The topic that keeps the rows: the state of record, RocksDB is a copy of it. Faust calls it so."""
+        return f"{self.group}-{TABLE}-changelog"
 
     @property
     def sasl_password(self) -> str:

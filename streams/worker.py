@@ -22,7 +22,8 @@ from ranker.contracts.errors import LiverankError
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
 from streams.assembly import Assembly
-from streams.kafka.admin import TopicError, check_topics
+from streams.kafka.admin import TopicError
+from streams.kafka.checks import check_topics
 from streams.kafka.follower import Follower
 from streams.models.catalogue import catalog_handlers
 from streams.models.manager import ModelManager
@@ -113,7 +114,8 @@ class WorkerProcess:
         catalog, model = models.catalog, models.slot.current
         assert model is not None
         encoder = await asyncio.to_thread(self._encoder, model)
-        handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits))
+        topics = settings.broker.topics
+        handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits, topics.translated), topics)
         self._follower = Follower(settings.broker, handlers, self.failed, set_aside=self._metrics.set_aside)
         await self._follower.start()
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)

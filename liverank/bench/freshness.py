@@ -67,7 +67,7 @@ class FreshnessFeed:
     """Feeds what is consumed to `liverank.measure.freshness`, and reads the manifests that it asks for."""
 
     def __init__(self, bench: BenchSystem) -> None:
-        self.freshness = Freshness()
+        self.freshness = Freshness(topic=bench.settings.topics.called(EXAMPLES))
         self.deltas = 0
         self._settings = bench.settings
 

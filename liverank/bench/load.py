@@ -67,7 +67,7 @@ class Load:
         self.late: list[float] = []  # seconds by which inputs were handed over after their time
         self.first_of: dict[str, float] = {}  # version -> when its first ranking came
         self.on_ranking: Callable[[float, str, int], None] = lambda at, model, delta: None
-        self._bench, self._producer = bench, bench.producer
+        self._bench, self._producer, self._called = bench, bench.producer, bench.settings.topics.called
         self._applied: dict[tuple[str, str], int] = {}  # (user, topic) -> the highest offset that a ranking knew of
         self._came = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -75,15 +75,15 @@ class Load:
     def send(self, record: LoadInput) -> None:
         """Hand an input to the producer."""
         topic, key, value = message_of(record)
-        entry = SentInput(record.user_id, topic, time.perf_counter())
+        entry = SentInput(record.user_id, self._called(topic), time.perf_counter())
         self.sent.append(entry)
-        self._producer.produce(topic, value, key, on_delivery=partial(_delivered, entry))
+        self._producer.produce(entry.topic, value, key, on_delivery=partial(_delivered, entry))
         self._producer.poll(0)
 
     def send_unnoted(self, record: LoadInput) -> None:
         """Hand over an input whose ranking nobody waits for."""
         topic, key, value = message_of(record)
-        self._producer.produce(topic, value, key)
+        self._producer.produce(self._called(topic), value, key)
 
     async def room(self, most: int = _MOST_UNDER_WAY) -> None:
         """Wait until the broker has confirmed all records but so many."""
@@ -192,15 +192,16 @@ async def attended(
         bench: what runs.
         load: takes the rankings.
         main: gives the result.
-        handlers: topic -> takes each of its records.
+        handlers: our topic -> takes each of its records.
 
     Raises:
         LiverankError: a process ended, or the broker does not answer any more.
     """
+    own = bench.settings.topics.own
     received: list[Mapping[str, TakeRecord]] = [{RANKINGS: load.took}, *([handlers] if handlers else [])]
     try:
         async with AsyncExitStack() as stack:
-            followers = [_follow(await stack.enter_async_context(_consumer(bench, one)), one) for one in received]
+            followers = [_follow(await stack.enter_async_context(_consumer(bench, one)), one, own) for one in received]
             return await beside(main, load.watch(), *followers)
     except KafkaError as error:
         raise LiverankError(f"the broker failed the benchmark: {error}") from error
@@ -214,16 +215,17 @@ async def _consumer(bench: BenchSystem, names: Iterable[str]) -> AsyncIterator[A
     )  # fmt: skip
     try:
         await consumer.start()
-        partitions = {topic.name: topic.partitions for topic in topic_layouts(bench.settings.broker)}
-        consumer.assign([TopicPartition(name, number) for name in names for number in range(partitions[name])])
+        known = {topic.own: topic for topic in topic_layouts(bench.settings.broker)}
+        topics = [known[name] for name in names]
+        consumer.assign([TopicPartition(one.name, number) for one in topics for number in range(one.partitions)])
         yield consumer
     finally:
         await consumer.stop()
 
 
-async def _follow(consumer: AIOKafkaConsumer, handlers: Mapping[str, TakeRecord]) -> None:
+async def _follow(consumer: AIOKafkaConsumer, handlers: Mapping[str, TakeRecord], own: Callable[[str], str]) -> None:
     while True:
         fetched = await consumer.getmany(timeout_ms=1000)
         for place, messages in fetched.items():
             for message in messages:
-                handlers[place.topic](message)
+                handlers[own(place.topic)](message)

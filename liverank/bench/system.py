@@ -21,7 +21,7 @@ from liverank.bench.models import VersionMaker, item_vectors
 from liverank.local.broker import start_broker
 from liverank.local.processes import Process
 from liverank.local.signals import handled
-from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of
+from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of, load_settings, with_topics
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import ITEM_VECTORS, MODEL_UPDATES
@@ -86,7 +86,7 @@ class BenchSystem:
 
     def announce(self, update: ModelUpdate) -> None:
         """Send a record to `model-updates`."""
-        self.producer.produce(MODEL_UPDATES, msgspec.json.encode(update), key_of(update))
+        self.producer.produce(self.settings.topics.called(MODEL_UPDATES), msgspec.json.encode(update), key_of(update))
         self.producer.poll(0)
 
     def flush(self) -> None:
@@ -141,8 +141,9 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
     )
     with console.status("the first model and the catalogue"):
         bench.announce(bench.versions.publish())
+        vectors = settings.topics.called(ITEM_VECTORS)
         for vector in item_vectors(names):
-            bench.producer.produce(ITEM_VECTORS, msgspec.json.encode(vector), vector.item_id)
+            bench.producer.produce(vectors, msgspec.json.encode(vector), vector.item_id)
             bench.producer.poll(0)
         bench.flush()
     for command in commands:
@@ -154,7 +155,7 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
 
 def _settings(brokers: str, folder: Path) -> Settings:
     return changed(
-        Settings(),
+        with_topics(Settings(), load_settings().topics),
         brokers=brokers,
         registry=str(folder / "registry"),
         app=folder.name,  # a broker that was there before may know another benchmark's group and model

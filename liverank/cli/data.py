@@ -100,16 +100,17 @@ def replay_command(
     from online_learning.progress import ProgressReport
     from streams.kafka.connection import aiokafka
 
-    connection = aiokafka(settings_from(config).broker)
+    broker = settings_from(config).broker
+    connection = aiokafka(broker)
     if data is None and Path(dataset).is_file():
-        report({"sent": asyncio.run(send_file(Path(dataset), connection))}, json)
+        report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
         return
     log = open_log(dataset, data)
     records = between(log.data.records(log.path), _time(start), _time(end))
     with progress_bars() as show:
         done = asyncio.run(
             replay(
-                records, connection, pace=pace, users_at_once=users_at_once,
+                records, connection, broker.topics, pace=pace, users_at_once=users_at_once,
                 on_progress=lambda sent: show(ProgressReport("replay", sent, 0)),
             )
         )  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from liverank.cli.options import Config, log_to_stderr, settings_from
-from liverank.terminal import console, errors
+from liverank.cli.options import Config, Json, log_to_stderr, settings_from
+from liverank.terminal import console, errors, write_json
 
 # Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
 # ruff: noqa: PLC0415
@@ -34,40 +34,68 @@ def trainer_command(config: Config = None) -> None:
     log_to_stderr()
     quieten()
     settings = settings_from(config)
-    run_trainer(settings.trainer, aiokafka(settings.broker), f"{settings.broker.app}-trainer")
+    run_trainer(settings.trainer, aiokafka(settings.broker), f"{settings.broker.group}-trainer")
 
 
-@topics_app.command("create", epilog="Example:  liverank topics create")
-def topics_create(config: Config = None) -> None:
-    """Create every topic that is missing, with its partitions and clean-up policy."""
+@topics_app.command("create", epilog="Example:  liverank topics create --replication-factor 3")
+def topics_create(
+    replication_factor: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Brokers that hold each new topic (with 3, min.insync.replicas is 2); else `replication` of [broker], "
+            "else 3 where there are as many brokers, else 1.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Create every topic that is missing, with its partitions and clean-up policy, but none that [topics] names."""
     from streams.kafka.admin import create_topics
 
-    for line in create_topics(settings_from(config).broker):
+    for line in create_topics(settings_from(config).broker, replication_factor):
         console.print(line, highlight=False)
 
 
 @topics_app.command("check", epilog="Example:  liverank topics check")
-def topics_check(config: Config = None) -> None:
-    """Say what is wrong with the topics; exits 1 where something is."""
-    from streams.kafka.admin import check_topics
+def topics_check(
+    sample: Annotated[int, typer.Option(min=0, help="Newest records of each input topic that are decoded.")] = 200,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Say what is wrong with the topics, and which of their newest records do not fit; exits 1 on errors."""
+    from liverank.operate.sampling import sampled
+    from streams.kafka.checks import examine
 
-    problems = check_topics(settings_from(config).broker)
-    for line in problems:
-        errors.print(line, highlight=False)
-    if problems:
+    settings = settings_from(config)
+    found = examine(settings.broker)
+    if not any(finding.error for finding in found):
+        found += sampled(settings, sample)
+    told: dict[str, list[str]] = {"error": [], "warning": []}
+    for finding in found:
+        kind = "error" if finding.error else "warning"
+        told[kind].append(finding.text)
+        errors.print(f"{kind}: {finding.text}", highlight=False, markup=False, soft_wrap=True)
+    if json is not None:
+        write_json({"errors": told["error"], "warnings": told["warning"]}, json)
+    if told["error"]:
         raise typer.Exit(1)
-    console.print("all topics are as they should be")
+    if not found:
+        console.print("all topics are as they should be")
 
 
 def schema_command(
     out: Annotated[Path | None, typer.Option(help="Write a file a record, and asyncapi.json, here.")] = None,
+    config: Config = None,
 ) -> None:
-    """The contracts: a JSON Schema for every record, and an AsyncAPI document."""
+    """The contracts: a JSON Schema for every record, and an AsyncAPI document with the topics' names on the broker."""
     from importlib.metadata import version
 
     from ranker.contracts.documents import asyncapi, json_schemas
 
-    documents: dict[str, Any] = {**json_schemas(), "asyncapi": asyncapi(version("liverank"))}
+    topics = settings_from(config).topics
+    document = asyncapi(version("liverank"), topics.called, msgspec.to_builtins(topics.fields))
+    documents: dict[str, Any] = {**json_schemas(), "asyncapi": document}
     if out is None:
         print(msgspec.json.format(msgspec.json.encode(documents), indent=2).decode())
         return

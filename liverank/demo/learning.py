@@ -16,6 +16,7 @@ from liverank.measure.freshness import Freshness, FreshnessReport
 from liverank.measure.pages import samples
 from ranker.contracts.records import Example, ModelDelta, ModelUpdate, Ranking
 from ranker.contracts.topics import EXAMPLES, MODEL_DELTAS, MODEL_UPDATES
+from ranker.mapping.topic_map import TopicMap
 from ranker.rollout.stages import PROMOTED
 
 #: Topics of the learning, beside `rankings`.
@@ -31,16 +32,18 @@ _delta = msgspec.json.Decoder(ModelDelta)
 class Learning:
     """How what was learned reaches the users. Times are milliseconds since the epoch."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, topics: TopicMap | None = None) -> None:
         """
         Args:
             model: the model's name, with which its users' names begin; records of others are passed over.
+            topics: what they are called.
         """
+        self._topics = topics or TopicMap()
         self.serving: str | None = None  # the version of the newest ranking
         self.since: int | None = None  # when the first ranking by it came
         self.delta: int | None = None  # when the last delta was made
         self.updates: deque[ModelUpdate] = deque(maxlen=_NEWEST)  # newest first
-        self.freshness = Freshness()
+        self.freshness = Freshness(topic=self._topics.called(EXAMPLES))
         self._model = model
         self._promoted: set[str] = set()
         self._ranked: set[str] = set()
@@ -48,22 +51,23 @@ class Learning:
 
     def start(self, offsets: Mapping[str, int]) -> None:
         """Nothing has come yet; these are the offsets of the first examples that will, by `topic-partition`."""
-        self.freshness = Freshness(offsets)
+        self.freshness = Freshness(offsets, self._topics.called(EXAMPLES))
 
     def took(self, message: Any) -> None:
         """A record came from one of the topics `LEARNED`."""
-        if message.topic == EXAMPLES:
+        topic = self._topics.own(message.topic)
+        if topic == EXAMPLES:
             example = _example.decode(message.value)
             if not example.user_id.startswith(self._model):
                 example = msgspec.structs.replace(example, outcome=None)
             self.freshness.example(message.partition, message.offset, example)
-        elif message.topic == MODEL_UPDATES:
+        elif topic == MODEL_UPDATES:
             update = _update.decode(message.value)
             if update.model == self._model:
                 self.updates.appendleft(update)
                 if update.stage == PROMOTED:
                     self._promoted.add(update.version)
-        elif message.topic == MODEL_DELTAS:
+        elif topic == MODEL_DELTAS:
             delta = _delta.decode(message.value)
             if delta.model == self._model:
                 self.delta = delta.sequence

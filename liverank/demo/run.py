@@ -37,7 +37,7 @@ from liverank.local.broker import start_broker
 from liverank.local.jars import cache_dir
 from liverank.local.processes import Process
 from liverank.local.signals import ENDING, handled
-from liverank.settings import Settings, changed, environment_of
+from liverank.settings import Settings, changed, environment_of, load_settings, with_topics
 from liverank.simulate.tastes import tastes
 from liverank.simulate.users import PopularityRecall, SimulatedUser
 from ranker.contracts.clock import now_ms
@@ -149,7 +149,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
     path = options.data or movielens_100k(cache_dir(), lambda line: console.print(line, highlight=False))
     cinema = read_cinema(path)
     settings = changed(
-        Settings(),
+        with_topics(Settings(), load_settings().topics),
         brokers=broker.address,
         registry=str(folder / "registry"),
         data=folder / "worker" / "data",
@@ -196,10 +196,11 @@ def _processes(settings: Settings, folder: Path, console: Console, stack: ExitSt
 
 async def _perform(system: DemoSystem, options: DemoOptions, console: Console) -> dict[str, Any]:
     """Fill the catalogue, warm up, and let the users click until the time is over."""
-    tally, learning, name = Tally(), Learning(system.settings.registry.model), system.settings.registry.model
+    tally, name, broker = Tally(), system.settings.registry.model, system.settings.broker
+    learning = Learning(name, broker.topics)
     people = demo_people(system.cinema, [f"{name}-{number:02}" for number in range(2 * options.users)])
     users, others = people[: options.users], people[options.users :]
-    async with connected(connection.aiokafka(system.settings.broker), tally, learning) as traffic:
+    async with connected(connection.aiokafka(broker), broker.topics, tally, learning) as traffic:
         with console.status("the worker encodes the films' titles"):
             await traffic.send_items(system.cinema.items)
             await traffic.vectors_of(system.cinema.items, system.check)

@@ -23,6 +23,7 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item, Ranking
 from ranker.contracts.topics import DEAD_LETTERS, EXAMPLES, ITEM_VECTORS, RANKINGS
+from ranker.mapping.topic_map import TopicMap
 
 FOLLOWED = (RANKINGS, DEAD_LETTERS, ITEM_VECTORS)
 
@@ -120,8 +121,14 @@ class Traffic:
     """The connections of the demo, and what went over them. Belongs to one event loop."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, consumers: Sequence[AIOKafkaConsumer], tally: Tally, learning: Learning
+        self,
+        producer: AIOKafkaProducer,
+        consumers: Sequence[AIOKafkaConsumer],
+        tally: Tally,
+        learning: Learning,
+        topics: TopicMap | None = None,
     ) -> None:
+        self._topics = topics or TopicMap()
         self.tally, self.learning = tally, learning
         self.arrivals = Arrivals()
         self.vectors = 0
@@ -132,7 +139,7 @@ class Traffic:
 
     async def send_items(self, items: Sequence[Item]) -> None:
         """Fill the catalogue."""
-        sent = [await self._producer.send(*_parts(item)) for item in items]
+        sent = [await self._producer.send(*self._parts(item)) for item in items]
         await asyncio.gather(*sent)
 
     async def vectors_of(self, items: Sequence[Item], check: Callable[[], None]) -> None:
@@ -176,11 +183,12 @@ class Traffic:
 
     def took(self, message: Any) -> None:
         """A message came from one of the followed topics."""
-        if message.topic in LEARNED:
+        topic = self._topics.own(message.topic)
+        if topic in LEARNED:
             self.learning.took(message)
-        elif message.topic == ITEM_VECTORS:
+        elif topic == ITEM_VECTORS:
             self.vectors += 1
-        elif message.topic == DEAD_LETTERS:
+        elif topic == DEAD_LETTERS:
             self.tally.dead_letters += 1
         else:
             ranking = _ranking_decoder.decode(message.value)
@@ -212,19 +220,27 @@ class Traffic:
         if isinstance(record, Interaction):
             tally.click(record.item_id, user.shown, self.arrivals.newest[user.user_id], clicked)
         began = time.perf_counter()
-        metadata = await self._producer.send_and_wait(*_parts(record))
+        metadata = await self._producer.send_and_wait(*self._parts(record))
         offsets = self._offsets.setdefault(user.user_id, {})
         offsets[metadata.topic] = metadata.offset
         ranking = await self.arrivals.covering(user.user_id, user.request_id, offsets, _RANKING_S)
         tally.event(record, 1000 * (self.arrivals.came[user.user_id] - began), ranking)
 
+    def _parts(self, record: CandidateList | Interaction | Item) -> tuple[str, bytes, bytes | None]:
+        """Topic, value and key, in the order in which the producer takes them."""
+        message = message_of(record)
+        return self._topics.called(message.topic), message.value, message.key  # type: ignore[return-value]
+
 
 @asynccontextmanager
-async def connected(connection: dict[str, Any], tally: Tally, learning: Learning) -> AsyncIterator[Traffic]:
+async def connected(
+    connection: dict[str, Any], topics: TopicMap, tally: Tally, learning: Learning
+) -> AsyncIterator[Traffic]:
     """Traffic over a broker whose topics exist; follows what comes back from now on.
 
     Args:
         connection: aiokafka's connection arguments.
+        topics: what they are called.
         tally: where what is measured goes.
         learning: takes what the trainer sends.
 
@@ -234,21 +250,21 @@ async def connected(connection: dict[str, Any], tally: Tally, learning: Learning
     producer = AIOKafkaProducer(**connection, acks="all")
     # What was learned comes in large records: on a connection of their own no ranking waits behind them.
     consumers = {
-        topics: AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=20)
-        for topics in (FOLLOWED, LEARNED)
+        followed: AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=20)
+        for followed in (FOLLOWED, LEARNED)
     }
     try:
         await producer.start()
-        for topics, consumer in consumers.items():
+        for followed, consumer in consumers.items():
             await consumer.start()
             # The consumer knows a topic's partitions only once it was asked for them.
-            found = {topic: await _partitions(producer, topic) for topic in topics}
+            found = {topic: await _partitions(producer, topic) for topic in map(topics.called, followed)}
             consumer.assign([TopicPartition(topic, number) for topic, numbers in found.items() for number in numbers])
             await consumer.seek_to_end()
         learned = consumers[LEARNED]
-        places = [place for place in learned.assignment() if place.topic == EXAMPLES]
-        learning.start({f"{EXAMPLES}-{place.partition}": await learned.position(place) for place in places})
-        traffic = Traffic(producer, list(consumers.values()), tally, learning)
+        places = [place for place in learned.assignment() if topics.own(place.topic) == EXAMPLES]
+        learning.start({f"{place.topic}-{place.partition}": await learned.position(place) for place in places})
+        traffic = Traffic(producer, list(consumers.values()), tally, learning, topics)
         try:
             yield traffic
         finally:
@@ -286,9 +302,3 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return event.is_set()  # where no time is left, nobody looked
     return True
-
-
-def _parts(record: CandidateList | Interaction | Item) -> tuple[str, bytes, bytes | None]:
-    """Topic, value and key, in the order in which the producer takes them."""
-    message = message_of(record)
-    return message.topic, message.value, message.key  # type: ignore[return-value]

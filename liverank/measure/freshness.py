@@ -78,11 +78,13 @@ class _Event:
 class Freshness:
     """Takes records in as they are consumed. Not for several threads at a time."""
 
-    def __init__(self, starts: Mapping[str, int] | None = None) -> None:
+    def __init__(self, starts: Mapping[str, int] | None = None, topic: str = EXAMPLES) -> None:
         """
         Args:
-            starts: `examples-PARTITION` -> the first offset that will be fed; 0 where it is not named.
+            starts: `TOPIC-PARTITION` -> the first offset that will be fed; 0 where it is not named.
+            topic: what `examples` is called on the broker: offsets in deltas and manifests go by that name.
         """
+        self._topic = topic
         self._next = dict(starts or {})  # the examples known, as `offsets` in deltas and manifests say it
         self._ids: set[str] = set()
         self._events: list[_Event] = []
@@ -97,7 +99,7 @@ class Freshness:
 
     def example(self, partition: int, offset: int, example: Example) -> None:
         """An example, by its place on the topic. One without an outcome, or that came before, is not waited for."""
-        name = f"{EXAMPLES}-{partition}"
+        name = f"{self._topic}-{partition}"
         outcome, known = example.outcome, example.example_id in self._ids
         if outcome is not None and not known:
             self._ids.add(example.example_id)
@@ -166,7 +168,7 @@ class Freshness:
             offset <= self._next.get(name, 0)
             for offsets in reads
             for name, offset in offsets.items()
-            if name.startswith(f"{EXAMPLES}-")
+            if name.startswith(f"{self._topic}-")
         )
 
     def _applied_by(self, seen: _Seen) -> list[_Learned]:

@@ -21,6 +21,7 @@ from online_learning.evaluation.lists import MetricFigures, rank_of, summarise_r
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Item, Ranking, User
 from ranker.contracts.topics import RANKINGS
+from ranker.mapping.topic_map import TopicMap
 
 _ranking_decoder = msgspec.json.Decoder(Ranking)
 
@@ -78,8 +79,8 @@ def covers(applied: dict[str, int], offsets: dict[str, int]) -> bool:
 class Replayer:
     """Sends records in order, users side by side, and keeps what the rankings said before each click."""
 
-    def __init__(self, producer: AIOKafkaProducer, awaited: Awaited, timeout_s: float = 60.0) -> None:
-        self.producer, self.awaited, self.timeout_s = producer, awaited, timeout_s
+    def __init__(self, producer: AIOKafkaProducer, awaited: Awaited, topics: TopicMap, timeout_s: float = 60.0) -> None:
+        self.producer, self.awaited, self.topics, self.timeout_s = producer, awaited, topics, timeout_s
         self.sent = self.lists = 0
         self.before_click: list[tuple[Interaction, Ranking]] = []
         self._offsets: dict[str, dict[str, int]] = {}
@@ -106,12 +107,13 @@ class Replayer:
     async def produce(self, message: Message) -> Any:
         """A message as it is; its position once the broker has it."""
         self.sent += 1
-        return await self.producer.send_and_wait(message.topic, key=message.key, value=message.value)
+        return await _sent(self.producer, message, self.topics)
 
 
 async def replay(
     records: Iterable[LogRecord],
     connection: dict[str, Any],
+    topics: TopicMap,
     *,
     pace: float = 0.0,
     users_at_once: int = 128,
@@ -122,6 +124,7 @@ async def replay(
     Args:
         records: in order of time.
         connection: aiokafka's connection arguments.
+        topics: what they are called.
         pace: 1.0 is the log's own speed, 10.0 ten times as fast, 0 as fast as rankings come.
         users_at_once: how many users may have a record on its way.
         on_progress: called with the number of records sent.
@@ -129,9 +132,9 @@ async def replay(
     began = time.monotonic()
     async with _producing(connection) as producer:
         awaited = Awaited()
-        follower = await _follow_rankings(connection, awaited)
+        follower = await _follow_rankings(connection, awaited, topics.called(RANKINGS))
         try:
-            replayer = Replayer(producer, awaited)
+            replayer = Replayer(producer, awaited, topics)
             await _send_all(records, replayer, pace, users_at_once, on_progress)
         finally:
             follower.cancel()
@@ -158,14 +161,29 @@ def between(records: Iterable[LogRecord], start: int | None, end: int | None) ->
             yield record
 
 
-async def send_file(path: Path, connection: dict[str, Any]) -> int:
+async def send_file(path: Path, connection: dict[str, Any], topics: TopicMap) -> int:
     """Send a JSONL file's messages as they are, in order; how many there were."""
     sent = 0
     async with _producing(connection) as producer:
         for message in read_messages(path):
-            await producer.send_and_wait(message.topic, key=message.key, value=message.value)
+            await _sent(producer, message, topics)
             sent += 1
     return sent
+
+
+async def _sent(producer: AIOKafkaProducer, message: Message, topics: TopicMap) -> Any:
+    """Send a message of one of our topics.
+
+    Raises:
+        LiverankError: others send there, in a form of their own.
+    """
+    called = topics.called(message.topic)
+    if message.topic in topics.fields:
+        raise LiverankError(
+            f"records of liverank's own form do not go onto {called}: [topics.{message.topic}.fields] says that others "
+            "send there; replay over topics that are not mapped so"
+        )
+    return await producer.send_and_wait(called, key=message.key, value=message.value)
 
 
 @asynccontextmanager
@@ -235,9 +253,9 @@ async def paced(records: Iterable[LogRecord], pace: float) -> AsyncIterator[LogR
         yield record
 
 
-async def _follow_rankings(connection: dict[str, Any], awaited: Awaited) -> asyncio.Task[None]:
+async def _follow_rankings(connection: dict[str, Any], awaited: Awaited, topic: str) -> asyncio.Task[None]:
     """Read `rankings` from its present end on; the task ends by being cancelled."""
-    consumer = AIOKafkaConsumer(RANKINGS, **connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5)
+    consumer = AIOKafkaConsumer(topic, **connection, group_id=None, auto_offset_reset="latest", fetch_max_wait_ms=5)
     await consumer.start()
     await consumer.seek_to_end()
     await asyncio.gather(*(consumer.position(partition) for partition in consumer.assignment()))

@@ -17,7 +17,6 @@ from ranker.contracts.topics import DEAD_LETTERS
 from ranker.registry.bundle import newest_version, read_remote_manifest
 from ranker.state.codec import decode_row
 from ranker.state.row import EVENT, NO_TIME, UserRow
-from streams.kafka.admin import changelog_name
 from streams.kafka.connection import partition_of
 
 
@@ -43,9 +42,7 @@ def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
     likely = partition_of(key, broker.partitions)
     others = [number for number in range(broker.partitions) if number != likely]
     for partitions in ([likely], others):  # producers may spread keys in another way
-        rows = (
-            [m for m in read_to_end(broker, changelog_name(broker), partitions) if m.key() == key] if partitions else []
-        )
+        rows = [m for m in read_to_end(broker, broker.changelog, partitions) if m.key() == key] if partitions else []
         if rows:
             row = decode_row(rows[-1].value() or b"")
             return {"user_id": user_id, "partition": rows[-1].partition(), **_shown(row, _action_names(settings))}

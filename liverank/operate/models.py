@@ -197,17 +197,18 @@ def _announce(
         previous=known.stages.serving,
     )
     failed: list[Any] = []
+    topic = settings.topics.called(MODEL_UPDATES)
     producer = Producer(connection.librdkafka(settings.broker) | {"acks": "all", "partitioner": connection.PARTITIONER})
     try:
         producer.produce(
-            MODEL_UPDATES, msgspec.json.encode(update), key_of(update),
+            topic, msgspec.json.encode(update), key_of(update),
             on_delivery=lambda error, message: failed.append(error) if error else None,
         )  # fmt: skip
     except KafkaException as error:
-        raise LiverankError(f"{MODEL_UPDATES} does not take the record: {error.args[0].str()}") from error
+        raise LiverankError(f"{topic} does not take the record: {error.args[0].str()}") from error
     if producer.flush(ANSWER_S) or failed:
         why = failed[0].str() if failed else "no answer"
-        raise LiverankError(f"{MODEL_UPDATES} did not take the record: {why}; nothing has changed")
+        raise LiverankError(f"{topic} did not take the record: {why}; nothing has changed")
     return update
 
 

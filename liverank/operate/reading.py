@@ -25,7 +25,7 @@ def read_to_end(
 
     Args:
         settings: where the broker is.
-        topic: its name.
+        topic: its name, ours or, of a changelog, the broker's.
         partitions: by number.
         newest: so many of each partition at most, the newest ones; None: all.
         answer_s: how long to wait for the broker.
@@ -34,8 +34,9 @@ def read_to_end(
         LiverankError: there is no such topic, or the broker does not answer.
     """
     config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
-    config |= {"group.id": f"{settings.app}-operator", "log_level": 0}  # what is wrong is said here, in one line
+    config |= {"group.id": f"{settings.group}-operator", "log_level": 0}  # what is wrong is said here, in one line
     consumer = Consumer(connection.librdkafka(settings) | config)
+    topic = settings.topics.called(topic)
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         if newest is not None:

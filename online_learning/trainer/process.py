@@ -45,7 +45,7 @@ from online_learning.trainer.tracking import numbers_of, open_tracker
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import ModelUpdate
+from ranker.contracts.records import ModelDelta, ModelUpdate
 from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
@@ -110,7 +110,8 @@ class TrainerProcess:
         self._stop = asyncio.Event()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
-        self._reading = Reading(self._metrics)
+        self._topics = settings.topics
+        self._reading = Reading(self._metrics, self._topics)
         self._tracker = open_tracker(settings.tracking)
         self._updates: list[ModelUpdate] = []  # read, and not yet complied with
         self._writing: asyncio.Task[None] | None = None
@@ -171,8 +172,9 @@ class TrainerProcess:
 
     def _consumer(self, group_id: str | None, *topics: str) -> Any:
         return AIOKafkaConsumer(
-            *topics, **self._connection, group_id=group_id, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=MOST_MESSAGE_BYTES, isolation_level="read_committed",
+            *map(self._topics.called, topics), **self._connection, group_id=group_id, enable_auto_commit=False,
+            auto_offset_reset="earliest", isolation_level="read_committed",
+            max_partition_fetch_bytes=MOST_MESSAGE_BYTES,
         )  # fmt: skip
 
     async def _start(self) -> bool:
@@ -190,7 +192,7 @@ class TrainerProcess:
         serving = await asyncio.to_thread(fetch, version)
         self._catalog = Catalog(serving.schema.item_numeric)
         self._catalog.expect(serving.encoder, len(serving.tables.reduction))
-        self._reading = Reading(self._metrics, serving.schema)
+        self._reading = Reading(self._metrics, self._topics, serving.schema)
         await self._read_all(self._items, self._item_record)
         if self._group is not None:
             self._group.broadcast(serving)
@@ -224,7 +226,8 @@ class TrainerProcess:
         admin = AIOKafkaAdminClient(**self._connection)
         await admin.start()
         try:
-            described = await self._reached(admin.describe_topics([EXAMPLES, ERASURES]))
+            named = [self._topics.called(topic) for topic in (EXAMPLES, ERASURES)]
+            described = await self._reached(admin.describe_topics(named))
             found = {topic["topic"]: topic for topic in described}
         finally:
             await admin.close()
@@ -282,7 +285,7 @@ class TrainerProcess:
         await self._tell_of_missing(records)
         examples = []
         for record in records:
-            if record.topic == ERASURES:
+            if self._topics.own(record.topic) == ERASURES:
                 await self._in_turn(partial(self._reading.erasure, record, self._erase))
             elif (example := self._reading.example(record)) is not None:
                 examples.append(example)
@@ -330,8 +333,7 @@ class TrainerProcess:
     async def _send_deltas(self, now: int) -> None:
         model = self._settings.registry.model
         for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
-            sent = self._producer.send_and_wait(MODEL_DELTAS, msgspec.json.encode(delta), key=model.encode())
-            await self._reached(sent)
+            await self._send(MODEL_DELTAS, delta, model.encode())
             self._metrics.deltas.inc()
             self._metrics.delta_rows.inc(len(delta.rows))
 
@@ -354,9 +356,12 @@ class TrainerProcess:
             raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
         self._take_updates()
         if releases.confirm(draft, update):
-            sent = self._producer.send_and_wait(MODEL_UPDATES, msgspec.json.encode(update), key=key_of(update))
-            await self._reached(sent)
+            await self._send(MODEL_UPDATES, update, key_of(update))
             await asyncio.to_thread(releases.prune)
+
+    async def _send(self, topic: str, record: ModelDelta | ModelUpdate, key: bytes) -> None:
+        called = self._topics.called(topic)
+        await self._reached(self._producer.send_and_wait(called, msgspec.json.encode(record), key=key))
 
     async def _commit(self, offsets: Mapping[str, int]) -> None:
         """Tell the broker how far the checkpoint is, for who looks at the group's lag. Nothing here reads it."""

@@ -22,6 +22,7 @@ from ranker.contracts.records import Erasure, Example, Item, ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import ITEMS
 from ranker.items.catalog import Catalog
+from ranker.mapping.topic_map import TopicMap
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +39,17 @@ _update = msgspec.json.Decoder(ModelUpdate)
 class Reading:
     """Decodes records and uses them; only what is no record's fault gets out."""
 
-    def __init__(self, metrics: TrainerMetrics, schema: FeatureSchema | None = None) -> None:
+    def __init__(self, metrics: TrainerMetrics, topics: TopicMap, schema: FeatureSchema | None = None) -> None:
         """
         Args:
             metrics: counts what is left out.
+            topics: what they are called, and how their records become ours.
             schema: of the model; what there is before it is known needs none.
         """
         self._metrics = metrics
         self._limits = Limits(max_message_bytes=MOST_MESSAGE_BYTES)
-        self._decode = InputDecoder(schema or FeatureSchema(), self._limits)
+        self._topics = topics
+        self._decode = InputDecoder(schema or FeatureSchema(), self._limits, topics.translated)
         self._failures = 0
 
     def example(self, record: Any) -> Example | None:
@@ -82,7 +85,7 @@ class Reading:
         """Keep what is known of an item, or its vector."""
 
         def take() -> None:
-            if record.topic != ITEMS:
+            if self._topics.own(record.topic) != ITEMS:
                 if record.value is not None:
                     catalog.put_vector(decode_vector(record.value))
             elif (item := self._input(record)) is None:
@@ -95,7 +98,8 @@ class Reading:
 
     def _input(self, record: Any) -> object:
         stamped = record.timestamp is not None and record.timestamp >= 0
-        at = Position(record.topic, record.partition, record.offset, record.timestamp if stamped else now_ms())
+        ts = record.timestamp if stamped else now_ms()
+        at = Position(self._topics.own(record.topic), record.partition, record.offset, ts, record.topic)
         return self._decode(at, record.key, record.value, now_ms())
 
     def _use(self, record: Any, take: Callable[[], None]) -> bool:

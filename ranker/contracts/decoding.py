@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -70,12 +71,25 @@ def decode_vector(value: bytes) -> ItemVector:
     return record
 
 
+#: Takes one of our topics and the bytes of a message of it, gives those of the record that it stands for.
+Translate = Callable[[str, bytes], bytes]
+
+
 class InputDecoder:
     """Decodes the messages of one input topic by one schema and one set of limits."""
 
-    def __init__(self, schema: FeatureSchema, limits: Limits | None = None) -> None:
+    def __init__(
+        self, schema: FeatureSchema, limits: Limits | None = None, translated: Translate = lambda topic, value: value
+    ) -> None:
+        """
+        Args:
+            schema: of the model.
+            limits: what an input may be at most.
+            translated: makes records of ours of what others send, see `ranker.mapping.topic_map`.
+        """
         self.schema = schema
         self.limits = limits or Limits()
+        self._translated = translated
 
     def __call__(self, at: Position, key: bytes | None, value: bytes | None, now_ms: int) -> UserInput | Item | None:
         """The record of one message, its optional time and id filled in; None for a tombstone of `items`.
@@ -126,7 +140,7 @@ class InputDecoder:
                 "too-large", f"the message has {len(value)} bytes; at most {self.limits.max_message_bytes} are allowed"
             )
         try:
-            return _decoder_of(topic).decode(value)
+            return _decoder_of(topic).decode(self._translated(topic, value))
         except msgspec.ValidationError as error:
             wanted = ", ".join(field.name for field in msgspec.structs.fields(TOPICS[topic].record) if field.required)
             bound = f" (numbers lie within ±{MAX_NUMBER})" if "out of range" in str(error) else ""
@@ -148,7 +162,7 @@ class InputDecoder:
             event,
             action=action,
             ts=self._time(event.ts, at, now_ms),
-            event_id=event.event_id or f"{at.topic}-{at.partition}-{at.offset}",
+            event_id=event.event_id or f"{at.broker_topic}-{at.partition}-{at.offset}",
             request_id=event.request_id or None,
             position=None if event.position == -1 else event.position,
         )

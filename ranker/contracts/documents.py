@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,8 +18,16 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def asyncapi(version: str) -> dict[str, Any]:
-    """An AsyncAPI 3.0 document of every topic, its key and its record."""
+def asyncapi(
+    version: str, called: Callable[[str], str] = str, mapped: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """An AsyncAPI 3.0 document of every topic, its key and its record.
+
+    Args:
+        version: of this release.
+        called: our topic -> its name on the broker.
+        mapped: our topic -> field -> where it comes from in the messages that others send.
+    """
     _, components = msgspec.json.schema_components(
         tuple({topic.record for topic in TOPICS.values()}), ref_template="#/components/schemas/{name}"
     )
@@ -31,7 +40,11 @@ def asyncapi(version: str) -> dict[str, Any]:
             "payload": {"$ref": f"#/components/schemas/{name}"},
             "bindings": {"kafka": {"key": {"type": "string", "description": topic.key}}},
         }
-        channels[topic.name] = {"address": topic.name, "description": topic.purpose, "messages": {name: message}}
+        if sources := (mapped or {}).get(topic.name):
+            # What others send is not the payload itself: these fields of it are made of theirs.
+            message["x-liverank-fields"] = dict(sources)
+        address = called(topic.name)
+        channels[topic.name] = {"address": address, "description": topic.purpose, "messages": {name: message}}
         if direction in ("in", "out"):
             operations[f"{'receive' if direction == 'in' else 'send'}-{topic.name}"] = {
                 "action": "receive" if direction == "in" else "send",

@@ -12,7 +12,18 @@ UserInput = Interaction | CandidateList | User | Erasure
 class Position(NamedTuple):
     """Where a message stands, and its own timestamp in milliseconds."""
 
-    topic: str
+    topic: str  # ours
     partition: int
     offset: int
     ts: int
+    called: str = ""  # what the broker calls the topic, where that is another name
+
+    @property
+    def broker_topic(self) -> str:
+        """What the broker calls the topic: the name for people, who look there."""
+        return self.called or self.topic
+
+    @property
+    def place(self) -> str:
+        """For people: where the message is on the broker."""
+        return f"{self.broker_topic}-{self.partition}:{self.offset}"

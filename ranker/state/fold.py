@@ -38,9 +38,10 @@ def apply_input(row: UserRow, record: UserInput, at: Position, schema: FeatureSc
         at: where the input stands in its topic.
         schema: names the window, the half-life and the actions' numbers.
     """
-    if at.offset <= row.applied.get(at.topic, -1):
+    # By the broker's name: a topic that is mapped anew is another one, whose offsets begin anew.
+    if at.offset <= row.applied.get(at.broker_topic, -1):
         return row
-    applied = {**row.applied, at.topic: at.offset}
+    applied = {**row.applied, at.broker_topic: at.offset}
     if isinstance(record, Interaction):
         return _apply_event(row, record, applied, schema)
     if isinstance(record, CandidateList):

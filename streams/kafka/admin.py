@@ -1,8 +1,9 @@
-"""Every topic: its name, partitions and clean-up policy; and the commands that create and check them.
+"""Every topic as it has to be, what is on the broker, and the command that makes what is missing.
 
 All user-keyed inputs, the changelog and `items` have `settings.partitions` partitions. Faust's assignor groups topics
 by their number of partitions and gives partition n of every topic in a group to one worker, so a user's clicks, lists
-and row meet in one place. Another number on one of them would part them: `check` finds that before a worker starts.
+and row meet in one place. Another number on one of them would part them: `streams.kafka.checks` finds that before a
+worker starts.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from streams.kafka import connection
 from streams.kafka.fencing import ROW_AGE, oldest_row_ms
 from streams.settings import BrokerSettings
 
-#: The table of user rows. Faust calls its changelog `APP-TABLE-changelog`.
-TABLE = "rows"
+#: Compaction has to come round at least so often, since it is what removes a forgotten user's earlier rows.
+DAY_MS = 86_400_000
+COMPACTION_LAG = "max.compaction.lag.ms"
+#: The changelog asks the broker for a limit on the age of records, which is there from this release on (KIP-937).
+LEAST_BROKER = "Apache Kafka 3.6"
 
 _TIMEOUT_S = 30.0
 _ANSWER_S = 10.0
-_DAY_MS = 86_400_000
+_USUAL_REPLICATION = 3
 
 
 log = logging.getLogger(__name__)
@@ -41,42 +45,71 @@ class TopicError(LiverankError):
     """A topic that is missing or must not be used as it is."""
 
 
-class TopicLayout(Struct, frozen=True):
+class TopicLayout(Struct, frozen=True, kw_only=True):
     """A topic as it has to be."""
 
-    name: str
+    name: str  # on the broker
+    own: str  # ours; of the changelog its name
     partitions: int
     policy: str  # cleanup.policy: delete or compact
     config: dict[str, str] = {}
+    theirs: bool = False  # an input that others have named and made
+
+    @property
+    def shown(self) -> str:
+        """For people: the broker's name, and ours where that is no part of it."""
+        return self.name if self.name.endswith(self.own) else f"{self.name} ({self.own})"
 
 
-def changelog_name(settings: BrokerSettings) -> str:
-    """The topic that keeps the rows: the state of record, RocksDB is a copy of it."""
-    return f"{settings.app}-{TABLE}-changelog"
+class TopicFacts(Struct, frozen=True, kw_only=True):
+    """A topic as it is."""
+
+    partitions: int
+    replication: int  # of the partition that has fewest
+    config: dict[str, str] = {}  # empty where the broker does not tell
+
+
+class ClusterFacts(Struct, frozen=True, kw_only=True):
+    """What is on the broker."""
+
+    brokers: int
+    topics: dict[str, TopicFacts]  # by the broker's names; settings of those alone that were asked for
 
 
 def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
     """Every topic of an installation, the rows' changelog among them."""
     large = {"max.message.bytes": str(connection.MAX_MESSAGE_BYTES)}
-    # Compaction has to come round at least daily, since it is what removes a forgotten user's earlier rows.
-    personal = {**large, "max.compaction.lag.ms": str(_DAY_MS)}
+    personal = {**large, COMPACTION_LAG: str(DAY_MS)}
     rows = {**personal, ROW_AGE: str(oldest_row_ms(settings))}
+    named = settings.topics
     return (
         *(
             TopicLayout(
-                topic.name,
-                1 if topic.single else settings.partitions,
-                "compact" if topic.compacted else "delete",
-                {} if topic.name == MODEL_UPDATES else personal if topic.name == USERS else large,
+                name=named.called(topic.name),
+                own=topic.name,
+                partitions=1 if topic.single else settings.partitions,
+                policy="compact" if topic.compacted else "delete",
+                config={} if topic.name == MODEL_UPDATES else personal if topic.name == USERS else large,
+                theirs=topic.direction == "in" and topic.name in named.names,
             )
             for topic in TOPICS.values()
         ),
-        TopicLayout(changelog_name(settings), settings.partitions, "compact", rows),
+        TopicLayout(
+            name=settings.changelog,
+            own=settings.changelog,
+            partitions=settings.partitions,
+            policy="compact",
+            config=rows,
+        ),
     )
 
 
-def create_topics(settings: BrokerSettings) -> list[str]:
-    """Create the topics that are missing and leave the others as they are.
+def create_topics(settings: BrokerSettings, replication: int | None = None) -> list[str]:
+    """Create the topics that are missing and leave the others as they are, and to others those that they have named.
+
+    Args:
+        settings: where the broker is, and what the topics are called.
+        replication: of the topics that are made; None: as the settings say.
 
     Returns:
         The names of the topics created.
@@ -85,68 +118,82 @@ def create_topics(settings: BrokerSettings) -> list[str]:
         TopicError: the broker refused one, or does not answer.
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
-    existing = _partitions(client, settings)
-    missing = [topic for topic in topic_layouts(settings) if topic.name not in existing]
+    facts = _listed(client, settings)
+    missing = [topic for topic in topic_layouts(settings) if topic.name not in facts.topics and not topic.theirs]
     if not missing:
         return []
+    copies = replication or settings.replication or usual_replication(facts.brokers)
     wanted = [
         NewTopic(
             topic.name,
             num_partitions=topic.partitions,
-            replication_factor=settings.replication,
-            config={"cleanup.policy": topic.policy, **topic.config},
+            replication_factor=copies,
+            config={
+                "cleanup.policy": topic.policy, "min.insync.replicas": str(least_in_sync(copies)), **topic.config
+            },
         )
         for topic in missing
-    ]
+    ]  # fmt: skip
     for name, created in client.create_topics(wanted, operation_timeout=_TIMEOUT_S).items():
         try:
             created.result(_TIMEOUT_S)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
-                raise TopicError(f"the topic {name} cannot be created: {error.args[0].str()}") from error
+            why = error.args[0]
+            if why.code() == KafkaError.INVALID_CONFIG and ROW_AGE in why.str():
+                raise TopicError(f"the topic {name} needs {ROW_AGE}: {LEAST_BROKER} or later is needed") from error
+            if why.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
+                raise TopicError(f"the topic {name} cannot be created: {why.str()}") from error
     return [topic.name for topic in missing]
 
 
-def check_topics(settings: BrokerSettings) -> list[str]:
-    """What is wrong with the topics, each in a sentence; nothing where all is as it has to be.
+def usual_replication(brokers: int) -> int:
+    """How many brokers hold a topic where nobody says it: three, where there are three."""
+    return _USUAL_REPLICATION if brokers >= _USUAL_REPLICATION else 1
+
+
+def least_in_sync(replication: int) -> int:
+    """How many brokers must have a record before it counts as confirmed: most of them, and one may fail."""
+    return max(1, (replication + 1) // 2)
+
+
+def cluster_facts(settings: BrokerSettings) -> ClusterFacts:
+    """What the broker has of an installation's topics.
 
     Raises:
         TopicError: the broker does not answer.
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
-    existing = _partitions(client, settings)
-    described = _described(client, [topic.name for topic in topic_layouts(settings) if topic.name in existing])
-    problems = []
-    for topic in topic_layouts(settings):
-        found = existing.get(topic.name)
-        if found is None:
-            problems.append(f"the topic {topic.name} does not exist; `liverank topics create` makes it")
-            continue
-        if found != topic.partitions:
-            problems.append(
-                f"the topic {topic.name} has {found} partitions and must have {topic.partitions}, as the setting "
-                "`partitions` says: a user's inputs would reach workers that do not hold the user's row"
+    facts = _listed(client, settings)
+    ours = {topic.name: facts.topics[topic.name] for topic in topic_layouts(settings) if topic.name in facts.topics}
+    described = _described(client, list(ours))
+    return ClusterFacts(
+        brokers=facts.brokers,
+        topics={
+            name: TopicFacts(
+                partitions=one.partitions, replication=one.replication, config=described.get(name, {})
             )
-        config = described.get(topic.name, {})
-        policy = config.get("cleanup.policy")
-        if policy and set(policy.split(",")) != {topic.policy}:
-            problems.append(f"the topic {topic.name} has cleanup.policy={policy}; it must be {topic.policy}")
-        most, age = topic.config.get(ROW_AGE), config.get(ROW_AGE)
-        if most and age and int(age) > int(most):
-            problems.append(
-                f"the topic {topic.name} has {ROW_AGE}={age}; with this session timeout it must be at most {most}, "
-                "or a worker that stood still may write old rows over new ones"
-            )
-    return problems
+            for name, one in ours.items()
+        },
+    )  # fmt: skip
 
 
-def _partitions(client: AdminClient, settings: BrokerSettings) -> dict[str, int]:
-    """Existing topics and their numbers of partitions."""
+def _listed(client: AdminClient, settings: BrokerSettings) -> ClusterFacts:
+    """All existing topics, without their settings."""
     try:
-        listed: dict[str, Any] = client.list_topics(timeout=_ANSWER_S).topics
+        listed: Any = client.list_topics(timeout=_ANSWER_S)
     except KafkaException as error:
         raise TopicError(f"no Kafka broker answers at {settings.addresses}: {error.args[0].str()}") from error
-    return {name: len(topic.partitions) for name, topic in listed.items() if topic.error is None}
+    return ClusterFacts(
+        brokers=len(listed.brokers),
+        topics={
+            name: TopicFacts(
+                partitions=len(topic.partitions),
+                replication=min((len(one.replicas) for one in topic.partitions.values()), default=0),
+            )
+            for name, topic in listed.topics.items()
+            if topic.error is None
+        },
+    )
 
 
 def _described(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:

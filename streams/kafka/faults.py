@@ -49,10 +49,9 @@ class Faults:
         self._failed.add((at.topic, at.partition, at.offset))
         if isinstance(error, FATAL) or len(self._failed) > self._most:
             raise error
-        place = f"{at.topic}-{at.partition}:{at.offset}"
-        log.error("%s cannot be used, and that is a fault of ours", place, exc_info=error)
+        log.error("%s cannot be used, and that is a fault of ours", at.place, exc_info=error)
         return InvalidRecord(
             "internal",
             f"liverank fails on this record: {error!r:.500}. Please report it, with this dead letter and what the log "
-            f"says of {place}; other records are not affected",
+            f"says of {at.place}; other records are not affected",
         )

@@ -40,7 +40,7 @@ class Follower:
         """
         Args:
             settings: where the broker is.
-            handlers: topic -> what to do with a record. One that it fails on is set aside, see `Faults`.
+            handlers: our topic -> what to do with a record. One that it fails on is set aside, see `Faults`.
             failed: takes what ended the following.
             since_ms: leave out what is older than this time; None reads from the beginning.
             set_aside: hears of the topic of each record that is set aside.
@@ -52,7 +52,7 @@ class Follower:
         self._set_aside = set_aside
         self._faults = Faults()
         self._consumer = aiokafka.AIOKafkaConsumer(
-            *handlers,
+            *(settings.topics.called(topic) for topic in handlers),
             **connection.aiokafka_reader(settings),
             group_id=None,
             enable_auto_commit=False,
@@ -104,12 +104,13 @@ class Follower:
             await asyncio.sleep(0)
 
     def _handle(self, record: Any) -> None:
+        topics = self._settings.topics
         try:
-            self._handlers[record.topic](record)
+            self._handlers[topics.own(record.topic)](record)
         except Exception as error:
-            at = position(record)
+            at = position(record, topics)
             why = self._faults.blamed(at, error)
-            self._set_aside(at.topic)
-            log.warning("the record at %s-%d:%d is set aside: %s", at.topic, at.partition, at.offset, why)
+            self._set_aside(at.broker_topic)
+            log.warning("the record at %s is set aside: %s", at.place, why)
         else:
             self._faults.sound()

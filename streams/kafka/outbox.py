@@ -57,6 +57,7 @@ class Outbox:
         """
         config = _CONFIG | {"message.timeout.ms": round(deliver_within_s * 1000)}
         self._producer = Producer(connection.librdkafka(settings) | config, logger=log)
+        self._topics = settings.topics
         self._lock = threading.Lock()
         self._open = SentRecords()
 
@@ -75,7 +76,7 @@ class Outbox:
         """Send one record. Any thread may; where the buffer is full, the call waits for room.
 
         Args:
-            topic: where to.
+            topic: where to, by our name.
             key: chooses the partition where none is given.
             value: the record's bytes, None for a tombstone.
             partition: -1 lets the key choose.
@@ -87,7 +88,7 @@ class Outbox:
         report = self._report(sent, confirmed)
         while True:
             try:
-                self._producer.produce(topic, value, key, partition, on_delivery=report)
+                self._producer.produce(self._topics.called(topic), value, key, partition, on_delivery=report)
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:

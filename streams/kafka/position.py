@@ -6,9 +6,11 @@ from typing import Any
 
 from ranker.contracts.clock import now_ms
 from ranker.contracts.inputs import Position
+from ranker.mapping.topic_map import TopicMap
 
 
-def position(record: Any) -> Position:
+def position(record: Any, topics: TopicMap) -> Position:
     """Where one of aiokafka's records stands. A message of a producer that sets no time gets this machine's."""
     stamped = record.timestamp is not None and record.timestamp >= 0
-    return Position(record.topic, record.partition, record.offset, record.timestamp if stamped else now_ms())
+    ts = record.timestamp if stamped else now_ms()
+    return Position(topics.own(record.topic), record.partition, record.offset, ts, record.topic)

@@ -34,10 +34,10 @@ class DeadLetters:
         letter = DeadLetter(
             reason=why.reason,
             error=why.error,
-            topic=at.topic,
+            topic=at.broker_topic,  # where it is to be found, whatever is mapped by then
             partition=at.partition,
             offset=at.offset,
             value=(value or b"")[:VALUE_LIMIT],
         )
         self._outbox.send(DEAD_LETTERS, key, msgspec.json.encode(letter))
-        self._metrics.dead_letter(at.topic, why.reason)
+        self._metrics.dead_letter(at.broker_topic, why.reason)

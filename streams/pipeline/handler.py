@@ -55,9 +55,9 @@ class InputHandler:
         last: Callable[[str], LastRanking | None],
     ) -> None:
         assert slot.current is not None
-        self._partitions = settings.broker.partitions
+        self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
         self._schema = slot.current.schema
-        self._decode = InputDecoder(self._schema, settings.limits)
+        self._decode = InputDecoder(self._schema, settings.limits, settings.broker.topics.translated)
         self._intake = intake
         self._rows = rows
         self._batcher = batcher
@@ -72,7 +72,7 @@ class InputHandler:
         """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
         records = self._intake.admitted(message)
         for number, record in enumerate(records, 1):
-            self.handle(position(record), record.key, record.value)
+            self.handle(position(record, self._topics), record.key, record.value)
             self._intake.done(record)
             if number % _TURN == 0 or self._batcher.full or len(self._outbox) > _MOST_UNCONFIRMED:
                 await self._pause()
@@ -125,7 +125,7 @@ class InputHandler:
         assert key is not None
         assert isinstance(record, UserInput)
         if at.partition != _partition_of(key, self._partitions):
-            self._metrics.foreign(at.topic)
+            self._metrics.foreign(at.broker_topic)
         return record
 
     def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
@@ -134,10 +134,10 @@ class InputHandler:
         after = apply_input(before, record, at, self._schema)
         if after is not before:
             self._rows.put(place, after)
-        elif before.applied[at.topic] >= (end := self._intake.end(at)):
+        elif before.applied[at.broker_topic] >= (end := self._intake.end(at)):
             raise TopicError(
-                f"{at.topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
-                f"{before.applied[at.topic]}: the topic was created anew. {RECREATED_ADVICE}"
+                f"{at.broker_topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
+                f"{before.applied[at.broker_topic]}: the topic was created anew. {RECREATED_ADVICE}"
             )
         return before, after
 

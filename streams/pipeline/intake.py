@@ -52,7 +52,7 @@ class Intake:
 
     def end(self, at: Position) -> int:
         """Where the partition of a record ended when it was last fetched from."""
-        return int(self._app.consumer.highwater(TP(at.topic, at.partition)))
+        return int(self._app.consumer.highwater(TP(at.broker_topic, at.partition)))
 
     def done(self, record: Any) -> None:
         """The record's effects are on their way."""

@@ -19,6 +19,7 @@ from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.records import Item, ItemVector
 from ranker.contracts.topics import ITEM_VECTORS
 from ranker.items.catalog import Catalog, item_text, text_hash
+from ranker.mapping.topic_map import TopicMap
 from ranker.registry.encoder import TextEncoder
 from streams.kafka.faults import FATAL, Faults
 from streams.kafka.outbox import Outbox
@@ -43,8 +44,10 @@ class ItemHandler:
         dead_letters: DeadLetters,
         outbox: Outbox,
         metrics: Metrics,
+        topics: TopicMap,
     ) -> None:
         self._decode = decoder
+        self._topics = topics
         self._catalog = catalog
         self._encoder = encoder
         self._intake = intake
@@ -73,7 +76,7 @@ class ItemHandler:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _checked(self, record: Any) -> Item | None:
-        at = position(record)
+        at = position(record, self._topics)
         try:
             item = self._decode(at, record.key, record.value, now_ms())
         except Exception as error:
@@ -87,7 +90,7 @@ class ItemHandler:
         return self._catalog.wants_vector(item, encoder.name)
 
     def _refuse(self, record: Any, error: Exception) -> None:
-        at = position(record)
+        at = position(record, self._topics)
         self._dead_letters.send(at, record.key, record.value, self._faults.blamed(at, error))
 
     async def _encode_all(self, encoder: TextEncoder, wanted: list[tuple[Any, Item]]) -> None:

@@ -151,7 +151,12 @@ class Rankings:
         assert row.candidates is not None
         at = job.at
         cause = Cause(
-            kind=job.kind, topic=at.topic, partition=at.partition, offset=at.offset, ts=at.ts, event_id=job.event_id
+            kind=job.kind,
+            topic=at.broker_topic,
+            partition=at.partition,
+            offset=at.offset,
+            ts=at.ts,
+            event_id=job.event_id,
         )
         if self._explore:
             name = ranking_id(user_id, row, model.version)

@@ -14,8 +14,7 @@ import rocksdict
 from faust.stores import rocksdb
 
 from ranker.contracts.errors import LiverankError
-from streams.kafka.admin import TABLE
-from streams.settings import WorkerSettings
+from streams.settings import TABLE, WorkerSettings
 
 Key = tuple[int, bytes]  # partition and user id
 

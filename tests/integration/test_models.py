@@ -24,7 +24,7 @@ from ranker.items.catalog import Catalog
 from ranker.items.tables import pack_row
 from ranker.registry.bundle import fetch_bundle
 from ranker.serving.model import load_model
-from streams.kafka.admin import check_topics
+from streams.kafka.checks import check_topics
 from streams.kafka.connection import partition_of
 from tests.support.bundles import BAD, announce, flip, publish
 from tests.support.installation import Installation, Worker, read_topic

@@ -18,7 +18,6 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.records import Example
 from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Normalise
 from ranker.state.codec import decode_row
-from streams.kafka.admin import changelog_name
 from streams.kafka.connection import partition_of
 from tests.support.installation import Installation, Worker
 from tests.support.tiny import ENCODER, tiny_bundle
@@ -122,7 +121,7 @@ def click(installation: Installation, user: str, event_id: str) -> None:
 def test_nothing_that_is_sent_ends_a_process(installation: Installation) -> None:
     """Every kind of poison into every topic; other users of the partition are ranked, and learned from."""
     stranger, other, damaged = users(installation, 3)
-    changelog = changelog_name(installation.settings.broker)
+    changelog = installation.settings.broker.changelog
     installation.send(changelog, damaged, b"\x93garbage", partition=PARTITION)
     worker = installation.worker("worker").start()
     trainer = Process(installation.settings, installation.folder)

@@ -42,7 +42,7 @@ def test_replay_and_evaluation_agree(kafka: str, tmp_path: Path) -> None:
     try:
         installation.create_topics()
         installation.worker("one").start().ready()
-        online = asyncio.run(replay(DATA.records(log), aiokafka(installation.settings.broker), users_at_once=16))
+        online = asyncio.run(replay(DATA.records(log), aiokafka(settings.broker), settings.topics, users_at_once=16))
     finally:
         installation.close()
     assert online.ranked_before_click == online.lists == offline["n"] == 160

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from liverank.settings import GROUPS, VARIABLES, Settings, SettingsError, changed, environment_of, load_settings
+from liverank.settings import (
+    GROUPS,
+    VARIABLES,
+    Settings,
+    SettingsError,
+    changed,
+    environment_of,
+    load_settings,
+    setting_sources,
+)
 
 EXAMPLE = """
 [broker]
@@ -158,12 +167,17 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
         ),
         ("[broker]\nsasl_password = 'x'", r"nobody reads 'sasl_password' of \[broker\]"),
         ("[wroker]\nbatch = 3", r"nobody reads 'wroker'; the nearest is 'worker'"),
-        ("batch = 3", r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, schema"),
+        (
+            "batch = 3",
+            r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, topics, schema",
+        ),
         ("[worker.rules]\ncategory_cup = 3", r"\[worker\]: .*category_cup"),
         ("[worker]\nbatch = 'many'", r"\[worker\]: .*\$\.batch"),
         ("[broker]\npartitions = 'four'", r"\$\.broker\.partitions"),
         ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
-        ("[topics]\nclicks = 'x'", r"\[topics\] is not read by this release"),
+        ("[topics]\nclick = 'x'", r"nobody reads 'click' of \[topics\]; the nearest is 'clicks'"),
+        ("[topics]\nclicks = 'liverank-rows-changelog'", "which is the changelog of the users' rows"),
+        ("[broker]\ntopics = 'x'", r"nobody reads 'topics' of \[broker\]"),
         ("[schema]\nwindwo = 8", r"nobody reads 'windwo' of \[schema\]; the nearest is 'window'"),
         ("[recipe]\nepoch = 8", r"nobody reads 'epoch' of \[recipe\]; the nearest is 'epochs'"),
         ("[model]\nlayer = 8", r"nobody reads 'layer' of \[model\]; the nearest is 'layers'"),
@@ -178,6 +192,27 @@ def test_what_nobody_reads_is_an_error_that_names_the_nearest(tmp_path: Path, te
     """A misspelt key or table, a key of another process, a value of the wrong type, a file that is no TOML."""
     with pytest.raises(SettingsError, match=says):
         load_settings(written(tmp_path, text), environ={})
+
+
+def test_topics_are_called_as_the_file_and_the_environment_say(tmp_path: Path) -> None:
+    """For worker and trainer alike; names and the prefix have variables, fields are the file's alone, and stay."""
+    text = "[topics]\nprefix = 'shop-a.'\nviews = 'pages'\n[topics.clicks]\nname = 'web'\nfields.item_id = 'sku'\n"
+    environ = {"LIVERANK_TOPICS_CLICKS": "web.v2", "LIVERANK_TOPICS_MODEL_UPDATES": "models"}
+    found = load_settings(written(tmp_path, text), environ=environ)
+    called = {name: found.topics.called(name) for name in ("clicks", "views", "items", "model-updates")}
+    assert called == {"clicks": "web.v2", "views": "pages", "items": "shop-a.items", "model-updates": "models"}
+    assert found.trainer.topics == found.broker.topics
+    assert (found.broker.group, found.broker.changelog) == ("shop-a.liverank", "shop-a.liverank-rows-changelog")
+    assert list(found.topics.fields) == ["clicks"]
+    assert changed(found, batch=3).topics == found.topics
+    assert load_settings(environ=environment_of(found)).topics.names == found.topics.names
+    assert environment_of(found)["LIVERANK_TOPICS_PREFIX"] == "shop-a."
+    sources = {
+        (line.group, line.key): (line.value, line.source) for line in setting_sources(tmp_path / "liverank.toml")
+    }
+    assert sources["topics", "prefix"] == ("shop-a.", str(tmp_path / "liverank.toml"))
+    with pytest.raises(SettingsError, match=r"the environment: clicks and views of \[topics\] are both called 'x'"):
+        load_settings(environ={"LIVERANK_TOPICS_CLICKS": "x", "LIVERANK_TOPICS_VIEWS": "x"})
 
 
 def test_a_value_of_the_environment_that_is_none_is_named() -> None:

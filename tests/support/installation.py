@@ -39,7 +39,7 @@ from ranker.serving.model import ServingModel, load_model
 from ranker.state.codec import decode_row
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
-from streams.kafka.admin import changelog_name, create_topics
+from streams.kafka.admin import create_topics
 from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,6 +53,7 @@ class Worker:
     settings: Settings
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    arguments: tuple[str, ...] = ()  # of the command
 
     @property
     def log(self) -> str:
@@ -73,7 +74,7 @@ class Worker:
         given = environment_of(changed(self.settings, **own))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "liverank", "worker"],
+                [sys.executable, "-m", "liverank", "worker", *self.arguments],
                 cwd=REPOSITORY,
                 env=os.environ | given,
                 stdout=log,
@@ -134,9 +135,9 @@ class Installation:
         """Create what is missing."""
         create_topics(self.settings.broker)
 
-    def worker(self, name: str, **changes: Any) -> Worker:
+    def worker(self, name: str, arguments: tuple[str, ...] = (), **changes: Any) -> Worker:
         """A worker that is not started yet."""
-        worker = Worker(changed(self.settings, **changes), self.folder / name)
+        worker = Worker(changed(self.settings, **changes), self.folder / name, arguments=arguments)
         self.workers.append(worker)
         return worker
 
@@ -228,7 +229,7 @@ class Installation:
     def stored_rows(self) -> dict[Key, UserRow]:
         """The users' rows, as the changelog has them."""
         newest: dict[Key, bytes] = {}
-        for message in self.read(changelog_name(self.settings.broker)):
+        for message in self.read(self.settings.broker.changelog):
             newest[message.partition(), message.key()] = message.value()
         return {key: decode_row(value) for key, value in newest.items()}
 

@@ -13,7 +13,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from liverank.local.broker import Broker
 from ranker.contracts.topics import USER_INPUTS
-from streams.kafka.admin import TopicError, changelog_name, check_topics, create_topics, topic_layouts
+from streams.kafka.admin import TopicError, create_topics, topic_layouts
+from streams.kafka.checks import check_topics
 from streams.settings import BrokerSettings
 from tests.support.waiting import eventually
 
@@ -21,7 +22,7 @@ from tests.support.waiting import eventually
 def test_creating_twice_creates_once(kafka: str) -> None:
     """The second call leaves everything as it is."""
     settings = BrokerSettings(addresses=kafka, app=f"topics-{uuid.uuid4().hex[:6]}")
-    assert changelog_name(settings) in create_topics(settings)
+    assert settings.changelog in create_topics(settings)
     assert create_topics(settings) == []
     assert check_topics(settings) == []
 
@@ -63,7 +64,7 @@ def test_the_broker_refuses_a_row_that_is_older_than_a_worker_with_partitions_ca
     for age_s in (0, 3, 6, 0):
         stamp = int((time.time() - age_s) * 1000)
         report = lambda error, message, age_s=age_s: outcomes.append((age_s, error and error.name()))  # noqa: E731
-        producer.produce(changelog_name(settings), b"row", b"user", timestamp=stamp, on_delivery=report)
+        producer.produce(settings.changelog, b"row", b"user", timestamp=stamp, on_delivery=report)
         producer.flush(30)
     assert outcomes == [(0, None), (3, None), (6, "INVALID_TIMESTAMP"), (0, None)]
 

@@ -1,0 +1,106 @@
+"""Messages of running topics as records of ours: the decoder takes what comes of them, or says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ranker.contracts.decoding import InputDecoder
+from ranker.contracts.errors import InvalidRecord
+from ranker.contracts.inputs import Position
+from ranker.contracts.records import Candidate, CandidateList, Interaction, Item, User
+from ranker.contracts.schema import Action, FeatureSchema
+from ranker.mapping.topic_map import topic_map
+
+NOW = 1_763_700_000_000
+SCHEMA = FeatureSchema(actions=(Action(name="view"), Action(name="click", positive=True), Action(name="cart")))
+
+
+def decoded(topic: str, fields: dict[str, Any], body: Any, key: str = "u1") -> Any:
+    """A message of a mapped topic as the decoder gives it."""
+    topics = topic_map({topic: {"name": "theirs", "fields": fields}}, "x")
+    decode = InputDecoder(SCHEMA, translated=topics.translated)
+    value = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return decode(Position(topic, 2, 41, NOW, "theirs"), key.encode(), value, NOW)
+
+
+def test_an_event_by_other_names() -> None:
+    """Names, a nested one, values, a unit of time; ids that are numbers are text; what is not mapped keeps its name."""
+    fields = {
+        "user_id": "uid", "item_id": "product.sku", "action": {"column": "type", "map": {"addtocart": "cart"}},
+        "ts": {"column": "at", "time": "s"}, "value": "amount", "context": {"device": "ua"},
+    }  # fmt: skip
+    body = {
+        "uid": 7, "product": {"sku": 4711}, "type": "addtocart", "at": NOW // 1000 - 5, "amount": "12.50",
+        "ua": "phone", "event_id": "e1", "position": 3, "session": {"deep": [1, 2]},
+    }  # fmt: skip
+    assert decoded("interactions", fields, body, key="7") == Interaction(
+        user_id="7", item_id="4711", action="cart", ts=NOW - 5000, value=12.5, context={"device": "phone"},
+        event_id="e1", position=3,
+    )  # fmt: skip
+
+
+def test_a_fixed_value_and_iso_times() -> None:
+    """A topic of one action needs no field for it; ISO 8601 is read whatever the unit."""
+    fields = {"item_id": "sku", "action": {"value": "cart"}}
+    body = {"user_id": "u1", "sku": "a", "ts": "2025-11-21T04:40:00Z"}
+    found = decoded("interactions", fields, body)
+    assert (found.action, found.ts, found.event_id) == ("cart", NOW, "theirs-2-41")
+
+
+def test_a_list_of_objects_of_other_names_and_of_ids() -> None:
+    """What is said of items holds for each of them; a bad feature costs itself alone."""
+    fields = {
+        "request_id": "search", "items": "hits", "item_id": "sku", "score": "relevance", "features": {"price": "eur"},
+        "context": "page",
+    }  # fmt: skip
+    hits = [{"sku": 1, "relevance": 0.5, "eur": "9.99"}, {"sku": "b", "eur": "gratis", "features": {"stars": 4}}]
+    body = {"user_id": "u1", "search": "s1", "hits": hits, "page": {"device": "phone"}}
+    found = decoded("candidates", fields, body)
+    assert isinstance(found, CandidateList)
+    assert (found.request_id, found.context) == ("s1", {"device": "phone"})
+    assert found.items[0] == Candidate(item_id="1", score=0.5, features={"price": 9.99})
+    assert (found.items[1].item_id, found.items[1].features) == ("b", {"stars": 4, "price": "gratis"})
+    ids = {"user_id": "u1", "search": "s1", "hits": ["a", 2]}
+    assert [item.item_id for item in decoded("candidates", fields, ids).items] == ["a", "2"]
+    joined = {"user_id": "u1", "search": "s1", "hits": "a|b"}
+    by_mark = {**fields, "items": {"column": "hits", "separator": "|"}}
+    assert [item.item_id for item in decoded("candidates", by_mark, joined).items] == ["a", "b"]
+
+
+def test_items_and_users() -> None:
+    """Their numbers and attributes by name, tombstones as they are."""
+    tags = {"column": "labels", "separator": ","}
+    fields = {"item_id": "sku", "title": "name", "numeric": {"price": "eur"}, "tags": tags}
+    body = {"sku": 5, "name": "Bicycle", "eur": 590, "labels": "city,steel", "published_at": "2024-01-01T00:00:00Z"}
+    found = decoded("items", fields, body, key="5")
+    assert found == Item(
+        item_id="5", title="Bicycle", numeric={"price": 590}, tags=["city", "steel"], published_at=1_704_067_200_000
+    )
+    attributes = {"user_id": "id", "attributes": ["tier"]}
+    assert decoded("users", attributes, {"id": "u1", "tier": "gold"}) == User(user_id="u1", attributes={"tier": "gold"})
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "says"),
+    [
+        ({"user_id": "u1"}, "invalid", "missing required field `item_id`"),
+        ({"user_id": "u2", "sku": "a"}, "key-mismatch", "the key is 'u1' but user_id is 'u2'"),
+        ({"user_id": "u1", "sku": {"id": 1}}, "invalid", "Expected `str`, got `object`"),
+        ({"user_id": "u1", "sku": "a", "ts": "yesterday"}, "invalid", r"ts is 'yesterday'.*\[topics.clicks.fields\]"),
+        ({"user_id": "u1", "sku": "a", "value": "dear"}, "invalid", "value is 'dear'; it must be a number"),
+        ({"user_id": "u1", "sku": "a", "ts": 1_763_700_000}, "past-timestamp", "before the year 1990"),
+        (b"{no json", "not-json", "not JSON"),
+        (b"[1]", "invalid", "Expected `object`, got `array`"),
+        (b'{"user_id": "u1", "sku": "a", "value": 1' + b"0" * 400 + b"}", "invalid", ""),
+        (b'{"user_id": "u1", "sku": ' + b"[" * 2000 + b"]" * 2000 + b"}", "invalid", "nested too deep"),
+        (b"\xff", "not-json", ""),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_a_dead_letter_that_says_why(body: Any, reason: str, says: str) -> None:
+    """With the reasons that every input has, whatever the bytes."""
+    with pytest.raises(InvalidRecord, match=says) as refused:
+        decoded("clicks", {"item_id": "sku"}, body)
+    assert refused.value.reason == reason
