@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Candidate
+from ranker.contracts.records import MAX_INTEGER, Candidate
 from ranker.contracts.topics import CANDIDATES, TOPICS
 from ranker.mapping.sources import Source
 from ranker.mapping.values import BadCell, milliseconds, number_of, text_of
@@ -148,4 +148,4 @@ def _text(value: Any) -> Any:
 
 def _number(value: str, key: str) -> float | int | None:
     number = number_of(value, key, ".")
-    return int(number) if number is not None and number.is_integer() else number
+    return int(number) if number is not None and number.is_integer() and abs(number) <= MAX_INTEGER else number

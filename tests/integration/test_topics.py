@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -17,9 +16,9 @@ from liverank.cli.main import app
 from liverank.operate.look import newest_dead_letters, state_of
 from liverank.operate.sampling import sampled
 from liverank.settings import Settings, changed, environment_of, load_settings
-from ranker.contracts.records import DeadLetter, Ranking
+from ranker.contracts.records import Ranking
 from streams.kafka.checks import check_topics, examine
-from tests.support.installation import Installation, read_topic
+from tests.support.installation import Installation
 from tests.support.tiny import tiny_bundle
 from tests.support.waiting import eventually
 
@@ -85,14 +84,7 @@ def pair(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]
 
 def rankings(installation: Installation) -> dict[str, Ranking]:
     """The newest ranking of each user."""
-    found = [msgspec.json.decode(message.value(), type=Ranking) for message in read(installation, "rankings")]
-    return {ranking.user_id: ranking for ranking in sorted(found, key=lambda ranking: ranking.revision)}
-
-
-def read(installation: Installation, topic: str) -> list[Message]:
-    """What an installation's topic holds."""
-    broker = installation.settings.broker
-    return list(read_topic(broker.addresses, broker.topics.called(topic), broker.partitions))
+    return {ranking.user_id: ranking for ranking in sorted(installation.rankings(), key=lambda one: one.revision)}
 
 
 def ranked(installation: Installation, user: str, revision: int) -> Ranking:
@@ -135,10 +127,9 @@ def test_two_installations_share_a_cluster(pair: Pair) -> None:
     assert {item.item_id for item in others.items} == {"item-1", "item-2"}
     assert ranked(mapped, "u1", 1).revision == 1  # no click of this one: that was the other installation's
     assert set(rankings(plain)) == {"u1"}
-    (letter,) = eventually("the dead letter", lambda: [*read(mapped, "dead-letters")])
-    refused = msgspec.json.decode(letter.value(), type=DeadLetter)
+    (refused,) = eventually("the dead letter", mapped.dead_letters)
     assert (refused.reason, refused.topic, refused.partition, refused.offset) == ("key-mismatch", "web.clicks.v2", *bad)
-    assert not read(plain, "dead-letters")
+    assert not plain.dead_letters()
 
 
 @pytest.mark.timeout(120)

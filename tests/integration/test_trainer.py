@@ -27,12 +27,12 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Topics and a first model."""
+    """Topics, all of them under a prefix, and a first model."""
     folder = tmp_path_factory.mktemp("trained")
     settings = changed(Settings(),
         brokers=kafka, registry=str(folder / "registry"), app="trained", model="trained", metrics_port=-1,
         session_timeout_s=6.0, trainer_data=folder / "trainer", trainer_metrics_port=-1, provider="cpu",
-        bundle_s=3.0, gate_least=0, gate_margin=9.0, train_ms=100,
+        topics_prefix="shop.", bundle_s=3.0, gate_least=0, gate_margin=9.0, train_ms=100,
     )  # fmt: skip
     made = Installation(settings, folder)
     made.create_topics()
@@ -61,7 +61,7 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     eventually("versions of the trainer rank", lambda: len([model for model in models() if model != first]) >= 2)
     deltas = [
         msgspec.json.decode(message.value(), type=ModelDelta)
-        for message in read_topic(settings.broker.addresses, "model-deltas", 1)
+        for message in read_topic(settings.broker.addresses, "shop.model-deltas", 1)
     ]
     deltas = [delta for delta in deltas if delta.model == "trained"]
     waits = [_first_after(deltas, ts) - ts for ts in clicked if ts < deltas[-1].learned_until]
@@ -75,6 +75,7 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     assert state is not None
     distinct = {message.value() for message in installation.read("examples")}
     assert 0 < state.facts["trained"] <= len(distinct)
+    assert {name.rpartition("-")[0] for name in state.facts["offsets"]} == {"shop.examples", "shop.erasures"}
     assert hash_id("user-1") in state.arrays["forgotten.users"].tolist()
 
 
@@ -87,12 +88,12 @@ def _click_for(installation: Installation, seconds: float) -> list[int]:
         user = f"user-{rng.randrange(20)}"
         items = [f"item-{item}" for item in rng.sample(range(50), 6)]
         made = {"request_id": f"r{number}", "user_id": user, "items": [{"item_id": item} for item in items]}
-        producer.produce("candidates", msgspec.json.encode(made), user)
+        producer.produce("shop.candidates", msgspec.json.encode(made), user)
         producer.flush(10)
         time.sleep(0.05)
         clicked.append(now_ms())
         click = {"user_id": user, "item_id": rng.choice(items), "event_id": f"c{number}", "ts": clicked[-1]}
-        producer.produce("clicks", msgspec.json.encode(click), user)
+        producer.produce("shop.clicks", msgspec.json.encode(click), user)
         producer.flush(10)
         time.sleep(0.05)
     return clicked

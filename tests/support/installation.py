@@ -159,18 +159,25 @@ class Installation:
         )
 
     def send(self, topic: str, key: str | bytes | None, value: Any, **more: Any) -> tuple[int, int]:
-        """Send one record, as JSON where it is not bytes already; returns its partition and offset."""
+        """Send one record, as JSON where it is not bytes already, to a topic by our name; its partition and offset."""
         placed: list[Message] = []
         body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
         producer = self.producer()
-        producer.produce(topic, body, key, on_delivery=lambda error, message: placed.append(message), **more)
+        producer.produce(
+            self.settings.topics.called(topic),
+            body,
+            key,
+            on_delivery=lambda error, message: placed.append(message),
+            **more,
+        )
         assert producer.flush(30) == 0
         assert placed[0].error() is None, placed[0].error()
         return placed[0].partition(), placed[0].offset()
 
     def read(self, topic: str) -> Iterator[Message]:
         """Everything that the topic holds now."""
-        yield from read_topic(self.settings.broker.addresses, topic, self.settings.broker.partitions)
+        called = self.settings.topics.called(topic)
+        yield from read_topic(self.settings.broker.addresses, called, self.settings.broker.partitions)
 
     def rankings(self) -> list[Ranking]:
         """All rankings, in order by user."""
@@ -183,7 +190,7 @@ class Installation:
     def unhandled(self) -> int:
         """Input records that no worker has acknowledged."""
         admin = AdminClient({"bootstrap.servers": self.settings.broker.addresses})
-        group = self.settings.broker.app
+        group = self.settings.broker.group
         listed = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
         committed = {(tp.topic, tp.partition): max(tp.offset, 0) for tp in listed.topic_partitions}
         consumer = Consumer({"bootstrap.servers": self.settings.broker.addresses, "group.id": "reader"})
@@ -194,7 +201,7 @@ class Installation:
                     consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
                     - committed.get((topic, partition), 0),
                 )
-                for topic in (*USER_INPUTS, ITEMS)
+                for topic in map(self.settings.topics.called, (*USER_INPUTS, ITEMS))
                 for partition in range(self.settings.broker.partitions)
             )
         finally:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from liverank.offline.messages import Message, message_of, read_messages
+from liverank.offline.replay import Awaited, Replayer
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
+from ranker.mapping.topic_map import topic_map
 
 
 def read(tmp_path: Path, text: str) -> list[Message]:
@@ -68,3 +71,11 @@ def test_records_become_the_messages_of_an_application(record: Interaction, topi
     """A data set's record goes onto the topic and under the key that an application would use."""
     message = message_of(record)
     assert (message.topic, message.key) == (topic, b"a" if isinstance(record, Item) else b"u")
+
+
+def test_records_of_ours_do_not_go_where_others_send_theirs() -> None:
+    """A topic whose fields are mapped takes others' form: what is replayed would be no record of it."""
+    topics = topic_map({"clicks": {"name": "web.clicks", "fields": {"item_id": "sku"}}}, "x")
+    replayer = Replayer(producer=None, awaited=Awaited(), topics=topics)
+    with pytest.raises(LiverankError, match=r"do not go onto web\.clicks: \[topics\.clicks\.fields\]"):
+        asyncio.run(replayer.produce(Message("clicks", b"u", b"{}")))

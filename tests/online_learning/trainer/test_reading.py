@@ -1,10 +1,15 @@
-"""A topic that forgets faster than the trainer reads: it is told."""
+"""What the trainer reads: items by others' names, and a topic that forgets faster than it reads, which is told."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from online_learning.trainer.reading import missing
+from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.reading import Reading, missing
+from ranker.contracts.clock import now_ms
+from ranker.contracts.ids import hash_id
+from ranker.items.catalog import Catalog
+from ranker.mapping.topic_map import topic_map
 
 
 class Record(NamedTuple):
@@ -13,6 +18,9 @@ class Record(NamedTuple):
     topic: str
     partition: int
     offset: int
+    key: bytes = b""
+    value: bytes | None = None
+    timestamp: int = now_ms()
 
 
 def test_what_the_broker_deleted_is_counted() -> None:
@@ -21,3 +29,13 @@ def test_what_the_broker_deleted_is_counted() -> None:
     assert missing({"examples-0": 5, "examples-1": 3}, records) == {"examples-0": 4}
     assert missing({}, records[:3]) == {}
     assert missing({"examples-1": 9}, records[2:3]) == {}
+
+
+def test_items_of_a_topic_that_runs_already_are_known() -> None:
+    """By its name and its fields, as to workers; a tombstone withdraws, and what does not fit is left out."""
+    topics = topic_map({"items": {"name": "catalogue", "fields": {"item_id": "sku", "category": "shelf"}}}, "x")
+    reading, catalog = Reading(TrainerMetrics(), topics), Catalog(())
+    reading.item(Record("catalogue", 0, 0, b"7", b'{"sku": 7, "shelf": "lamps"}'), catalog)
+    reading.item(Record("catalogue", 0, 1, b"8", b'{"item_id": "8"}'), catalog)
+    assert hash_id("7") in catalog.index_of
+    assert hash_id("8") not in catalog.index_of

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
@@ -15,6 +17,22 @@ from ranker.contracts.schema import Action, FeatureSchema
 from ranker.mapping.topic_map import topic_map
 
 NOW = 1_763_700_000_000
+#: Every kind of source, for every kind of record.
+SOURCES = {
+    "interactions": {
+        "user_id": "uid", "item_id": "a.b", "action": {"column": "type", "map": {"x": "cart"}}, "position": "n",
+        "ts": {"column": "at", "time": "us"}, "value": "v", "context": {"device": "d"}, "text": {"value": "t"},
+    },
+    "candidates": {"items": {"column": "l", "separator": "|"}, "item_id": "i", "score": "s", "features": ["p"]},
+    "items": {"tags": {"column": "l", "separator": ","}, "numeric": {"p": "v"}, "published_at": "at", "title": "n"},
+    "users": {"attributes": "d"},
+    "erasures": {"ts": "at"},
+}  # fmt: skip
+_NAMES = st.sampled_from(["user_id", "item_id", "uid", "a", "b", "type", "at", "v", "d", "l", "i", "s", "p", "n"])
+_PLAIN = st.sampled_from([
+    None, True, False, 0, -1, 7, 2**63, 10**30, 1e300, -0.5, "", "u1", "1e400", "1e300", "2024-01-01T00:00:00Z",
+    "1763700000", "a|b", "\x00", "\ud7ff", [], {}, [1, "a", None, {"i": 3}, {"p": "x"}], {"b": 1}, {"b": {"d": []}},
+])  # fmt: skip
 SCHEMA = FeatureSchema(actions=(Action(name="view"), Action(name="click", positive=True), Action(name="cart")))
 
 
@@ -94,9 +112,9 @@ def test_items_and_users() -> None:
         ({"user_id": "u1", "sku": "a", "ts": 1_763_700_000}, "past-timestamp", "before the year 1990"),
         (b"{no json", "not-json", "not JSON"),
         (b"[1]", "invalid", "Expected `object`, got `array`"),
-        (b'{"user_id": "u1", "sku": "a", "value": 1' + b"0" * 400 + b"}", "invalid", ""),
+        (b'{"user_id": "u1", "sku": "a", "value": 1' + b"0" * 400 + b"}", "invalid", "out of range"),
         (b'{"user_id": "u1", "sku": ' + b"[" * 2000 + b"]" * 2000 + b"}", "invalid", "nested too deep"),
-        (b"\xff", "not-json", ""),
+        (b"\xff", "not-json", "not JSON"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_a_dead_letter_that_says_why(body: Any, reason: str, says: str) -> None:
@@ -104,3 +122,15 @@ def test_what_does_not_fit_is_a_dead_letter_that_says_why(body: Any, reason: str
     with pytest.raises(InvalidRecord, match=says) as refused:
         decoded("clicks", {"item_id": "sku"}, body)
     assert refused.value.reason == reason
+
+
+@given(
+    topic=st.sampled_from(sorted(SOURCES)), body=st.dictionaries(_NAMES, _PLAIN, max_size=10) | st.binary(max_size=40)
+)
+def test_whatever_comes_is_a_record_or_a_dead_letter(topic: str, body: Any) -> None:
+    """No message of anybody's makes the map itself fail."""
+    given_key = None if isinstance(body, bytes) else body.get("uid") or body.get("user_id") or body.get("item_id")
+    try:
+        decoded(topic, SOURCES[topic], body, key=str(given_key or "u1"))
+    except InvalidRecord as why:
+        assert why.error

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from liverank.local.broker import Broker
 from ranker.contracts.topics import USER_INPUTS
 from streams.kafka.admin import TopicError, create_topics, topic_layouts
-from streams.kafka.checks import check_topics
+from streams.kafka.checks import check_topics, examine
 from streams.settings import BrokerSettings
 from tests.support.waiting import eventually
 
@@ -24,7 +24,7 @@ def test_creating_twice_creates_once(kafka: str) -> None:
     settings = BrokerSettings(addresses=kafka, app=f"topics-{uuid.uuid4().hex[:6]}")
     assert settings.changelog in create_topics(settings)
     assert create_topics(settings) == []
-    assert check_topics(settings) == []
+    assert examine(settings) == []
 
 
 def test_partitions_and_policies_are_what_the_settings_say(own_kafka: Broker) -> None:
@@ -77,6 +77,13 @@ def test_an_age_limit_beyond_the_session_timeout_is_told(own_kafka: Broker) -> N
     (problem,) = [found for found in check_topics(lower) if "timestamp" in found]
     assert "lowered-rows-changelog has message.timestamp.before.max.ms=21000" in problem
     assert "at most 4200" in problem
+
+
+def test_more_copies_than_brokers_are_refused_in_a_sentence(own_kafka: Broker) -> None:
+    """By the first topic that cannot have them; nothing else says how many there are."""
+    settings = BrokerSettings(addresses=own_kafka.address, app="copied")
+    with pytest.raises(TopicError, match=r"the topic copied-rows-changelog cannot be created: .*replication factor"):
+        create_topics(settings, replication=3)
 
 
 def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
