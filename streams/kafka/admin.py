@@ -134,16 +134,18 @@ def create_topics(settings: BrokerSettings, replication: int | None = None) -> l
         )
         for topic in missing
     ]  # fmt: skip
+    made = []
     for name, created in client.create_topics(wanted, operation_timeout=_TIMEOUT_S).items():
         try:
             created.result(_TIMEOUT_S)
+            made.append(name)
         except KafkaException as error:
             why = error.args[0]
             if why.code() == KafkaError.INVALID_CONFIG and ROW_AGE in why.str():
                 raise TopicError(f"the topic {name} needs {ROW_AGE}: {LEAST_BROKER} or later is needed") from error
             if why.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
                 raise TopicError(f"the topic {name} cannot be created: {why.str()}") from error
-    return [topic.name for topic in missing]
+    return made
 
 
 def usual_replication(brokers: int) -> int:

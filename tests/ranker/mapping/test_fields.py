@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ranker.contracts.decoding import InputDecoder
@@ -124,9 +124,8 @@ def test_what_does_not_fit_is_a_dead_letter_that_says_why(body: Any, reason: str
     assert refused.value.reason == reason
 
 
-@given(
-    topic=st.sampled_from(sorted(SOURCES)), body=st.dictionaries(_NAMES, _PLAIN, max_size=10) | st.binary(max_size=40)
-)
+@given(st.sampled_from(sorted(SOURCES)), st.dictionaries(_NAMES, _PLAIN, max_size=10) | st.binary(max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_comes_is_a_record_or_a_dead_letter(topic: str, body: Any) -> None:
     """No message of anybody's makes the map itself fail."""
     given_key = None if isinstance(body, bytes) else body.get("uid") or body.get("user_id") or body.get("item_id")

@@ -24,7 +24,7 @@ def test_creating_twice_creates_once(kafka: str) -> None:
     settings = BrokerSettings(addresses=kafka, app=f"topics-{uuid.uuid4().hex[:6]}")
     assert settings.changelog in create_topics(settings)
     assert create_topics(settings) == []
-    assert examine(settings) == []
+    eventually("the broker tells of them, and nothing is wrong", lambda: examine(settings) == [])
 
 
 def test_partitions_and_policies_are_what_the_settings_say(own_kafka: Broker) -> None:
