@@ -30,6 +30,7 @@ LEAST_BROKER = "Apache Kafka 3.6"
 _TIMEOUT_S = 30.0
 _ANSWER_S = 10.0
 _USUAL_REPLICATION = 3
+_OFFSETS = "__consumer_offsets"
 
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
 
     brokers: int
     topics: dict[str, TopicFacts]  # by the broker's names; settings of those alone that were asked for
+    offset_copies: int | None = None  # of the topic of committed offsets; None where there is none yet
 
 
 def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
@@ -167,9 +169,10 @@ def cluster_facts(settings: BrokerSettings) -> ClusterFacts:
     client = AdminClient(connection.librdkafka(settings), logger=log)
     facts = _listed(client, settings)
     ours = {topic.name: facts.topics[topic.name] for topic in topic_layouts(settings) if topic.name in facts.topics}
-    described = _described(client, list(ours))
+    described, offsets = _described(client, list(ours)), facts.topics.get(_OFFSETS)
     return ClusterFacts(
         brokers=facts.brokers,
+        offset_copies=None if offsets is None else offsets.replication,
         topics={
             name: TopicFacts(
                 partitions=one.partitions, replication=one.replication, config=described.get(name, {})

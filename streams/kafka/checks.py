@@ -68,6 +68,15 @@ def findings(layouts: Iterable[TopicLayout], cluster: ClusterFacts) -> list[Find
     named = [
         Finding(finding.error, finding.text.replace("{on}", ", ".join(topics))) for finding, topics in found.items()
     ]
+    if cluster.offset_copies == 1 and cluster.brokers > 1:
+        named.append(
+            Finding(
+                False,
+                f"the replication factor is 1, with {cluster.brokers} brokers, of the committed offsets: with a broker "
+                "they are gone, and all inputs are read again; set offsets.topic.replication.factor=3 before a first "
+                "consumer, or reassign __consumer_offsets",
+            )
+        )
     return sorted(named, key=lambda finding: not finding.error)
 
 

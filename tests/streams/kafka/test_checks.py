@@ -96,6 +96,15 @@ def test_one_copy_among_several_brokers_is_told_once() -> None:
     assert "shop-rows-changelog" in text
 
 
+def test_committed_offsets_of_one_copy_are_told() -> None:
+    """They hold where each group stands; on one broker there is nothing to be done."""
+    ((error, text),) = found(msgspec.structs.replace(cluster(), offset_copies=1))
+    assert not error
+    assert "of the committed offsets: with a broker they are gone" in text
+    alone = cluster(brokers=1, replication=1, min_insync_replicas="1")
+    assert found(msgspec.structs.replace(alone, offset_copies=1)) == []
+
+
 def test_topics_of_others_are_called_as_they_are() -> None:
     """Missing, or with another number of partitions: what to do is not to create them."""
     topics = topic_map({"prefix": "a.", "clicks": "web.events", "views": "web.views"}, "x")
