@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position, UserInput
+from ranker.contracts.loose_values import LeftOut, as_meant
 from ranker.contracts.records import MAX_NUMBER, CandidateList, Erasure, Interaction, Item, ItemVector, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import ITEMS, TOPICS, USERS
@@ -76,20 +77,28 @@ Translate = Callable[[str, bytes], bytes]
 
 
 class InputDecoder:
-    """Decodes the messages of one input topic by one schema and one set of limits."""
+    """Decodes the messages of input topics by one schema and one set of limits."""
 
     def __init__(
-        self, schema: FeatureSchema, limits: Limits | None = None, translated: Translate = lambda topic, value: value
+        self,
+        schema: FeatureSchema,
+        limits: Limits | None = None,
+        translated: Translate = lambda topic, value: value,
+        left_out: Callable[[str, str], None] = lambda topic, name: None,
     ) -> None:
         """
         Args:
             schema: of the model.
             limits: what an input may be at most.
             translated: makes records of ours of what others send, see `ranker.mapping.topic_map`.
+            left_out: hears the topic and the name of a declared feature or context field whose value is left out
+                because it is none.
         """
         self.schema = schema
         self.limits = limits or Limits()
-        self._translated = translated
+        self._translated, self._left_out = translated, left_out
+        features, fields = schema.candidate_features, schema.context
+        self._declared = {"score", *(one.name for one in features), *(one.name for one in fields)}
 
     def __call__(self, at: Position, key: bytes | None, value: bytes | None, now_ms: int) -> UserInput | Item | None:
         """The record of one message, its optional time and id filled in; None for a tombstone of `items`.
@@ -119,10 +128,8 @@ class InputDecoder:
             return self._candidates(record, at, now_ms)
         if isinstance(record, Erasure):
             return msgspec.structs.replace(record, ts=self._time(record.ts, at, now_ms))
-        if isinstance(record, Item):
-            self._published(record.published_at, now_ms)
         assert isinstance(record, Item | User)
-        return record
+        return self._item(record, now_ms) if isinstance(record, Item) else record
 
     def _key(self, key: bytes | None, name: str) -> str:
         if not key:
@@ -139,18 +146,8 @@ class InputDecoder:
             raise InvalidRecord(
                 "too-large", f"the message has {len(value)} bytes; at most {self.limits.max_message_bytes} are allowed"
             )
-        try:
-            return _decoder_of(topic).decode(self._translated(topic, value))
-        except msgspec.ValidationError as error:
-            wanted = ", ".join(field.name for field in msgspec.structs.fields(TOPICS[topic].record) if field.required)
-            bound = f" (numbers lie within ±{MAX_NUMBER})" if "out of range" in str(error) else ""
-            raise InvalidRecord("invalid", f"{error}{bound}; {topic} requires {wanted}") from error
-        except RecursionError as error:
-            raise InvalidRecord(
-                "invalid", f"values are nested too deeply to be read; {topic} takes a JSON object that is nearly flat"
-            ) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRecord("not-json", f"not JSON: {error}; {topic} takes a JSON object in UTF-8") from error
+        given = self._translated(topic, value)
+        return as_taken(topic, given, lambda name: self._left_out(topic, name) if name in self._declared else None)
 
     def _interaction(self, event: Interaction, at: Position, now_ms: int) -> Interaction:
         implied = TOPICS[at.topic].action
@@ -163,8 +160,6 @@ class InputDecoder:
             action=action,
             ts=self._time(event.ts, at, now_ms),
             event_id=event.event_id or f"{at.broker_topic}-{at.partition}-{at.offset}",
-            request_id=event.request_id or None,
-            position=None if event.position == -1 else event.position,
         )
 
     def _candidates(self, candidates: CandidateList, at: Position, now_ms: int) -> CandidateList:
@@ -185,9 +180,12 @@ class InputDecoder:
             )
         return ts
 
-    def _published(self, ts: int | None, now_ms: int) -> None:
+    def _item(self, item: Item, now_ms: int) -> Item:
+        ts = item.published_at
         if ts is None:
-            return
+            return item
+        if ts in (0, -1):
+            return msgspec.structs.replace(item, published_at=None)
         self._not_ahead(ts, "published_at", now_ms)
         if _DAY_MS < abs(ts) < _SECONDS_UNTIL:
             raise InvalidRecord(
@@ -195,6 +193,7 @@ class InputDecoder:
                 f"published_at is {ts}, within 7 weeks of the epoch: seconds, most likely; it must be milliseconds "
                 "since the epoch, UTC",
             )
+        return item
 
     def _not_ahead(self, ts: int, name: str, now_ms: int) -> None:
         if ts > now_ms + self.limits.max_ahead_ms:
@@ -205,6 +204,40 @@ class InputDecoder:
             )
 
 
+def as_taken(topic: str, value: bytes, left_out: LeftOut = lambda name: None) -> Struct:
+    """The record of an input topic's message: as declared, else as `ranker.contracts.loose_values` reads it.
+
+    Raises:
+        InvalidRecord: it is none.
+    """
+    try:
+        return _decoder_of(topic).decode(value)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(topic, error) from error
+    record = TOPICS[topic].record
+    try:
+        found: Struct = msgspec.convert(as_meant(record, msgspec.json.decode(value), left_out), record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refused(topic, error) from error
+    return found
+
+
 @lru_cache
 def _decoder_of(topic: str) -> msgspec.json.Decoder[Struct]:
     return msgspec.json.Decoder(TOPICS[topic].record)
+
+
+def _refused(topic: str, error: Exception) -> InvalidRecord:
+    """What to say of a message that is no record of its topic."""
+    if isinstance(error, msgspec.ValidationError):
+        fields = msgspec.structs.fields(TOPICS[topic].record)
+        wanted = ", ".join(field.name for field in fields if field.required)
+        bound = f" (numbers lie within ±{MAX_NUMBER})" if "out of range" in str(error) else ""
+        return InvalidRecord("invalid", f"{error}{bound}; {topic} requires {wanted}")
+    if isinstance(error, RecursionError):
+        return InvalidRecord(
+            "invalid", f"values are nested too deeply to be read; {topic} takes a JSON object that is nearly flat"
+        )
+    return InvalidRecord("not-json", f"not JSON: {error}; {topic} takes a JSON object in UTF-8")

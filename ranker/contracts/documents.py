@@ -7,15 +7,26 @@ from typing import Any
 
 import msgspec
 
+from ranker.contracts.loose_values import widened
+from ranker.contracts.records import Candidate
 from ranker.contracts.topics import TOPICS
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+#: Names of the records that others write: they are taken as `ranker.contracts.loose_values` says.
+_TAKEN = {Candidate.__name__, *(topic.record.__name__ for topic in TOPICS.values() if topic.direction == "in")}
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """topic -> JSON Schema (2020-12) of its record."""
-    return {
-        name: {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(topic.record)}
-        for name, topic in TOPICS.items()
-    }
+    schemas = {}
+    for name, topic in TOPICS.items():
+        schema = msgspec.json.schema(topic.record)
+        schemas[name] = {"$schema": _DRAFT, **schema, "$defs": _as_taken(schema["$defs"])}
+    return schemas
+
+
+def _as_taken(components: dict[str, Any]) -> dict[str, Any]:
+    return {name: widened(schema) if name in _TAKEN else schema for name, schema in components.items()}
 
 
 def asyncapi(
@@ -56,5 +67,5 @@ def asyncapi(
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
-        "components": {"schemas": components},
+        "components": {"schemas": _as_taken(components)},
     }

@@ -1,6 +1,7 @@
 """Every record that crosses a topic, as frozen structs. JSON Schemas and the AsyncAPI document are generated from them.
 
-Decoding is strict on types and silent on unknown fields, so a producer may add fields before a consumer knows them.
+Decoding is silent on unknown fields, so a producer may add fields before a consumer knows them, and strict on types but
+for what `ranker.contracts.loose_values` says.
 `ts` is milliseconds since the epoch, UTC, everywhere. Every number has bounds, which the JSON Schemas state too: within
 them no arithmetic of the features, and no format that rows are stored in, leaves float32 or 64 bits.
 """
@@ -18,17 +19,18 @@ from ranker.contracts.path_names import PATH_NAME
 MAX_NUMBER, MAX_INTEGER = 3.4028235e38, (1 << 53) - 1
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
-OptionalId = Annotated[str, Meta(max_length=256)]  # empty: absent
 #: What becomes part of a path: see `ranker.contracts.path_names`.
 PathName = Annotated[str, Meta(pattern=PATH_NAME)]
 Timestamp = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER, description="milliseconds since the epoch, UTC")]
+#: When something happened. Not the epoch itself: 0 is how a time is written that is not known.
+EventTime = Annotated[int, Meta(ge=1, le=MAX_INTEGER, description="milliseconds since the epoch, UTC")]
 Number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Count = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 Offset = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-#: null is absent; a number, not "1", where the feature schema declares a number.
+#: null is absent.
 Context = dict[str, str | Number | bool | None]
-#: true is 1, false 0; null, and a string, are a missing number.
-FeatureValue = Number | bool | str | None
+#: true is 1, false 0; null is a missing number.
+FeatureValue = Number | bool | None
 
 
 class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,10 +39,10 @@ class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: Id
     item_id: Id
     action: str | None = None  # implied on `clicks` and `views`, required on `interactions`
-    event_id: OptionalId | None = None  # else the message's position
-    ts: Timestamp | None = None  # else the message's
-    request_id: OptionalId | None = None
-    position: Annotated[int, Meta(ge=-1, le=32767)] | None = None  # -1: unknown
+    event_id: Id | None = None  # else the message's position
+    ts: EventTime | None = None  # else the message's
+    request_id: Id | None = None
+    position: Annotated[int, Meta(ge=0, le=32767)] | None = None
     value: Number | None = None
     text: str | None = None
     context: Context | None = None
@@ -60,7 +62,7 @@ class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: Id
     user_id: Id
     items: list[Candidate]
-    ts: Timestamp | None = None
+    ts: EventTime | None = None
     context: Context | None = None
     k: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
 
@@ -74,7 +76,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     category: str | None = None
     tags: list[str] | None = None
     numeric: dict[str, Number] | None = None
-    published_at: Timestamp | None = None
+    published_at: Timestamp | None = None  # 0 and -1: unknown
 
 
 class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,7 +90,7 @@ class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Forget everything about this user up to `ts`."""
 
     user_id: Id
-    ts: Timestamp | None = None
+    ts: EventTime | None = None
 
 
 class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True):

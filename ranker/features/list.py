@@ -99,8 +99,24 @@ def _context(row: UserRow, schema: FeatureSchema) -> np.ndarray:
     for field in schema.context:
         value = known.get(field.name)
         if field.values:
-            numbers += [float(str(value) == one) for one in field.values]
+            numbers += [float(_is(value, one)) for one in field.values]
         else:
-            number = float(value) if isinstance(value, int | float) else 0.0
+            number = _number(value)
             numbers.append(math.copysign(math.log1p(abs(number)), number))
     return np.array(numbers, np.float32)
+
+
+def _is(value: object, declared: str) -> bool:
+    """Whether a field holds a declared value, which is a text: 1 and 1.0 are "1", true is "true"."""
+    if isinstance(value, bool):
+        return declared.lower() in (str(value).lower(), str(int(value)))
+    return value == declared or (isinstance(value, int | float) and _number(declared, math.nan) == value)
+
+
+def _number(value: object, otherwise: float = 0.0) -> float:
+    """A finite number, also where it is a text."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else otherwise
+    except ValueError:
+        return otherwise
+    return number if math.isfinite(number) else otherwise

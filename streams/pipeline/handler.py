@@ -57,7 +57,8 @@ class InputHandler:
         assert slot.current is not None
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
         self._schema = slot.current.schema
-        self._decode = InputDecoder(self._schema, settings.limits, settings.broker.topics.translated)
+        translated = settings.broker.topics.translated
+        self._decode = InputDecoder(self._schema, settings.limits, translated, metrics.left_out)
         self._intake = intake
         self._rows = rows
         self._batcher = batcher

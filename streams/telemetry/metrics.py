@@ -66,6 +66,10 @@ class Metrics:
         self._set_aside = Counter(
             "liverank_set_aside", "Records of followed topics that cannot be used", ["topic"], registry=registry
         )
+        self._left_out = Counter(
+            "liverank_values_left_out", "Declared features and fields whose value is none", ["topic", "name"],
+            registry=registry,
+        )  # fmt: skip
         self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
         self._warned: set[str] = set()
         self._by_topic: dict[str, Counter] = {}
@@ -94,6 +98,10 @@ class Metrics:
     def set_aside(self, topic: str) -> None:
         """A record of a topic that every worker follows cannot be used."""
         self._set_aside.labels(topic).inc()
+
+    def left_out(self, topic: str, name: str) -> None:
+        """A declared feature of a candidate, or a field of a context, is of none of the kinds that it may be."""
+        self._left_out.labels(topic, name).inc()
 
     def checkpoint(self, rows: int, seconds: float) -> None:
         """A checkpoint was completed."""

@@ -73,7 +73,7 @@ def made_from(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy
     if kind == "object":
         return st.dictionaries(TEXTS, mostly(made_from(schema.get("additionalProperties", {}), defs)), max_size=4)
     if kind == "array":
-        return st.lists(mostly(made_from(schema["items"], defs)), max_size=4)
+        return st.lists(mostly(made_from(schema.get("items", {}), defs)), max_size=4)
     simple = {"string": TEXTS, "boolean": st.booleans(), "null": st.none(), "integer": NUMBERS, "number": NUMBERS}
     return simple.get(str(kind), HOSTILE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -9,7 +11,7 @@ from ranker.contracts.decoding import InputDecoder, Limits, decode_vector
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import CandidateList, Interaction, Item, ItemVector, User
-from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.schema import CandidateFeature, FeatureSchema
 
 NOW = 1_700_000_000_000
 DECODE = InputDecoder(FeatureSchema(), Limits(max_candidates=3, max_message_bytes=2000))
@@ -113,7 +115,7 @@ def test_the_messages_own_timestamp_has_the_same_limits(topic: str, stamp: int, 
     assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize("published", [-1_514_764_800_000, 0, 100, 631_151_999_999, NOW])
+@pytest.mark.parametrize("published", [-1_514_764_800_000, 100, 631_151_999_999, NOW])
 def test_an_item_may_be_older_than_the_epoch(published: int) -> None:
     """A film of 1922 is one."""
     item = decode("items", f'{{"item_id":"a","published_at":{published}}}'.encode(), b"a")
@@ -121,10 +123,62 @@ def test_an_item_may_be_older_than_the_epoch(published: int) -> None:
     assert item.published_at == published
 
 
-def test_empty_names_and_minus_one_are_absent() -> None:
-    """As producers send them whose records have no absent fields."""
-    value = b'{"user_id":"u","item_id":"a","event_id":"","request_id":"","position":-1}'
-    assert decode("clicks", value) == decode("clicks", b'{"user_id":"u","item_id":"a"}')
+@pytest.mark.parametrize(
+    ("topic", "loose", "strict"),
+    [
+        ("clicks", '"event_id":"","request_id":"","position":-1,"action":"","context":""', ""),
+        ("clicks", '"ts":0,"value":"","text":null', ""),
+        ("clicks", '"ts":"1699999999000"', '"ts":1699999999000'),
+        ("clicks", '"ts":1699999999000.0,"position":2.0', '"ts":1699999999000,"position":2'),
+        ("clicks", '"value":"59.90"', '"value":59.9'),
+        ("clicks", '"value":true', '"value":1'),
+        ("clicks", '"context":[]', '"context":{}'),
+        ("clicks", '"context":{"device":{"os":"x"},"n":1}', '"context":{"n":1}'),
+        ("candidates", '"k":0', ""),
+        ("candidates", '"k":"5","ts":-1', '"k":5'),
+        ("items", '"numeric":{"price":"59.9","stars":"","new":true}', '"numeric":{"price":59.9,"new":1}'),
+        ("items", '"tags":["x",null,""],"published_at":0', '"tags":["x"]'),
+        ("users", '"attributes":{"age":30,"home":["a"],"name":null}', '"attributes":{"age":30}'),
+    ],
+)
+def test_values_are_taken_as_they_are_meant(topic: str, loose: str, strict: str) -> None:
+    """As Go, Java, PHP and protobuf write what is absent, whole or empty: it is the same record."""
+    own = {
+        "clicks": '"user_id":"a","item_id":"a"', "items": '"item_id":"a"', "users": '"user_id":"a"',
+        "candidates": '"user_id":"a","request_id":"r","items":[{"item_id":"a"}]',
+    }[topic]  # fmt: skip
+    written = [f"{{{','.join(filter(None, (own, fields)))}}}".encode() for fields in (loose, strict)]
+    assert decode(topic, written[0], b"a") == decode(topic, written[1], b"a")
+
+
+def test_a_bad_feature_costs_itself_and_is_counted() -> None:
+    """One candidate's feature that is no number leaves the list and its other features; declared ones are counted."""
+    counted: list[tuple[str, str]] = []
+    schema = FeatureSchema(candidate_features=(CandidateFeature(name="price"), CandidateFeature(name="stars")))
+    decode = InputDecoder(schema, left_out=lambda topic, name: counted.append((topic, name)))
+    value = (
+        b'{"user_id":"u","request_id":"r","items":[{"item_id":"a","score":"high","features":{"price":"59.9","stars":"many",'
+        b'"colour":"red"}},{"item_id":"b","features":{"price":1e39,"stars":4}}]}'
+    )
+    listed = decode(Position("candidates", 0, 1, NOW), b"u", value, NOW)
+    assert isinstance(listed, CandidateList)
+    assert [(item.score, item.features) for item in listed.items] == [(None, {"price": 59.9}), (None, {"stars": 4.0})]
+    assert counted == [("candidates", "score"), ("candidates", "stars"), ("candidates", "price")]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ('"ts":1700000000000.5', "$.ts"),
+        ('"item_id":5', "$.item_id"),
+        ('"value":"many"', "$.value"),
+        ('"event_id":7', "event_id"),
+    ],
+)
+def test_what_is_not_meant_is_refused(value: str, says: str) -> None:
+    """A fraction of a millisecond, a number for an id, words for a number."""
+    with pytest.raises(InvalidRecord, match=re.escape(says)):
+        decode("clicks", f'{{"user_id":"u","item_id":"a",{value}}}'.encode())
 
 
 @pytest.mark.parametrize(
