@@ -33,6 +33,7 @@ from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints
 from streams.state.store import Key, RowTable, row_table
+from streams.telemetry.health import Work
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,15 @@ class Assembly:
     def wake(self) -> None:
         """Have the scorer thread look at what waits beside rankings. Any thread may ask."""
         self._loop.call_soon_threadsafe(self._users.wake)
+
+    def work(self) -> Work:
+        """What is being done. Any thread may ask."""
+        queued = any(not queue.empty() for queue in tuple(self._queues.values()))
+        return Work(self._metrics.handled, (queued or bool(self._busy)) and not len(self.outbox))
+
+    def serves(self) -> bool:
+        """Whether partitions are being served, and not changing hands or recovered. Any thread may ask."""
+        return bool(self.app.flow_control.is_active())
 
     def close(self, timeout_s: float) -> None:
         """End the threads and wait for the last confirmations."""

@@ -11,7 +11,9 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import uvloop
 from faust.contrib.asgi import bind_to_running_loop
@@ -28,6 +30,7 @@ from streams.kafka.follower import Follower
 from streams.models.catalogue import catalog_handlers
 from streams.models.manager import ModelManager
 from streams.settings import WorkerSettings
+from streams.telemetry.health import Health
 from streams.telemetry.logs import quieten
 from streams.telemetry.metrics import Metrics
 
@@ -39,8 +42,16 @@ STOP_WITHIN_S = 4.5
 _COLLECT_AT = (2000, 20, 1000)
 
 
-def run_worker(settings: WorkerSettings) -> None:
+#: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
+Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
+
+
+def run_worker(settings: WorkerSettings, page: Page) -> None:
     """Serve until a signal asks to stop.
+
+    Args:
+        settings: of the process.
+        page: opens its page.
 
     Raises:
         SystemExit: with status 1, after a fatal error.
@@ -51,11 +62,11 @@ def run_worker(settings: WorkerSettings) -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the loop of Faust's consumer thread too
     # A second thread of numpy's spins on after each product, for 100 ms, on a core that rankings want.
     with threadpool_limits(settings.threads, "blas"):
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, page))
 
 
-async def _serve(settings: WorkerSettings) -> None:
-    error = await WorkerProcess(settings).serve()
+async def _serve(settings: WorkerSettings, page: Page) -> None:
+    error = await WorkerProcess(settings, page).serve()
     if error is not None:
         log.critical("the worker ends: %s", " ".join(str(error).split()) or repr(error))
         logging.shutdown()
@@ -65,8 +76,8 @@ async def _serve(settings: WorkerSettings) -> None:
 class WorkerProcess:
     """One process's life. Belongs to one event loop."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: WorkerSettings, page: Page) -> None:
+        self._settings, self._page = settings, page
         self._metrics = Metrics()
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
@@ -77,6 +88,7 @@ class WorkerProcess:
     async def serve(self) -> BaseException | None:
         """Run to the end; returns the error that ended it, if one did."""
         self._loop = asyncio.get_running_loop()
+        self._health = Health(self._loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         serving = asyncio.create_task(self._serve())
@@ -106,9 +118,12 @@ class WorkerProcess:
         self._loop.call_soon_threadsafe(end)
 
     async def _serve(self) -> None:
-        settings = self._settings
+        settings, health = self._settings, self._health
+        self._page(self._metrics.registry, health.not_ready, health.dead)
+        health.unready = "looking at the topics"
         if problems := await asyncio.to_thread(check_topics, settings.broker):
             raise TopicError("; ".join(problems))
+        health.unready = "loading a model"
         self._models = models = ModelManager(settings, self._metrics, self.failed)
         await models.start()
         catalog, model = models.catalog, models.slot.current
@@ -116,6 +131,7 @@ class WorkerProcess:
         encoder = await asyncio.to_thread(self._encoder, model)
         topics = settings.broker.topics
         handlers = catalog_handlers(catalog, InputDecoder(model.schema, settings.limits, topics.translated), topics)
+        health.unready = "reading the catalogue"
         self._follower = Follower(settings.broker, handlers, self.failed, set_aside=self._metrics.set_aside)
         await self._follower.start()
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
@@ -127,7 +143,7 @@ class WorkerProcess:
             failed=self.failed,
         )
         await models.follow(parts.wake, parts.watch.refused)
-        self._metrics.serve(settings)
+        health.unready = "recovering rows"
         bind_to_running_loop(parts.app)
         watching = asyncio.create_task(self._watch(parts))
         await parts.app.start()
@@ -152,12 +168,16 @@ class WorkerProcess:
             return None
 
     def _ready(self) -> None:
+        assert self._parts is not None
+        self._health.follow(self._parts.work, self._parts.serves)
+        self._health.unready = None
         log.info("ready")
         if self._settings.ready_file is not None:
             self._settings.ready_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
 
     async def _close(self, serving: asyncio.Task[None]) -> None:
         """Finish what is in flight, in the order in which it came."""
+        self._health.unready = "stopping"
         if self._parts is None or not self._parts.app.started:
             serving.cancel()
         if self._models is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,16 +19,25 @@ from liverank.terminal import console, errors, write_json
 topics_app = typer.Typer(help="The topics on the broker.", no_args_is_help=True)
 
 
+_ANOTHER = "another {0} needs a folder and a port of its own, by {1}DATA and {1}METRICS_PORT"
+
+
 def worker_command(config: Config = None) -> None:
     """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
+    from liverank.serve.own_folder import held
+    from liverank.serve.page import open_page
     from streams.worker import run_worker
 
     log_to_stderr()
-    run_worker(settings_from(config).worker)
+    settings, another = settings_from(config).worker, _ANOTHER.format("worker", "LIVERANK_")
+    with held(settings.data, f"{settings.data} is in use by the process {{holder}}: {another}"):
+        run_worker(settings, open_page(settings.metrics_host, settings.metrics_port, another))
 
 
 def trainer_command(config: Config = None) -> None:
     """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
+    from liverank.serve.own_folder import held
+    from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
     from streams.kafka.connection import aiokafka
     from streams.telemetry.logs import quieten
@@ -34,7 +45,12 @@ def trainer_command(config: Config = None) -> None:
     log_to_stderr()
     quieten()
     settings = settings_from(config)
-    run_trainer(settings.trainer, aiokafka(settings.broker), f"{settings.broker.group}-trainer")
+    own, another = settings.trainer, _ANOTHER.format("trainer", "LIVERANK_TRAINER_")
+    taken = f"{own.data} is in use by the process {{holder}}: {another}"
+    # Of several that torchrun starts only the first has a folder and a page.
+    with nullcontext() if int(os.environ.get("RANK", "0")) else held(own.data, taken):
+        page = open_page(own.metrics_host, own.metrics_port, another)
+        run_trainer(own, aiokafka(settings.broker), f"{settings.broker.group}-trainer", page)
 
 
 @topics_app.command("create", epilog="Example:  liverank topics create --replication-factor 3")

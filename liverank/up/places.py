@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from liverank.local.errors import BrokerError
 from liverank.local.ports import free_ports, is_free
+from liverank.serve.own_folder import held as nobody_else_in
 from liverank.settings import Settings, changed, load_settings
-from ranker.contracts.errors import LiverankError
 
 DEFAULT_PORT = 9092
 #: Settings that follow from the folder, where neither file nor environment says otherwise.
@@ -42,19 +40,8 @@ class Places:
         Raises:
             LiverankError: somebody does.
         """
-        self.own.mkdir(parents=True, exist_ok=True)
-        with (self.own / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                lock.seek(0)
-                pid = lock.read().strip() or "unknown"
-                raise LiverankError(
-                    f"{self.folder} is up already, by the process {pid}: end that one, or name another folder"
-                ) from error
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
+        taken = f"{self.folder} is up already, by the process {{holder}}: end that one, or name another folder"
+        with nobody_else_in(self.own, taken):
             yield
 
     def port(self, wanted: int | None) -> int:

@@ -1,17 +1,12 @@
-"""What the trainer tells Prometheus, on loopback unless the settings say otherwise."""
+"""What the trainer tells Prometheus."""
 
 from __future__ import annotations
 
-import logging
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from online_learning.evaluation.progressive import Window
-from online_learning.settings import TrainerSettings
 from online_learning.trainer.outcomes import Learned
 from online_learning.trainer.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
@@ -85,10 +80,3 @@ class TrainerMetrics:
                 self._losses.labels(ranker, action).set(value)
             for action, value in figures.calibration.items():
                 self._calibration.labels(ranker, action).set(value)
-
-    def serve(self, settings: TrainerSettings) -> None:
-        """Open the page, unless the settings turn it off."""
-        if settings.metrics_port < 0:
-            return
-        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
-        log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

@@ -5,6 +5,9 @@ them. A process killed at any moment goes on from its newest whole checkpoint an
 the history of the weights that any checkpoint holds, each example was learned from once. Bundles and deltas of a lost
 stretch have been served meanwhile; what is learned anew replaces them.
 
+One trainer a model: what it announces goes out in transactions under the model's name, so that of two the one started
+last fences the other, whatever their clocks say.
+
 Ends with status 0 on SIGTERM or SIGINT, after a last checkpoint.
 """
 
@@ -15,6 +18,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +31,7 @@ import torch
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerFenced
 from threadpoolctl import threadpool_limits
 
 from online_learning.learning.parallel import Group, join_group
@@ -57,18 +61,25 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
 _HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
+_TRANSACTION_MS = 10_000  # after which the broker aborts one that a killed trainer left open
+_ANSWER_S = 10.0  # for so long the event loop may keep silent
 _ENDING_S = 1.0  # what a broker that does not answer is still given once the process was asked to end
 
 Given = TypeVar("Given")
 
 
-def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_id: str) -> None:
+#: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
+Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
+
+
+def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_id: str, page: Page) -> None:
     """Learn until a signal asks to stop. Started by torchrun, every process but the first only takes part in steps.
 
     Args:
         settings: of the process.
         connection: how aiokafka's clients reach the broker.
         group_id: the consumer group under which the broker is told how far it is.
+        page: opens the process's page.
 
     Raises:
         SystemExit: with status 1, after a fatal error.
@@ -82,7 +93,7 @@ def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_
     try:
         # A second thread of numpy's spins on after each product, on a core that a worker beside it may want.
         with threadpool_limits(settings.threads, "blas"):
-            uvloop.run(TrainerProcess(settings, connection, group_id, group).serve())
+            uvloop.run(TrainerProcess(settings, connection, group_id, page, group).serve())
     except (LiverankError, KafkaError) as error:
         log.critical("the trainer ends: %s", " ".join(str(error).split()))
         sys.exit(1)
@@ -96,17 +107,24 @@ class TrainerProcess:
     """One process's life. The trainer and the catalogue are touched by one thread at a time."""
 
     def __init__(
-        self, settings: TrainerSettings, connection: Mapping[str, Any], group_id: str, group: Group | None = None
+        self,
+        settings: TrainerSettings,
+        connection: Mapping[str, Any],
+        group_id: str,
+        page: Page,
+        group: Group | None = None,
     ) -> None:
         """
         Args:
             settings: of the process.
             connection: how aiokafka's clients reach the broker.
             group_id: the consumer group's name.
+            page: opens the process's page.
             group: the other processes of a step.
         """
         self._settings, self._connection, self._group = settings, dict(connection), group
-        self._group_id = group_id
+        self._group_id, self._page = group_id, page
+        self._unready: str | None = "starting"  # what it does before it learns; None: it learns
         self._stop = asyncio.Event()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
@@ -123,11 +141,12 @@ class TrainerProcess:
         Raises:
             LiverankError: what it cannot go on with.
         """
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         clients = AsyncExitStack()
         try:
+            self._page(self._metrics.registry, lambda: self._unready, self._dead)
             with suppress(Unreached):
                 await self._connect(clients)
                 if await self._start():
@@ -142,16 +161,45 @@ class TrainerProcess:
                     await clients.aclose()
         log.info("stopped")
 
+    def _dead(self) -> str | None:
+        """Why only a restart would help; asked on a thread of the page's. A broker that is away is waited for."""
+        answered = threading.Event()
+        self._loop.call_soon_threadsafe(answered.set)
+        return None if answered.wait(_ANSWER_S) else f"the event loop has not answered for {_ANSWER_S:.0f} s"
+
     async def _connect(self, clients: AsyncExitStack) -> None:
         """A producer and the consumers, which the stack closes."""
         self._producer = AIOKafkaProducer(
-            **self._connection, acks="all", enable_idempotence=True, max_request_size=MOST_MESSAGE_BYTES
-        )
+            **self._connection, acks="all", transactional_id=f"{self._group_id}-{self._settings.registry.model}",
+            transaction_timeout_ms=_TRANSACTION_MS, max_request_size=MOST_MESSAGE_BYTES,
+        )  # fmt: skip
         self._control = self._consumer(None, MODEL_UPDATES)
         self._items = self._consumer(None, ITEMS, ITEM_VECTORS)
         self._examples = self._consumer(self._group_id)
         for client in (self._producer, self._control, self._items, self._examples):
             await clients.enter_async_context(client)
+        await self._reached(self._fence())
+
+    async def _fence(self) -> None:
+        """From here on no earlier trainer of the model can send; what it left open is aborted."""
+        await self._producer.begin_transaction()
+        await self._producer.abort_transaction()
+
+    async def _announce(self, topic: str, key: bytes, record: ModelDelta | ModelUpdate) -> None:
+        """Send a record that every worker follows.
+
+        Raises:
+            LiverankError: a trainer of this model was started after this one.
+        """
+        try:
+            async with self._producer.transaction():
+                called = self._topics.called(topic)
+                await self._producer.send_and_wait(called, msgspec.json.encode(record), key=key)
+        except ProducerFenced as error:
+            raise LiverankError(
+                f"another trainer of model {self._settings.registry.model!r} was started, and learns on in place of "
+                "this one; there is one a model"
+            ) from error
 
     async def _reached(self, asked: Awaitable[Given]) -> Given:
         """What the broker answers, however long it takes; once the process was asked to end, a little longer.
@@ -201,7 +249,7 @@ class TrainerProcess:
         self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
         await self._in_turn(self._releases.begin)
         await self._assign()
-        self._metrics.serve(settings)
+        self._unready = None
         log.info("learning on from %s; %d examples so far", version, self._trainer.trained)
         if settings.ready_file is not None:
             settings.ready_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
@@ -217,7 +265,7 @@ class TrainerProcess:
             if not told:
                 where = shown_address(settings.registry.address)
                 log.warning("waiting for the first bundle of model %r in %s", settings.registry.model, where)
-            told = True
+            told, self._unready = True, "waiting for the first bundle"
             await asyncio.sleep(_REGISTRY_EVERY_S)
         return None
 
@@ -253,7 +301,7 @@ class TrainerProcess:
                 continue
             now = now_ms()
             due = self._trainer.due(now)
-            if Publish.DELTA in due:
+            if Publish.DELTA in due and not self._releases.stages.pinned:
                 await self._send_deltas(now)
             if (Publish.BUNDLE in due or self._purges) and self._writing is None:
                 self._purges = max(0, self._purges - 1)
@@ -262,6 +310,7 @@ class TrainerProcess:
 
     async def _end(self) -> None:
         """The last checkpoint."""
+        self._unready = "stopping"
         if self._writing is not None:
             with suppress(Unreached):
                 await self._writing
@@ -333,7 +382,7 @@ class TrainerProcess:
     async def _send_deltas(self, now: int) -> None:
         model = self._settings.registry.model
         for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
-            await self._send(MODEL_DELTAS, delta, model.encode())
+            await self._reached(self._announce(MODEL_DELTAS, model.encode(), delta))
             self._metrics.deltas.inc()
             self._metrics.delta_rows.inc(len(delta.rows))
 
@@ -356,12 +405,8 @@ class TrainerProcess:
             raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
         self._take_updates()
         if releases.confirm(draft, update):
-            await self._send(MODEL_UPDATES, update, key_of(update))
+            await self._reached(self._announce(MODEL_UPDATES, key_of(update), update))
             await asyncio.to_thread(releases.prune)
-
-    async def _send(self, topic: str, record: ModelDelta | ModelUpdate, key: bytes) -> None:
-        called = self._topics.called(topic)
-        await self._reached(self._producer.send_and_wait(called, msgspec.json.encode(record), key=key))
 
     async def _commit(self, offsets: Mapping[str, int]) -> None:
         """Tell the broker how far the checkpoint is, for who looks at the group's lag. Nothing here reads it."""

@@ -190,7 +190,11 @@ class Trainer:
         return self.versions.snapshot(candidate.version, candidate.weights, candidate.tables)
 
     def start_over(self, origin: Origin, snapshot: Snapshot) -> None:
-        """Go on from other weights, those of a version that someone made serve. Counts and memory stay.
+        """Go on from other weights, those of a version that someone made serve.
+
+        Where the version is of this stream, as after a rollback, counts and memory go back with it: what was learned
+        since must not come again by them. Those examples stay known, and are not learned from again. A version that was
+        made elsewhere knows nothing of the stream: counts and memory stay.
 
         Args:
             origin: the version.
@@ -199,8 +203,22 @@ class Trainer:
         self.finetuned = None
         indexes = [self.catalog.add(item) for item in origin.tables.items.tolist()]
         self.optimisation.load(origin.weights, origin.tables, indexes)
+        if origin.offsets or origin.version == self.versions.first.version:
+            self._take_back(origin, indexes)
         self.versions.serve(snapshot)
         self.versions.unsent.add(origin.version)
+
+    def _take_back(self, origin: Origin, indexes: Sequence[int]) -> None:
+        """Counts and memory as they were when a version was made."""
+        tables = self.learner.tables
+        tables.sync()
+        for name in ("statistics", "neighbours", "strengths"):
+            table = getattr(tables, name)
+            table[:] = 0
+            table[list(indexes)] = getattr(origin.tables, name)
+        # What happened until now is not counted again with the users' next examples.
+        self.counts = ExampleCounts(tables, self.learned_until, self.online.remembered_ids)
+        self.replay.forget(lambda entry: entry.ts > origin.learned_until)
 
     def table_arrays(self) -> TableArrays:
         """The rows of every item that has learned or counted anything."""

@@ -1,13 +1,12 @@
-"""What the worker tells Prometheus, on loopback unless the settings say otherwise."""
+"""What the worker tells Prometheus."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from streams.settings import WorkerSettings
 from streams.telemetry.model_metrics import ModelMetrics
 
 log = logging.getLogger(__name__)
@@ -72,6 +71,7 @@ class Metrics:
         )  # fmt: skip
         self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
         self._warned: set[str] = set()
+        self.handled = 0  # inputs of all topics
         self._by_topic: dict[str, Counter] = {}
 
     def events(self, topic: str, count: int) -> None:
@@ -80,6 +80,7 @@ class Metrics:
         if counter is None:
             counter = self._by_topic[topic] = self._events.labels(topic)
         counter.inc(count)
+        self.handled += count
 
     def ranked(self, seconds: float) -> None:
         """A ranking was sent, so long after the timestamp of the input behind it."""
@@ -138,10 +139,3 @@ class Metrics:
         """The version that serves from now on."""
         self._model.clear()
         self._model.labels(version).set(1)
-
-    def serve(self, settings: WorkerSettings) -> None:
-        """Open the page, unless the settings turn it off."""
-        if settings.metrics_port < 0:
-            return
-        server, _ = start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
-        log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.server_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -10,18 +11,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka.admin import AdminClient
 
 from liverank.settings import Settings, changed
 from online_learning.trainer import checkpoint
 from online_learning.trainer.checkpoint import load_checkpoint, newest_checkpoint
 from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import ModelDelta
+from ranker.contracts.records import ModelDelta, ModelUpdate
 from ranker.registry.bundle import registry_versions
 from tests.support import stream
 from tests.support.installation import Installation, read_topic
 from tests.support.tiny import tiny_bundle
-from tests.support.trainer_process import Process
+from tests.support.trainer_process import Process, until
 from tests.support.waiting import eventually
 
 
@@ -77,6 +80,77 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     assert 0 < state.facts["trained"] <= len(distinct)
     assert {name.rpartition("-")[0] for name in state.facts["offsets"]} == {"shop.examples", "shop.erasures"}
     assert hash_id("user-1") in state.arrays["forgotten.users"].tolist()
+
+
+def test_one_trainer_a_model(installation: Installation, tmp_path: Path) -> None:
+    """Of two the one that was started last learns on; the other says so and ends, before it sends anything more."""
+    first = started(installation, tmp_path / "first")
+    second = started(installation, tmp_path / "second")
+    try:
+        clicks = clicking(installation)
+        until(lambda: next(clicks) and first.has_ended)
+        assert "another trainer of model 'trained' was started" in first.ended()
+        sent = len(deltas_of(installation))
+        until(lambda: next(clicks) and len(deltas_of(installation)) > sent)
+    finally:
+        first.kill()
+        assert second.stop() == 0
+
+
+def test_nothing_changes_a_pinned_version(installation: Installation, tmp_path: Path) -> None:
+    """Learning goes on while a version is pinned, and no row of it is changed until something is promoted."""
+    trainer = started(installation, tmp_path / "pinned")
+    try:
+        first = registry_versions(installation.settings.registry.address, "trained")[0]
+        announce(installation, first, "pinned")
+        until(lambda: f"{first} was made to serve" in trainer.log)
+        sent, read = len(deltas_of(installation)), committed(installation)
+        clicks = clicking(installation)
+        until(lambda: next(clicks) and committed(installation) >= read + 20)
+        assert len(deltas_of(installation)) == sent
+        announce(installation, first, "promoted")
+        until(lambda: next(clicks) and len(deltas_of(installation)) > sent)
+        assert deltas_of(installation)[-1].base >= first
+    finally:
+        assert trainer.stop() == 0
+
+
+def started(installation: Installation, folder: Path) -> Process:
+    """A trainer with a folder of its own that stands at its offsets."""
+    folder.mkdir()
+    trainer = Process(changed(installation.settings, trainer_data=folder / "data", ready_file=folder / "ready"), folder)
+    trainer.ready()
+    return trainer
+
+
+def clicking(installation: Installation) -> Iterator[bool]:
+    """With each step another person is shown a list and clicks on it."""
+    for number in itertools.count():
+        user, items = f"person-{number}", [f"item-{number % 40 + at}" for at in range(4)]
+        listed = {"request_id": "r", "user_id": user, "items": [{"item_id": item} for item in items]}
+        installation.send("candidates", user, listed)
+        installation.send("clicks", user, {"user_id": user, "item_id": items[2], "request_id": "r"})
+        yield True
+
+
+def announce(installation: Installation, version: str, stage: str) -> None:
+    """What `liverank model` writes."""
+    update = ModelUpdate(model="trained", version=version, sha256="", stage=stage, ts=now_ms())
+    installation.send("model-updates", "trained", msgspec.to_builtins(update))
+
+
+def deltas_of(installation: Installation) -> list[ModelDelta]:
+    """All that were sent."""
+    sent = read_topic(installation.settings.broker.addresses, "model-deltas", 1)
+    return [msgspec.json.decode(message.value(), type=ModelDelta) for message in sent]
+
+
+def committed(installation: Installation) -> int:
+    """How many records of `examples` the trainer's newest checkpoint knows of."""
+    admin = AdminClient({"bootstrap.servers": installation.settings.broker.addresses})
+    group = ConsumerGroupTopicPartitions(f"{installation.settings.broker.app}-trainer")
+    found = admin.list_consumer_group_offsets([group])[group.group_id].result(30)
+    return sum(place.offset for place in found.topic_partitions if place.topic == "examples")
 
 
 def _click_for(installation: Installation, seconds: float) -> list[int]:

@@ -32,6 +32,16 @@ class Process:
         until(lambda: self.settings.trainer.ready_file.exists() or self._process.poll() is not None)
         assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return (self.folder / "trainer.log").read_text()
+
     def ended(self) -> str:
         """The log of one that ends by itself with status 1."""
         assert self._process.wait(60) == 1

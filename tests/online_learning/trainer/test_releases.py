@@ -200,6 +200,41 @@ def test_learning_goes_on_from_what_an_operator_made_serve(tmp_path: Path) -> No
     assert [delta.base for delta in trainer.deltas(30)] == [here.first]
 
 
+def test_a_rollback_takes_counts_and_memory_back(tmp_path: Path) -> None:
+    """What was learned after the version was made comes again neither by counts, nor by replay, nor by the examples."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    examples = stream.examples(60)
+    trainer.learn(examples[:30], 0, {"examples-0": 30})
+    good = here.release(trainer, releases, 10)
+    kept = fetch_origin(here.settings.trainer, good.version)
+    trainer.learn(examples[30:], 20, {"examples-0": 60})
+    here.release(trainer, releases, 30)
+    releases.announced(here.model_update(good.version, "pinned"))
+    releases.comply()
+    now = trainer.table_arrays()
+    for name in ("items", "statistics", "neighbours", "strengths"):
+        np.testing.assert_array_equal(getattr(now, name), getattr(kept.tables, name))
+    assert len(trainer.replay) > 0
+    assert max(entry.ts for entry in trainer.replay.entries) <= kept.learned_until < examples[-1].ts
+    assert trainer.learn(examples, 40).trained == 0
+
+
+def test_a_version_made_elsewhere_leaves_counts_and_memory(tmp_path: Path) -> None:
+    """It knows nothing of the stream: what was counted there is still true."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(60), 0, {"examples-0": 60})
+    here.release(trainer, releases, 10)
+    counted, remembered = trainer.learner.tables.statistics.copy(), len(trainer.replay)
+    elsewhere = tiny_bundle(tmp_path / "registry", stream.SCHEMA, seed=5)
+    releases.announced(here.model_update(elsewhere, "promoted"))
+    releases.comply()
+    assert trainer.versions.serving.version == elsewhere
+    np.testing.assert_array_equal(trainer.learner.tables.statistics, counted)
+    assert len(trainer.replay) == remembered > 0
+
+
 @pytest.mark.parametrize("killed", [True, False])
 def test_an_operators_version_outlives_a_return_to_an_older_checkpoint(tmp_path: Path, killed: bool) -> None:
     """The newest checkpoint may be of before a rollback, when the trainer is killed or its loss diverges: learning goes
