@@ -62,11 +62,7 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
 
     installation.all_handled()
     eventually("versions of the trainer rank", lambda: len([model for model in models() if model != first]) >= 2)
-    deltas = [
-        msgspec.json.decode(message.value(), type=ModelDelta)
-        for message in read_topic(settings.broker.addresses, "shop.model-deltas", 1)
-    ]
-    deltas = [delta for delta in deltas if delta.model == "trained"]
+    deltas = deltas_of(installation)
     waits = [_first_after(deltas, ts) - ts for ts in clicked if ts < deltas[-1].learned_until]
     print(f"from a click to the delta that learned from it: p50 {np.median(waits) / 1000:.2f} s of {len(waits)}")
     assert np.median(waits) < 5000
@@ -141,16 +137,16 @@ def announce(installation: Installation, version: str, stage: str) -> None:
 
 def deltas_of(installation: Installation) -> list[ModelDelta]:
     """All that were sent."""
-    sent = read_topic(installation.settings.broker.addresses, "model-deltas", 1)
+    sent = read_topic(installation.settings.broker.addresses, "shop.model-deltas", 1)
     return [msgspec.json.decode(message.value(), type=ModelDelta) for message in sent]
 
 
 def committed(installation: Installation) -> int:
     """How many records of `examples` the trainer's newest checkpoint knows of."""
     admin = AdminClient({"bootstrap.servers": installation.settings.broker.addresses})
-    group = ConsumerGroupTopicPartitions(f"{installation.settings.broker.app}-trainer")
+    group = ConsumerGroupTopicPartitions(f"{installation.settings.broker.group}-trainer")
     found = admin.list_consumer_group_offsets([group])[group.group_id].result(30)
-    return sum(place.offset for place in found.topic_partitions if place.topic == "examples")
+    return sum(place.offset for place in found.topic_partitions if place.topic == "shop.examples")
 
 
 def _click_for(installation: Installation, seconds: float) -> list[int]:

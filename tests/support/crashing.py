@@ -108,7 +108,7 @@ def main() -> None:
             if step in STEPS:
                 arm(step)
             process.run_trainer(
-                settings.trainer, aiokafka(settings.broker), f"{settings.broker.app}-trainer", lambda *_: None
+                settings.trainer, aiokafka(settings.broker), f"{settings.broker.group}-trainer", lambda *_: None
             )
             os._exit(0)
         _, status = os.waitpid(child, 0)
