@@ -34,7 +34,7 @@ PREFIX = "LIVERANK_"
 GROUPS: dict[str, type[Struct]] = {
     "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
 }  # fmt: skip
-#: Tables that training reads, see `online_learning.folder.description`; a worker's starter is of that schema too.
+#: Tables that training reads, see `online_learning.folder.description`; worker and trainer look at the schema too.
 OF_TRAINING = ("schema", "model", "recipe", "data")
 #: The table of the topics' names, which worker and trainer share.
 TOPICS_TABLE = "topics"
@@ -191,7 +191,10 @@ def changed(settings: Settings, **variables: object) -> Settings:
     new = {PREFIX + name.upper(): str(value) for name, value in variables.items()}
     made = load_settings(environ=environment_of(settings) | new)
     tables = {name: getattr(settings.worker, name) for name in _ELSEWHERE if name != TOPICS_TABLE}
-    kept = Settings(worker=msgspec.structs.replace(made.worker, **tables), trainer=made.trainer)
+    kept = Settings(
+        worker=msgspec.structs.replace(made.worker, **tables),
+        trainer=msgspec.structs.replace(made.trainer, schema=settings.worker.schema),
+    )
     return with_topics(kept, msgspec.structs.replace(made.topics, fields=settings.topics.fields))
 
 
@@ -207,7 +210,7 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         raise SettingsError(str(error)) from error
     tables: dict[str, dict[str, Any]] = {group: {} for group in (*GROUPS, TOPICS_TABLE)}
     if "schema" in found:
-        tables["worker"]["schema"] = found["schema"]  # of the starter that a worker makes where there is no bundle
+        tables["worker"]["schema"] = tables["trainer"]["schema"] = found["schema"]
     for name in OF_TRAINING:
         found.pop(name, None)
     for name, table in found.items():

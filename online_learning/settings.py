@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import RegistrySettings
 from ranker.serving.options import ServingOptions
@@ -41,6 +42,7 @@ class TrainerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     expire_days: float = 30.0  # a row that no example has named for so long is taken out; 0: never
     finetune_s: float = 0.0  # between two full fine-tunings on what is remembered; 0: never
     tracking: str = ""  # tensorboard:FOLDER or mlflow:ADDRESS
+    schema: FeatureSchema | None = None  # `[schema]`: its weights go into what is made; another difference is told
     ready_file: Path | None = None  # written once it stands at its offsets
 
     @property

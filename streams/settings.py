@@ -73,7 +73,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
     rules: Rules = Rules()  # `[worker.rules]`
     starter: bool = True  # serve a starter model where the registry has no bundle; else wait for one
-    schema: FeatureSchema = FeatureSchema()  # of that starter
+    schema: FeatureSchema | None = None  # `[schema]`, of that starter; another one than what serves has is told
     ready_file: Path | None = None  # written once recovery is done and a model serves
 
     @property

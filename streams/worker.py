@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.schema import unlike
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
 from streams.assembly import Assembly
@@ -135,6 +136,8 @@ class WorkerProcess:
         self._follower = Follower(settings.broker, handlers, self.failed, set_aside=self._metrics.set_aside)
         await self._follower.start()
         log.info("model %s serves; the catalogue holds %d items", model.version, catalog.count - 1)
+        if (told := unlike(settings.schema, model.schema, model.version)) is not None:
+            log.warning("%s", told)
         self._parts = parts = Assembly(
             settings=settings,
             models=models,

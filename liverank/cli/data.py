@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -11,8 +12,9 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.options import Config, Json, Registry, settings_from
-from liverank.terminal import progress_bars, report
+from liverank.cli.options import Config, Json, Registry, config_file, settings_from
+from liverank.terminal import errors, progress_bars, report
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 
 # Torch and Kafka are imported inside the commands that need them.
@@ -32,29 +34,54 @@ DataName = Annotated[
 
 
 def train_command(
-    dataset: DataName,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DIR|NAME]", help="A folder of files (docs/data.md), or a data set's name.")
+    ] = None,
     data: Data = None,
+    from_kafka: Annotated[
+        bool, typer.Option("--from-kafka", help="Train on what a running system's topics hold.")
+    ] = False,
     out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
+    warm_from: Annotated[
+        str | None, typer.Option(help="Begin with this version of the registry, as far as it fits.", show_default=False)
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Leave out what is before: a time (UTC), or as long ago as 7d.")
+    ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Leave out what is from this time (UTC) on.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.")] = None,
     encoder: Annotated[str, typer.Option(help="minilm, or a transformers model or path.")] = "minilm",
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Fit a first model offline and publish its bundle."""
+    """Fit a model offline, on a log or on a running system's topics, and put its bundle into the registry."""
     from online_learning.first_model.fit import fit
+    from online_learning.first_model.warm import open_version
 
-    registry = settings_from(config, registry=out).registry
-    log = open_log(dataset, data)
-    recipe = log.data.recipe
-    if epochs is not None:
-        recipe = msgspec.structs.replace(recipe, epochs=epochs)
-    with progress_bars() as show:
-        made = fit(
-            log.data, log.path, registry.address, model=registry.model, until=_time(until), recipe=recipe,
-            encoder=encoder, report=show,
-        )  # fmt: skip
-    report({**msgspec.to_builtins(made), **_noted(log.data)}, json)
+    if from_kafka == (dataset is not None):
+        raise LiverankError(
+            "train on a folder or a data set's name, or on the topics with --from-kafka: give one of them"
+        )
+    settings, span = settings_from(config, registry=out), {"since": _since(since), "until": _time(until)}
+    if dataset is None:
+        from liverank.operate.retrain import Retraining, train_from_topics
+
+        asked = Retraining(warm_from=warm_from, epochs=epochs, encoder=encoder, **span)
+        with progress_bars() as show:
+            made, noted = train_from_topics(settings, config_file(config), asked, show)
+    else:
+        log, registry = open_log(dataset, data), settings.registry
+        recipe = log.data.recipe if epochs is None else msgspec.structs.replace(log.data.recipe, epochs=epochs)
+        warm = None if warm_from is None else open_version(registry, warm_from)
+        with progress_bars() as show:
+            made = fit(
+                log.data, log.path, registry.address, model=registry.model, recipe=recipe, encoder=encoder, warm=warm,
+                report=show, **span,
+            )  # fmt: skip
+        noted = _noted(log.data)
+    if made.warm_from is not None:
+        errors.print(made.warm_from.words, highlight=False, markup=False, soft_wrap=True)
+    report({**msgspec.to_builtins(made), **noted}, json)
 
 
 def evaluate_command(
@@ -175,10 +202,19 @@ def _time(text: str | None) -> int | None:
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _since(text: str | None) -> int | None:
+    """A time, or one so long ago."""
+    if text is None or not _LONG.fullmatch(text):
+        return _time(text)
+    return now_ms() - _duration(text)
+
+
+_LONG = re.compile(r"(\d+\.?\d*)(ms|s|m|h|d)")
+
+
 def _duration(text: str) -> int:
-    """Milliseconds of `500ms`, `10s`, `5m` or `24h`."""
-    number, unit = text.rstrip("hms"), text[len(text.rstrip("hms")) :]
-    factors = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-    if unit not in factors or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
-        raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m or 24h")
-    return round(float(number) * factors[unit])
+    """Milliseconds of `500ms`, `10s`, `5m`, `24h` or `7d`."""
+    found, factors = _LONG.fullmatch(text), {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    if found is None or not float(found[1]):
+        raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m, 24h or 7d")
+    return round(float(found[1]) * factors[found[2]])

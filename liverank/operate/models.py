@@ -6,6 +6,7 @@ it goes back to, so that nothing newer replaces it before somebody promotes a ve
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +19,7 @@ from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import decoded
-from ranker.contracts.errors import InvalidRecord, LiverankError
+from ranker.contracts.errors import BundleError, InvalidRecord, LiverankError, OtherInputs
 from ranker.contracts.path_names import path_name
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
@@ -27,7 +28,9 @@ from ranker.registry.address import shown_address
 from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, read_remote_manifest, registry_versions
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
-from streams.models.loader import check_inputs, load_version
+from streams.models.loader import check_inputs, load_version, refuse_renumbered
+
+log = logging.getLogger(__name__)
 
 _update = msgspec.json.Decoder(ModelUpdate)
 
@@ -82,8 +85,8 @@ def verify(settings: Settings, version: str | None, known: Known | None) -> str:
     Args:
         settings: where the registry is.
         version: the newest where None.
-        known: what was announced: its hash of the manifest must be the bundle's, and what serves must have the same
-            inputs. None where that is not known.
+        known: what was announced: its hash of the manifest must be the bundle's, and it must be able to follow what
+            serves. None where that is not known.
 
     Raises:
         BundleError: what must not serve, and why.
@@ -101,7 +104,7 @@ def verify(settings: Settings, version: str | None, known: Known | None) -> str:
         announced = known.manifests.get(version) if known else None
         folder = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(temporary), announced)
         if serving in held and serving != version:
-            check_inputs(read_manifest(folder), _manifest(settings, serving)[0])
+            _compared(read_manifest(folder), _manifest(settings, serving)[0])
         load_version(settings.worker, folder, Catalog(read_manifest(folder).schema.item_numeric), None, [])
     return version
 
@@ -129,10 +132,15 @@ def canary(settings: Settings, version: str, share: float, reason: str | None) -
 
     Raises:
         LiverankError: the share is none.
+        BundleError: the version has another schema than what serves, and no worker can have both.
     """
     if not 0 < share < 1:
         raise LiverankError(f"the share of users is {share}; it must lie between 0 and 1")
-    return _announce(settings, read_control(settings), version, CANARY, reason, share)
+    known = read_control(settings)
+    serving = known.stages.serving
+    if serving is not None and serving != version:
+        check_inputs(_manifest(settings, version)[0], _manifest(settings, serving)[0])
+    return _announce(settings, known, version, CANARY, reason, share)
 
 
 def rollback(settings: Settings, version: str | None, reason: str | None) -> ModelUpdate:
@@ -186,6 +194,7 @@ def _announce(
 ) -> ModelUpdate:
     path_name(version, "version")
     digest = known.manifests.get(version) or _manifest(settings, version)[1]
+    _follows(settings, known, version)
     update = ModelUpdate(
         model=settings.registry.model,
         version=version,
@@ -210,6 +219,38 @@ def _announce(
         why = failed[0].str() if failed else "no answer"
         raise LiverankError(f"{topic} did not take the record: {why}; nothing has changed")
     return update
+
+
+def _follows(settings: Settings, known: Known, version: str) -> None:
+    """See that stored rows mean to a version what they meant to those announced before; tell of another schema.
+
+    Raises:
+        BundleError: they would mean something else.
+    """
+    registry = settings.registry
+    try:
+        held = {*registry_versions(registry.address, registry.model)} & {version, *known.manifests}
+    except BundleError:
+        held = set()
+    if version not in held:
+        return  # a registry that is down does not keep anybody from going back: workers have copies
+    manifest = _manifest(settings, version)[0]
+    for before in sorted(held - {version}):
+        refuse_renumbered(manifest, _manifest(settings, before)[0])
+    if (serving := known.stages.serving) in held and serving is not None:
+        _compared(manifest, _manifest(settings, serving)[0])
+
+
+def _compared(manifest: Manifest, serving: Manifest) -> None:
+    """Tell where the step from what serves to a version asks for more than its announcement.
+
+    Raises:
+        BundleError: it must not be taken.
+    """
+    try:
+        check_inputs(manifest, serving)
+    except OtherInputs as told:
+        log.warning("%s", told)
 
 
 def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -12,6 +13,69 @@ from streams.kafka import connection
 from streams.settings import BrokerSettings
 
 ANSWER_S = 10.0
+
+
+class Span(NamedTuple):
+    """Offsets of a partition: from `start` up to, and without, `end`."""
+
+    start: int
+    end: int
+
+
+def spans_of(
+    settings: BrokerSettings, topic: str, since: int | None = None, answer_s: float = ANSWER_S
+) -> dict[int, Span]:
+    """What each partition of a topic holds now.
+
+    Args:
+        settings: where the broker is.
+        topic: its name, ours.
+        since: milliseconds since the epoch; begin at the first record whose message is of that time or later.
+        answer_s: how long to wait for the broker.
+
+    Raises:
+        LiverankError: there is no such topic, or the broker does not answer.
+    """
+    topic = settings.topics.called(topic)
+    with _consumer(settings) as consumer:
+        try:
+            found = consumer.list_topics(topic, timeout=answer_s).topics[topic]
+            if found.error is not None:
+                raise LiverankError(f"{topic} cannot be read: {found.error.str()}; see `liverank topics check`")
+            spans = {
+                number: Span(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=answer_s))
+                for number in sorted(found.partitions)
+            }
+            if since is not None:
+                asked = [TopicPartition(topic, number, since) for number in spans]
+                for place in consumer.offsets_for_times(asked, timeout=answer_s):
+                    start, end = spans[place.partition]
+                    spans[place.partition] = Span(max(start, place.offset) if place.offset >= 0 else end, end)
+        except KafkaException as error:
+            raise LiverankError(
+                f"{topic} cannot be read from {settings.addresses}: {error.args[0].str()}; see `liverank topics check`"
+            ) from error
+    return spans
+
+
+def read_spans(
+    settings: BrokerSettings, topic: str, spans: Mapping[int, Span], answer_s: float = ANSWER_S
+) -> Iterator[Message]:
+    """The committed records within spans of a topic's partitions, each partition's in its order.
+
+    Raises:
+        LiverankError: the broker does not answer.
+    """
+    topic = settings.topics.called(topic)
+    left = {number for number, span in spans.items() if span.start < span.end}
+    with _consumer(settings) as consumer:
+        consumer.assign([TopicPartition(topic, number, spans[number].start) for number in left])
+        for message in _until_ended(consumer, settings, topic, left, answer_s):
+            number, offset = message.partition() or 0, message.offset() or 0
+            if number in left and offset < spans[number].end:
+                yield message
+            if offset + 1 >= spans[number].end:  # where nobody waits for this partition to pause
+                left.discard(number)
 
 
 def read_to_end(
@@ -33,30 +97,43 @@ def read_to_end(
     Raises:
         LiverankError: there is no such topic, or the broker does not answer.
     """
-    config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
-    config |= {"group.id": f"{settings.group}-operator", "log_level": 0}  # what is wrong is said here, in one line
-    consumer = Consumer(connection.librdkafka(settings) | config)
     topic = settings.topics.called(topic)
-    try:
+    with _consumer(settings) as consumer:
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         if newest is not None:
             consumer.assign(
                 [_near_the_end(settings, consumer, topic, number, newest, answer_s) for number in partitions]
             )
-        ended: set[int] = set()
-        while len(ended) < len(partitions):
-            message = consumer.poll(answer_s)
-            if message is None:
-                raise LiverankError(f"no Kafka broker answers at {settings.addresses}")
-            error = message.error()
-            if error is None:
-                yield message
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add(message.partition() or 0)
-            else:
-                raise LiverankError(f"{topic} cannot be read: {error.str()}; see `liverank topics check`")
+        yield from _until_ended(consumer, settings, topic, set(partitions), answer_s)
+
+
+@contextmanager
+def _consumer(settings: BrokerSettings) -> Iterator[Consumer]:
+    config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
+    config |= {"auto.offset.reset": "earliest"}  # retention may have passed the place where reading was to begin
+    config |= {"group.id": f"{settings.group}-operator", "log_level": 0}  # what is wrong is said here, in one line
+    consumer = Consumer(connection.librdkafka(settings) | config)
+    try:
+        yield consumer
     finally:
         consumer.close()
+
+
+def _until_ended(
+    consumer: Consumer, settings: BrokerSettings, topic: str, open_ones: set[int], answer_s: float
+) -> Iterator[Message]:
+    """Records until each of these partitions has come to its end."""
+    while open_ones:
+        message = consumer.poll(answer_s)
+        if message is None:
+            raise LiverankError(f"no Kafka broker answers at {settings.addresses}")
+        error = message.error()
+        if error is None:
+            yield message
+        elif error.code() == KafkaError._PARTITION_EOF:
+            open_ones.discard(message.partition() or 0)
+        else:
+            raise LiverankError(f"{topic} cannot be read: {error.str()}; see `liverank topics check`")
 
 
 def _near_the_end(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import torch
 from msgspec import Struct
 
@@ -16,9 +17,11 @@ from online_learning.first_model.encoders import copy_encoder, publish_encoder
 from online_learning.first_model.epochs import train_epochs
 from online_learning.first_model.item_texts import described_items
 from online_learning.first_model.log_examples import gather
+from online_learning.first_model.warm import TakenOver, warm_tables, warm_weights
 from online_learning.learning.learner import Learner, empty_arrays, model_config
 from online_learning.progress import ProgressReport, Report
 from online_learning.recipe import Recipe
+from online_learning.releases.versions import Origin
 from online_learning.releases.writing import Provenance, publish_model
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
@@ -38,6 +41,7 @@ class FirstModel(Struct, frozen=True, kw_only=True):
     items: int
     seconds: float
     loss: float
+    warm_from: TakenOver | None = None
 
 
 def fit(
@@ -46,9 +50,12 @@ def fit(
     registry: str,
     *,
     model: str = "default",
+    since: int | None = None,
     until: int | None = None,
     recipe: Recipe | None = None,
     encoder: str = "minilm",
+    warm: Origin | None = None,
+    offsets: Mapping[str, int] | None = None,
     report: Report = lambda _: None,
 ) -> FirstModel:
     """Train a first model on a data set and publish it.
@@ -58,9 +65,12 @@ def fit(
         path: the data set's file or folder.
         registry: where encoder and bundle go: a folder or an fsspec address.
         model: the model's name in the registry.
+        since: leave out what happened before this time, in milliseconds.
         until: leave out what happened from this time on, in milliseconds.
         recipe: how to learn.
         encoder: a sentence encoder, see `online_learning.first_model.encoders`.
+        warm: a version to begin with, as far as it fits; see `online_learning.first_model.warm`.
+        offsets: `topic-partition` -> where a trainer that goes on from this model begins to read.
         report: called with how far it is.
 
     Raises:
@@ -71,29 +81,31 @@ def fit(
     with TemporaryDirectory(prefix="liverank-encoder-") as made:
         name = publish_encoder(encoder, made)
         text_encoder = load_encoder(made, name, Path(made) / "cache")
-        records = _until(_with_lists(data, path), until)
+        records = _between(_with_lists(data, path), since, until)
         recall = CountRecall(data.recalled) if data.recalled else None
         catalog = Catalog(data.schema.item_numeric)
         config = model_config(data.schema, dropout=recipe.dropout, **recipe.sizes)
-        tables = ItemTables(empty_arrays(config, text_encoder.dim, recipe.neighbours), catalog, name)
+        arrays = warm_tables(warm, empty_arrays(config, text_encoder.dim, recipe.neighbours), name)
+        tables = ItemTables(arrays, catalog, name)
         described = described_items(records, catalog, text_encoder, report)
         examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall)
         if not examples:
             raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
         copy_encoder(Path(made), registry, name)  # what cannot be learned from leaves the registry as it was
     learner = Learner(config, tables, recipe)
+    taken = None if warm is None else warm_weights(warm, learner.model, data.schema, arrays)
     loss = train_epochs(learner, examples, report)
     report(ProgressReport("export", 0, 0))
     version = new_version(now_ms())
     about = Provenance(
         model=model, schema=data.schema, encoder=name, created=now_ms(), version=version,
         learned_until=newest, metrics={"loss": loss, "examples": float(len(examples))},
-        recipe=recipe,
+        recipe=recipe, offsets=dict(offsets or {}), warm_from={} if taken is None else msgspec.to_builtins(taken),
     )  # fmt: skip
     _, sha256 = publish_model(learner.model, learner.table_arrays(), about, registry)
     return FirstModel(
         version=version, sha256=sha256, examples=len(examples), items=catalog.count - 1,
-        seconds=time.monotonic() - began, loss=loss,
+        seconds=time.monotonic() - began, loss=loss, warm_from=taken,
     )  # fmt: skip
 
 
@@ -102,8 +114,8 @@ def _with_lists(data: DataSet, path: Path) -> Iterable[LogRecord]:
     return records if data.lists or data.recalled else with_sampled_lists(records, data.schema)
 
 
-def _until(records: Iterable[LogRecord], until: int | None) -> Iterator[LogRecord]:
+def _between(records: Iterable[LogRecord], since: int | None, until: int | None) -> Iterator[LogRecord]:
     for record in records:
         ts = None if isinstance(record, Item | User) else record.ts
-        if until is None or ts is None or ts < until:
+        if ts is None or ((until is None or ts < until) and (since is None or ts >= since)):
             yield record

@@ -29,7 +29,7 @@ def sources_of(kind: str, columns: list[str], data: Description, file: str, sche
         prefix = f"{group}."
         found |= {column: Source(column=column) for column in columns if column.startswith(prefix)}
     if kind == "impressions":
-        found |= {f"actions.{name}": Source(column=name) for name in schema.action_names if name in columns}
+        found |= {f"actions.{name}": Source(column=name) for name in schema.valid_actions if name in columns}
     for field, source in data.shared.items():
         named = columns if source.value is None else [field]
         if _fits(field, kind) and (source.column or field) in named:

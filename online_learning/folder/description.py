@@ -73,13 +73,19 @@ def read_config(folder: Path) -> FolderConfig:
         LiverankError: a table says what cannot be.
     """
     path = folder / CONFIG_FILE
-    if not path.exists():
-        return FolderConfig()
+    return parse_config(read_tables(path), str(path)) if path.exists() else FolderConfig()
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a liverank.toml.
+
+    Raises:
+        FolderError: it is no TOML.
+    """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FolderError(f"{path} cannot be read: {error}; it must be TOML in UTF-8") from error
-    return parse_config(tables, str(path))
 
 
 def parse_config(tables: Mapping[str, Any], where: str) -> FolderConfig:

@@ -211,8 +211,7 @@ def folder_records(found: FolderLog, on_reject: OnReject) -> Iterator[LogRecord]
 
 def timed_records(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
     """Lists and events by (time, lists first, row), each with the time that the log gives it."""
-    for pair in merge_sorted(_keyed(found, on_reject)):
-        yield _decode(pair.body, pair.key[1])
+    return by_time(_with_times(found, on_reject))
 
 
 def logged_records(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
@@ -227,19 +226,24 @@ def logged_records(found: FolderLog, on_reject: OnReject) -> Iterator[Interactio
         yield from _records_of(file, found, on_reject, lambda cells, name: interaction_of(cells, schema, name))
 
 
-def _keyed(found: FolderLog, on_reject: OnReject) -> Iterator[Keyed]:
+def by_time(records: Iterable[Interaction | CandidateList]) -> Iterator[Interaction | CandidateList]:
+    """Lists and events by (time, lists first, as given), in bounded memory."""
     encode = msgspec.msgpack.encode
-    for number, record in enumerate(logged_records(found, on_reject)):
-        if record.ts is None:
-            record = msgspec.structs.replace(record, ts=START_WITHOUT_TIMES + 1000 * number)  # noqa: PLW2901
-        yield Keyed((record.ts, int(isinstance(record, Interaction)), number), encode(record))
+    keyed = (
+        Keyed((record.ts, int(isinstance(record, Interaction)), number), encode(record))
+        for number, record in enumerate(records)
+    )
+    for pair in merge_sorted(keyed):
+        yield _EVENT.decode(pair.body) if pair.key[1] else _LIST.decode(pair.body)
 
 
 _LIST, _EVENT = msgspec.msgpack.Decoder(CandidateList), msgspec.msgpack.Decoder(Interaction)
 
 
-def _decode(body: bytes, kind: int) -> Interaction | CandidateList:
-    return _EVENT.decode(body) if kind else _LIST.decode(body)
+def _with_times(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
+    for number, record in enumerate(logged_records(found, on_reject)):
+        timed = record.ts is not None
+        yield record if timed else msgspec.structs.replace(record, ts=START_WITHOUT_TIMES + 1000 * number)
 
 
 def _records_of(

@@ -52,7 +52,7 @@ def interaction_of(cells: Cells, schema: FeatureSchema, name: str) -> Interactio
     except InvalidRecord as error:
         raise BadCell(
             "action",
-            f"is {action[:40]!r}; valid are {', '.join(schema.action_names)}: declare it in [schema], or map it",
+            f"is {action[:40]!r}; valid are {', '.join(schema.valid_actions)}: declare it in [schema], or map it",
         ) from error
     return Interaction(
         user_id=user_of(cells),
@@ -147,7 +147,7 @@ def listed_row(cells: Cells, schema: FeatureSchema, row: int) -> ListedRow:
         k=cells.whole("k", 1, 1 << 31),
         candidate=_with_numbers(cells.required_id("item_id"), numbers),
         context=cells.context("context", schema),
-        actions=tuple(name for name in schema.action_names if cells.flag(f"actions.{name}")),
+        actions=tuple(name for name in schema.valid_actions if cells.flag(f"actions.{name}")),
     )
 
 

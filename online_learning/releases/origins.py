@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,14 @@ from ranker.contracts.schema import FeatureSchema
 from ranker.features.names import BUILT_IN
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import ModelConfig, Ranker
-from ranker.registry.bundle import Manifest, fetch_bundle, publish_bundle, read_manifest
+from ranker.registry.bundle import (
+    Manifest,
+    fetch_bundle,
+    publish_bundle,
+    read_manifest,
+    read_remote_manifest,
+    registry_versions,
+)
 from ranker.serving.model import check_golden
 from ranker.serving.scorer import open_graphs
 
@@ -72,6 +79,7 @@ def read_origin(folder: Path) -> Origin:
         learned_until=manifest.learned_until,
         offsets=manifest.offsets,
         recipe=_recipe_of(manifest),
+        by_trainer="trained" in manifest.metrics,
     )
 
 
@@ -102,12 +110,25 @@ def fetch_origin(settings: TrainerSettings, version: str) -> Origin:
     with tempfile.TemporaryDirectory(dir=settings.data, prefix=".bundle-") as folder:
         fetched = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(folder))
         try:
-            return read_origin(fetched)
+            origin = read_origin(fetched)
+            return msgspec.structs.replace(origin, readable=_readable(settings, origin.schema))
         except (LiverankError, OSError, MemoryError):
             raise
         except Exception as error:
             log.error("%s cannot be read, and that is a fault of ours or of its files", version, exc_info=error)
             raise BundleError(f"{version} cannot be read: {error!r}") from error
+
+
+def _readable(settings: TrainerSettings, schema: FeatureSchema) -> frozenset[str]:
+    """Hashes of the registry's other schemas whose examples mean the same to this one: some may be under way."""
+    address, model = settings.registry.address, settings.registry.model
+    found: set[str] = set()
+    for version in registry_versions(address, model):
+        with suppress(BundleError):  # pruned meanwhile, or broken
+            other = read_remote_manifest(address, model, version)[0].schema
+            if schema.reads(other):
+                found |= {other.hash, other.full_hash}
+    return frozenset(found)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     learned_until: int = 0
     offsets: dict[str, int] = {}
     recipe: Recipe = Recipe()  # how it was trained; the defaults where the bundle does not say
+    by_trainer: bool = False  # whether a trainer made it, from its stream
+    readable: frozenset[str] = frozenset()  # hashes of earlier schemas whose examples mean the same to this one
 
 
 class ReleaseCandidate(Struct, frozen=True, kw_only=True):
@@ -94,6 +96,10 @@ class Versions:
         self.made = [*self.made[1 - _MADE :], version]
         self._made_last = version
         self.unsent.add(version)
+
+    def start_from(self, origin: Origin) -> None:
+        """Snapshots are of this version's schema from now on, which differs in the actions' weights at most."""
+        self._origin = origin
 
     def serve(self, snapshot: Snapshot) -> None:
         """This version serves from now on: later tests are against it, and deltas go to it alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,6 +35,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     offsets: dict[str, int] = {}
     metrics: dict[str, float] = {}
     recipe: Recipe | None = None  # how it was trained, where that is known
+    warm_from: dict[str, Any] = {}  # what was taken over from another version
 
 
 def publish_model(
@@ -82,6 +84,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
         offsets=about.offsets,
         metrics=about.metrics,
         recipe={} if about.recipe is None else msgspec.to_builtins(about.recipe),
+        warm_from=about.warm_from,
     )
 
 

@@ -16,7 +16,7 @@ from online_learning.releases.versions import Versions
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
-from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.schema import MAX_ACTIONS, FeatureSchema
 from ranker.features.list import list_inputs
 from ranker.features.user import UserInputs
 from ranker.items.tables import STATISTICS
@@ -59,6 +59,16 @@ def prepared(example: Example, learner: Learner, versions: Versions, schema: Fea
     return found
 
 
+def readable(example: Example, schema: FeatureSchema, earlier: frozenset[str]) -> bool:
+    """Whether an example is of this schema, or of an earlier one (by its hash) and of an action still predicted."""
+    if schema.named(example.schema):
+        return True
+    outcome = example.outcome
+    return example.schema in earlier and (
+        outcome is None or any(outcome.action == action.name for action in schema.positives)
+    )
+
+
 def check_example(example: Example, row: UserRow, schema: FeatureSchema) -> None:
     """An example's parts belong together.
 
@@ -77,8 +87,8 @@ def check_example(example: Example, row: UserRow, schema: FeatureSchema) -> None
         raise InvalidRecord(
             "misfit", f"its state holds {len(events)} of {row.count} events; at most {schema.window} are kept"
         )
-    if (events["action"] >= len(schema.actions)).any():
-        raise InvalidRecord("misfit", f"its state holds an action that is none of {', '.join(schema.action_names)}")
+    if (events["action"] >= MAX_ACTIONS).any():
+        raise InvalidRecord("misfit", f"its state holds an action that no schema has; there are at most {MAX_ACTIONS}")
     outcome = example.outcome
     if outcome is None:
         return

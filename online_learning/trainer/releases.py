@@ -17,14 +17,16 @@ from online_learning.releases.plan import next_stage, overtaken, starts_over
 from online_learning.releases.pruning import prune_registry
 from online_learning.releases.publishing import publish_candidate
 from online_learning.releases.snapshot import Snapshot
-from online_learning.releases.versions import ReleaseCandidate
+from online_learning.releases.versions import Origin, ReleaseCandidate
 from online_learning.settings import TrainerSettings
 from online_learning.trainer.checkpoint import TrainerState, newest_checkpoint, next_number, save_checkpoint
 from online_learning.trainer.metrics import TrainerMetrics
+from online_learning.trainer.startup import own_weights
 from online_learning.trainer.state import belongs, capture, restore
 from online_learning.trainer.trainer import Trainer
-from ranker.contracts.errors import BundleError
+from ranker.contracts.errors import BundleError, OtherInputs
 from ranker.contracts.records import ModelUpdate
+from ranker.contracts.schema import differences
 from ranker.registry.bundle import new_version
 from ranker.rollout.stages import Stages, follow
 
@@ -38,6 +40,24 @@ class Draft(NamedTuple):
     candidate: ReleaseCandidate | None = None
     snapshot: Snapshot | None = None
     stage: str = ""
+
+
+def _refuse_others(origin: Origin, mine: Origin) -> None:
+    """See that a version can be learned on from as it is.
+
+    Raises:
+        OtherInputs: it has another schema, encoder or other sizes: only a trainer that starts anew takes it.
+    """
+    found = [*differences(origin.schema, mine.schema)] if origin.schema.hash != mine.schema.hash else []
+    if origin.config != mine.config and not found:
+        found.append("the sizes of its model are others")
+    if origin.encoder != mine.encoder:
+        found.append(f"its texts are encoded by {origin.encoder} instead of {mine.encoder}")
+    if found:
+        raise OtherInputs(
+            f"{origin.version} serves now, and is of another kind than what was learned on: {'; '.join(found)}. "
+            "Started again it goes on from that version"
+        )
 
 
 class Releases:
@@ -155,6 +175,9 @@ class Releases:
 
         Returns:
             Whether learning goes on from other weights than before.
+
+        Raises:
+            OtherInputs: a version of another schema or other sizes was made to serve.
         """
         versions, said = self._trainer.versions, self.stages  # asked once: more may be announced meanwhile
         serving, canary = said.serving, said.canary
@@ -204,6 +227,9 @@ class Releases:
                     followed=self.stages.followed,
                 )
             return False
+        _refuse_others(origin, self._trainer.origin)
+        origin = own_weights(self._settings, origin)
+        self._trainer.use(origin)
         snapshot = self._trainer.versions.snapshot(version, origin.weights, origin.tables)
         self._trainer.start_over(origin, snapshot)
         return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from online_learning.learning.learner import Learner
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Group, device
@@ -13,10 +15,11 @@ from online_learning.recipe import Recipe
 from online_learning.releases.plan import starts_over
 from online_learning.releases.versions import Origin
 from online_learning.settings import TrainerSettings
-from online_learning.trainer.checkpoint import CheckpointError, newest_checkpoint
-from online_learning.trainer.state import restore
+from online_learning.trainer.checkpoint import newest_checkpoint
+from online_learning.trainer.state import belongs, restore, take_over
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.errors import BundleError, SchemaError
+from ranker.contracts.schema import unlike
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.rollout.stages import Stages
@@ -78,6 +81,9 @@ def open_trainer(
         fetch: gets the first version, for comparison.
         group: the other processes.
     """
+    if (told := unlike(settings.schema, serving.schema, serving.version)) is not None:
+        log.warning("%s", told)
+    serving = own_weights(settings, serving)
     state = newest_checkpoint(settings.data)
     first = _first(state.facts["first"], serving, fetch) if state is not None else None
     trainer = Trainer(
@@ -91,16 +97,24 @@ def open_trainer(
     )
     if state is None:
         return trainer
-    try:
-        restore(trainer, state)
-    except CheckpointError as error:
-        log.warning("starting over from %s: %s", serving.version, error)
+    if not belongs(trainer, state):
+        take_over(trainer, state)
+        log.warning("the checkpoint is of a model of another kind: starting over from %s", serving.version)
         return trainer
+    restore(trainer, state)
     versions = trainer.versions
-    if starts_over(known, serving.version, versions.unsent.versions, versions.made, bool(serving.offsets)):
+    if starts_over(known, serving.version, versions.unsent.versions, versions.made, serving.by_trainer):
         log.warning("%s serves, which the checkpoint does not go on from: starting over from it", serving.version)
         trainer.start_over(serving, versions.snapshot(serving.version, serving.weights, serving.tables))
     return trainer
+
+
+def own_weights(settings: TrainerSettings, origin: Origin) -> Origin:
+    """The version with the actions' weights of the trainer's own [schema], where they differ in no more."""
+    own = settings.schema
+    if own is None or own.hash != origin.schema.hash:
+        return origin
+    return msgspec.structs.replace(origin, schema=own)
 
 
 def assist(settings: TrainerSettings, group: Group) -> None:
@@ -120,5 +134,5 @@ def _first(version: str, serving: Origin, fetch: Fetch) -> Origin | None:
     except BundleError as error:
         log.warning("the first model is gone, comparing with what serves instead: %s", error)
         return None
-    alike = (first.config, first.schema, first.encoder) == (serving.config, serving.schema, serving.encoder)
+    alike = (first.config, first.schema.hash, first.encoder) == (serving.config, serving.schema.hash, serving.encoder)
     return first if alike else None

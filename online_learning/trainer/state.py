@@ -37,8 +37,23 @@ def capture(trainer: Trainer) -> TrainerState:
 
 def belongs(trainer: Trainer, state: TrainerState) -> bool:
     """Whether `restore` would take the state: it is of the trainer's model config and feature schema."""
-    found: bool = state.facts["model"] == _identity(trainer)
-    return found
+    model, mine = state.facts["model"], _identity(trainer)
+    return bool(model | {"schema": ""} == mine | {"schema": ""} and trainer.schema.named(model["schema"]))
+
+
+def take_over(trainer: Trainer, state: TrainerState) -> None:
+    """Of a trainer of another schema or other sizes: what was erased and refused, and where it had read to.
+
+    Examples that the version to start from says it knows of end earlier, since its training did: those between are
+    learned from again, so what is known of them is left behind.
+    """
+    facts, arrays = state.facts, state.arrays
+    _restore_forgotten(trainer, arrays)
+    trainer.refused = OrderedDict.fromkeys(facts["refused"])
+    trainer.offsets = {**facts["offsets"], **trainer.origin.offsets}
+    trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
+    if not trainer.origin.offsets:
+        trainer.known = OrderedDict.fromkeys(arrays["known"].tolist())
 
 
 def restore(trainer: Trainer, state: TrainerState) -> None:
@@ -188,11 +203,15 @@ def _restore_memory(trainer: Trainer, arrays: Mapping[str, np.ndarray], facts: M
     trainer.replay.restore(facts["replay_seen"], entries)
     trainer.known = OrderedDict.fromkeys(arrays["known"].tolist())
     trainer.refused = OrderedDict.fromkeys(facts["refused"])
+    _restore_forgotten(trainer, arrays)
+    counts = {name.removeprefix("counts."): array for name, array in arrays.items() if name.startswith("counts.")}
+    trainer.counts.restore(counts, facts["floor"])
+
+
+def _restore_forgotten(trainer: Trainer, arrays: Mapping[str, np.ndarray]) -> None:
     trainer.forgotten = OrderedDict(
         zip(arrays["forgotten.users"].tolist(), arrays["forgotten.until"].tolist(), strict=True)
     )
-    counts = {name.removeprefix("counts."): array for name, array in arrays.items() if name.startswith("counts.")}
-    trainer.counts.restore(counts, facts["floor"])
 
 
 def _array(value: Tensor) -> np.ndarray:

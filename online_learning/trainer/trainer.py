@@ -26,7 +26,7 @@ from online_learning.recipe import Recipe
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
 from online_learning.trainer.outcomes import Attempt, Learned, Publish
-from online_learning.trainer.preparing import Prepared, prepared
+from online_learning.trainer.preparing import Prepared, prepared, readable
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
 from ranker.items.catalog import Catalog, grown
@@ -90,6 +90,12 @@ class Trainer:
         self._asked = 0  # `trained` when a bundle was last due and could not be published
         self.sequence = 0  # of the last delta
         self._last: dict[str, int] = {}  # when a delta, a bundle, a fine-tuning was last made
+        self.use(origin)
+
+    def use(self, origin: Origin) -> None:
+        """Go by this version's schema: its actions' weights, and the earlier schemas whose examples it reads."""
+        self.origin, self.schema = origin, origin.schema
+        self.versions.start_from(origin)
         self._weights = np.array([action.weight for action in self.schema.positives])
 
     def learn(self, examples: Sequence[Example], now: int, offsets: Mapping[str, int] | None = None) -> Learned:
@@ -197,7 +203,7 @@ class Trainer:
         made elsewhere knows nothing of the stream: counts and memory stay.
 
         Args:
-            origin: the version.
+            origin: the version, which `use` has taken.
             snapshot: the same, as it serves from now on.
         """
         self.finetuned = None
@@ -263,7 +269,7 @@ class Trainer:
         return len(old)
 
     def _admit(self, examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
-        """Those to learn from, and the ids of those that were made by another feature schema or are refused."""
+        """Those to learn from, and the ids of those that are refused, or of a schema that means something else."""
         fresh: list[Example] = []
         refused: list[str] = []
         for example in examples:
@@ -271,8 +277,7 @@ class Trainer:
             if number in self.known or self.forgotten.get(_id(example.user_id), -1) >= example.ts:
                 continue
             self.known[number] = None
-            foreign = example.schema != self.schema.hash
-            if foreign or example.example_id in self.refused:
+            if example.example_id in self.refused or not readable(example, self.schema, self.origin.readable):
                 refused.append(example.example_id)
             else:
                 fresh.append(example)

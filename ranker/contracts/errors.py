@@ -40,3 +40,10 @@ class BundleError(LiverankError):
     def __init__(self, error: str, reason: str = "broken") -> None:
         super().__init__(error)
         self.reason = reason
+
+
+class OtherInputs(BundleError):
+    """A bundle of another schema or encoder than a running worker has: one that starts anew takes it."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(error, "schema")

@@ -67,7 +67,7 @@ def user_inputs(
         events=visible,
         history=history,
         hist_item=hist_item,
-        action=events["action"].astype(np.int64),
+        action=_known_actions(events["action"], schema),
         gap=gap,
         value=np.where(np.isfinite(events["value"]), cut(events["value"]), 0),
         age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
@@ -78,6 +78,13 @@ def user_inputs(
         covisit=tables.covisits(history, listed.items),
         context=np.concatenate([_moment(row, events, hist_pos, schema), listed.context]).astype(np.float32),
     )
+
+
+def _known_actions(actions: np.ndarray, schema: FeatureSchema) -> np.ndarray:
+    """int64 [L]: where one went back to an earlier schema rows may hold later actions, which are read as views."""
+    numbers = actions.astype(np.int64)
+    numbers[numbers >= len(schema.actions)] = 0
+    return numbers
 
 
 def _moment(row: UserRow, events: np.ndarray, hist_pos: np.ndarray, schema: FeatureSchema) -> list[float]:

@@ -50,6 +50,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     offsets: dict[str, int] = {}  # `topic-partition` -> next offset of the examples learned from
     metrics: dict[str, float] = {}
     recipe: dict[str, Any] = {}  # how it was trained, for who trains it on; see online_learning.recipe
+    warm_from: dict[str, Any] = {}  # what its training took over; see online_learning.first_model.warm
     files: dict[str, str] = {}  # name -> sha256
 
 
@@ -212,7 +213,7 @@ def check_bundle(folder: Path, manifest_sha256: str | None = None) -> Manifest:
         if sha256(path) != expected:
             raise BundleError(f"{path} was changed: its sha256 is not the manifest's {expected}", "changed")
     schema = manifest.schema
-    if schema.hash != manifest.schema_hash:
+    if not schema.named(manifest.schema_hash):
         raise BundleError(
             f"{folder}: the schema's hash is {schema.hash}, the manifest says {manifest.schema_hash}", "schema"
         )

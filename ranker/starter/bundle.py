@@ -32,7 +32,7 @@ STARTER_NEIGHBOURS, _CATEGORY_ROWS = 16, 256
 
 def starter_version(schema: FeatureSchema) -> str:
     """The name of a schema's starter: an early time, and a hash of the schema and of what the package carries."""
-    digest = hashlib.sha256(f"{schema.hash} {starter_parts().digest}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{schema.full_hash} {starter_parts().digest}".encode()).hexdigest()
     return f"{STARTER_CREATED:%Y%m%dT%H%M%S}000-{digest[:6]}"
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.contracts.errors import BundleError
+from ranker.contracts.errors import BundleError, OtherInputs
 from ranker.contracts.inputs import Position
 from ranker.contracts.path_names import path_name
 from ranker.contracts.records import Candidate, CandidateList, Interaction
-from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.schema import FeatureSchema, differences, renumbered
 from ranker.contracts.topics import CANDIDATES, VIEWS
 from ranker.items.catalog import Catalog
-from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest
+from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, read_remote_manifest
 from ranker.serving.model import ServingModel, load_model
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
@@ -53,14 +53,29 @@ def keep_copies(settings: WorkerSettings, versions: Collection[str]) -> None:
         shutil.rmtree(copies(settings) / version, ignore_errors=True)
 
 
-def fetch_copy(settings: WorkerSettings, version: str, sha256: str | None) -> Path:
+def fetch_copy(
+    settings: WorkerSettings, version: str, sha256: str | None, like: ServingModel | Manifest | None = None
+) -> Path:
     """A checked copy of a bundle. One that lies here already needs no registry, and is replaced where it is broken.
+
+    Args:
+        settings: of the worker.
+        version: which one.
+        sha256: of its manifest, as announced.
+        like: what serves now, None at the start; nothing is fetched that cannot serve beside it, or after what served
+            here before.
 
     Raises:
         BundleError: it is missing or must not serve, or its name leads elsewhere.
     """
     path_name(version, "version")
     into = copies(settings)
+    if not (into / version).exists():
+        manifest, _ = read_remote_manifest(settings.registry.address, settings.registry.model, version)
+        if like is None:
+            _check_numbers(manifest, settings)
+        else:
+            check_inputs(manifest, like)
     into.mkdir(parents=True, exist_ok=True)
     for broken in into.glob(f".{version}-*.tmp"):  # left by a worker that was killed
         shutil.rmtree(broken, ignore_errors=True)
@@ -154,17 +169,39 @@ def check_inputs(manifest: Manifest, serves: ServingModel | Manifest) -> None:
     """Rows, decoders and text vectors of a running worker are of one schema and one encoder.
 
     Raises:
-        BundleError: the bundle is of another schema or encoder than what serves.
+        OtherInputs: the bundle is of another schema or encoder than what serves.
+        BundleError: its schema would give what rows hold another meaning.
     """
-    if manifest.schema_hash != serves.schema.hash:
-        raise BundleError(
-            f"{manifest.version} is of the schema {manifest.schema_hash}, what serves is of {serves.schema.hash}; "
-            "a worker that starts anew takes it",
-            "schema",
+    refuse_renumbered(manifest, serves)
+    if manifest.schema.hash != serves.schema.hash:
+        found = "; ".join(differences(manifest.schema, serves.schema))
+        raise OtherInputs(
+            f"{manifest.version} has another schema than {serves.version}, which serves: {found}. A worker that starts "
+            "anew takes it: docs/operations.md, Change the schema"
         )
     if manifest.encoder != serves.encoder:
-        raise BundleError(
+        raise OtherInputs(
             f"{manifest.version} expects texts encoded by {manifest.encoder}, what serves has {serves.encoder}'s; "
-            "a worker that starts anew takes it",
-            "schema",
+            "a worker that starts anew takes it"
         )
+
+
+def refuse_renumbered(manifest: Manifest, served: ServingModel | Manifest) -> None:
+    """See that rows which were written under one version mean the same to another.
+
+    Raises:
+        BundleError: an action has another number in it.
+    """
+    why = renumbered(manifest.schema, served.schema)
+    if why is not None:
+        raise BundleError(f"{manifest.version} must not serve after {served.version}: {why}", "schema")
+
+
+def _check_numbers(manifest: Manifest, settings: WorkerSettings) -> None:
+    """Every version that was served here wrote rows: their meaning stays."""
+    for version in local_versions(settings):
+        try:
+            before = read_manifest(copies(settings) / version)
+        except BundleError:
+            continue  # a broken copy says nothing
+        refuse_renumbered(manifest, before)

@@ -3,7 +3,8 @@
 The control topic alone says what serves. A worker reads it from the beginning, so all of them, and one that starts
 later, come to the same answer. A version is loaded on a thread of its own beside the serving one; then one reference
 changes between two batches. A bundle that must not serve is an error on the log and a count by reason, and the model
-that serves goes on.
+that serves goes on. One of another schema is no fault: this worker goes on as it is until it is started anew, and has
+no say about canaries meanwhile, which others may be able to load.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any
 import msgspec
 
 from ranker.contracts.decoding import decoded
-from ranker.contracts.errors import BundleError
+from ranker.contracts.errors import BundleError, OtherInputs
 from ranker.contracts.records import ModelDelta, ModelUpdate
+from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
@@ -71,6 +73,7 @@ class ModelManager:
         self._stages = Stages()
         self._changed = asyncio.Event()
         self._refused: set[str] = set()
+        self._behind = False  # what serves elsewhere has other inputs than what this worker started with
         self._retried: dict[str, int] = {}
         self._loading: str | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
@@ -153,13 +156,15 @@ class ModelManager:
             self._show()
         if stages.serving is not None:
             model = await self._obtain(stages.serving, 1.0)
+            if model is not None:
+                self._stay_behind(False)
             if model is not None and self._stages.serving != model.version:
                 self._let_go(model)  # while it loaded, another one was made to serve
             elif model is not None and model is not slot.current:
                 self._dismiss(slot.swap(model))
                 self._swapped(model, "serves")
         stages = self._stages
-        if stages.canary is not None:
+        if stages.canary is not None and not self._behind:
             model = await self._obtain(stages.canary, stages.share)
             if model is not None and self._stages.canary != model.version:
                 self._let_go(model)
@@ -183,6 +188,12 @@ class ModelManager:
         began = monotonic()
         try:
             model = await self._load(version, share)
+        except OtherInputs as error:
+            if version == self._stages.canary:
+                self._refuse(version, error)  # it is no canary of what serves
+            elif version == self._stages.serving:
+                self._stay_behind(True, error)
+            return None
         except BundleError as error:
             self._refuse(version, error)
             return None
@@ -203,7 +214,7 @@ class ModelManager:
         return model
 
     def _load_now(self, version: str, sha256: str | None, like: ServingModel | None, rows: Any) -> ServingModel:
-        folder = fetch_copy(self._settings, version, sha256)
+        folder = fetch_copy(self._settings, version, sha256, like)
         if like is None:
             self.catalog = Catalog(read_manifest(folder).schema.item_numeric)
         try:
@@ -213,6 +224,19 @@ class ModelManager:
         except Exception as error:
             log.error("%s cannot be loaded, and that is a fault of ours or of its files", version, exc_info=error)
             raise BundleError(f"{version} cannot be loaded: {error!r}") from error
+
+    def _stay_behind(self, behind: bool, why: BundleError | None = None) -> None:
+        """Whether only a worker that starts anew can serve what serves; said once, since the trainer goes on making
+        such versions.
+        """
+        if behind == self._behind:
+            return
+        self._behind = behind
+        self._metrics.models.restart_needed.set(behind)
+        if behind:
+            log.warning("this worker is to be started again, until when its version goes on: %s", why)
+            self._dismiss(self.slot.set_canary(None))
+            self._show()
 
     def _refuse(self, version: str, error: BundleError) -> None:
         """Not this one. Where it is only not there, it is looked for again for a while."""
@@ -311,7 +335,8 @@ class ModelManager:
     def _starter(self) -> str:
         """Nothing was ever published here: a model that needs no data. Every worker makes the same one."""
         registry = self._settings.registry
-        version = publish_starter(self._settings.schema, registry.address, registry.model)
+        schema = self._settings.schema or FeatureSchema()
+        version = publish_starter(schema, registry.address, registry.model)
         log.warning(
             "the registry %s has no bundle of model %r: the starter %s serves until a trained one is promoted",
             shown_address(registry.address),

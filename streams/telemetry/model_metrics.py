@@ -16,6 +16,10 @@ class ModelMetrics:
         self.rejected = Counter(
             "liverank_model_rejected", "Bundles that must not serve, by reason", ["reason"], registry=registry
         )
+        self.restart_needed = Gauge(
+            "liverank_restart_needed", "1 while what serves has inputs that only a worker started anew takes",
+            registry=registry,
+        )  # fmt: skip
         self.load_seconds = Histogram(
             "liverank_model_load_seconds", "From a version's announcement to its first ranking's turn",
             buckets=_SECONDS, registry=registry,

@@ -130,7 +130,11 @@ actions = [{ name = "view" }, { name = "click", positive = true }, { name = "car
 """
     found = load_settings(written(tmp_path, schema), environ={})
     assert found.worker.schema.action_names == ("view", "click", "cart")
-    assert changed(found, batch=3).worker.schema == found.worker.schema
+    again = changed(found, batch=3)
+    assert again.worker.schema == again.trainer.schema == found.trainer.schema == found.worker.schema
+    assert load_settings(written(tmp_path, EXAMPLE), environ={}).worker.schema is None, (
+        "nothing is said: what serves counts"
+    )
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def tampered(installation: Installation) -> tuple[str, str]:
 
 
 def of_another_schema(installation: Installation) -> tuple[str, str]:
-    """It expects other inputs than this installation has."""
+    """It expects other inputs than this installation has: right only for a worker that starts anew."""
     return publish(installation, schema=FeatureSchema(half_life_hours=1.0)), "schema"
 
 
@@ -123,4 +123,4 @@ def missing(installation: Installation) -> tuple[str, str]:
     return new_version(now_ms()), "missing"
 
 
-BAD = [truncated, tampered, of_another_schema, not_finite, rows_not_finite, missing]
+BAD = [truncated, tampered, not_finite, rows_not_finite, missing]

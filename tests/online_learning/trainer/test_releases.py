@@ -12,9 +12,11 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from liverank.settings import Settings, changed
+from online_learning.recipe import Recipe
 from online_learning.releases import origins
 from online_learning.releases.origins import fetch_origin, read_origin
 from online_learning.releases.pruning import prune_registry
+from online_learning.releases.writing import Provenance, publish_model
 from online_learning.trainer.checkpoint import newest_checkpoint
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.releases import Releases
@@ -23,14 +25,16 @@ from online_learning.trainer.state import capture
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
+from ranker.contracts.errors import OtherInputs
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelUpdate
+from ranker.contracts.schema import Action
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import fetch_bundle, new_version, read_manifest, registry_versions
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import load_model
 from tests.support import stream
-from tests.support.tiny import tiny_bundle
+from tests.support.tiny import tiny_bundle, tiny_model, tiny_tables
 
 torch.set_num_threads(1)
 
@@ -167,6 +171,113 @@ def test_a_trainer_of_another_schema_has_a_checkpoint_to_go_back_to(tmp_path: Pa
     trainer.learn(stream.examples(20, schema=schema), 0)
     releases.roll_back()
     assert (trainer.schema, trainer.trained) == (schema, 0)
+
+
+def test_another_schema_ends_the_trainer_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    """It says what differs. The next one knows what was read and erased, and learns from examples that old workers
+    made; a schema by which they would mean something else is none to learn from.
+    """
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0, {"examples-0": 20})
+    trainer.forget("user-1", stream.START)
+    releases.save(capture(trainer))
+    new = msgspec.structs.replace(stream.SCHEMA, actions=(*stream.SCHEMA.actions, Action(name="save")))
+    update = here.model_update(tiny_bundle(tmp_path / "registry", new), "promoted")
+    here.updates.append(update)
+    releases.announced(update)
+    with pytest.raises(
+        OtherInputs, match=rf"{update.version} serves now, .*: the action 'save' is new\. Started again"
+    ):
+        releases.comply()
+    trainer, releases = here.start()
+    assert (trainer.schema, trainer.offsets, trainer.trained) == (new, {"examples-0": 20}, 0)
+    assert hash_id("user-1") in trainer.forgotten
+    before = stream.examples(20, seed=1)
+    foreign = msgspec.structs.replace(before[0], schema="0" * 16)
+    done = trainer.learn([foreign, *before[1:]], 0)
+    assert (done.trained, done.refused) == (len(before) - 1, (foreign.example_id,))
+    assert trainer.learn(stream.examples(20, seed=2, schema=new), 0).trained > 0
+    assert trainer.learn(before, 0).trained == 0, "each once"
+
+
+def test_what_people_did_during_a_training_is_learned_by_the_new_schema(tmp_path: Path) -> None:
+    """A version that says where its log ended is gone on from there, though the old trainer had read further."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    during = stream.examples(20)
+    trainer.learn(during, 0, {"examples-0": 20, "erasures-0": 3})
+    releases.save(capture(trainer))
+    new = msgspec.structs.replace(stream.SCHEMA, actions=(*stream.SCHEMA.actions, Action(name="save")))
+    here.updates.append(here.model_update(tiny_bundle(tmp_path / "registry", new), "promoted"))
+    fetch = lambda version: fetch_origin(here.settings.trainer, version)  # noqa: E731
+    origin = msgspec.structs.replace(fetch(here.updates[0].version), offsets={"examples-0": 5})
+    trainer = open_trainer(here.settings.trainer, origin, follow(Stages(), here.updates[0]), Catalog(), fetch)
+    assert trainer.offsets == {"examples-0": 5, "erasures-0": 3}
+    assert trainer.learn(during, 0).trained == len(during)
+
+
+def test_a_version_made_of_the_topics_is_started_over_from(tmp_path: Path) -> None:
+    """Of the same schema, promoted while no trainer ran: that it names offsets makes it none of the trainer's own."""
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+    here.release(trainer, releases, 10)
+    here.updates.append(here.model_update(tiny_bundle(tmp_path / "registry", stream.SCHEMA, seed=3), "promoted"))
+    fetch = lambda version: fetch_origin(here.settings.trainer, version)  # noqa: E731
+    origin = msgspec.structs.replace(fetch(here.updates[-1].version), offsets={"examples-0": 5})
+    known = Stages()
+    for update in here.updates:
+        known = follow(known, update)
+    trainer = open_trainer(here.settings.trainer, origin, known, Catalog(), fetch)
+    for name, value in trainer.optimisation.merged_weights().items():
+        np.testing.assert_array_equal(value.numpy(), origin.weights[name].numpy())
+
+
+def test_weights_of_actions_are_the_trainers_own(tmp_path: Path) -> None:
+    """Another weight in [schema] is no other schema: the checkpoint is taken up, and the next version carries it.
+    Without one, the weights are those of whatever is promoted.
+    """
+    here = Installation(tmp_path)
+    trainer, releases = here.start()
+    trainer.learn(stream.examples(20), 0)
+    releases.save(capture(trainer))
+    buy = msgspec.structs.replace(stream.SCHEMA.actions[2], weight=7.0)
+    own = msgspec.structs.replace(stream.SCHEMA, actions=(*stream.SCHEMA.actions[:2], buy))
+    settings, plain = here.settings, here.settings
+    here.settings = msgspec.structs.replace(settings, trainer=msgspec.structs.replace(settings.trainer, schema=own))
+    trainer, releases = here.start()
+    assert trainer.trained > 0
+    update = here.release(trainer, releases, 10)
+    assert update is not None
+    assert read_manifest(tmp_path / "registry" / "default" / update.version).schema == own
+    here.settings = plain
+    trainer, releases = here.start()
+    assert trainer.schema == own
+    releases.announced(here.model_update(here.first, "promoted"))
+    releases.comply()
+    assert (trainer.schema, trainer.versions.serving.schema) == (stream.SCHEMA, stream.SCHEMA)
+
+
+def test_recipe_and_sizes_are_handed_on(tmp_path: Path) -> None:
+    """What a bundle was made with is what its trainer goes on with, and what the next one reads in the child."""
+    here = Installation(tmp_path)
+    recipe = Recipe(calibration=0.7, weight_decay=0.01, id_dropout=0.1, neighbours=4, sizes={"d": 16, "layers": 2})
+    model = tiny_model(stream.SCHEMA)
+    about = Provenance(
+        model="default", schema=stream.SCHEMA, encoder="tiny", created=now_ms(), version=new_version(now_ms()),
+        recipe=recipe,
+    )  # fmt: skip
+    publish_model(model, tiny_tables(model.config, ["item-1"]), about, here.settings.registry.address)
+    here.first = about.version
+    for _ in range(2):
+        trainer, releases = here.start()
+        assert (trainer.recipe, trainer.learner.recipe, trainer.learner.config) == (recipe, recipe, model.config)
+        trainer.learn(stream.examples(20, seed=trainer.trained), 0)
+        update = here.release(trainer, releases, 10)
+        assert update is not None
+        child = read_manifest(tmp_path / "registry" / "default" / update.version)
+        assert (child.recipe, child.config) == (msgspec.to_builtins(recipe), model.config.to_dict())
 
 
 def test_a_restart_knows_which_rows_workers_lack(tmp_path: Path) -> None:

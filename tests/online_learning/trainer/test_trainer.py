@@ -96,8 +96,15 @@ def test_the_memory_of_ids_is_bounded() -> None:
     assert len(trainer.counts.state()["lists"]) == 50
 
 
+def test_examples_with_the_hash_of_release_01_are_learned_from() -> None:
+    """It was of the actions' weights too."""
+    made = [msgspec.structs.replace(one, schema=stream.SCHEMA.full_hash) for one in stream.examples(5)]
+    assert made[0].schema != stream.SCHEMA.hash
+    assert stream.trainer().learn(made, 0).trained == len(made)
+
+
 def test_examples_of_another_schema_are_refused() -> None:
-    """Their rows number actions otherwise."""
+    """Their rows may number actions otherwise."""
     trainer, examples = stream.trainer(), stream.examples(5)
     foreign = msgspec.structs.replace(examples[0], schema="0" * 16)
     done = trainer.learn([foreign, *examples[1:]], 0)

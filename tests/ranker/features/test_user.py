@@ -8,7 +8,7 @@ import pytest
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
-from ranker.contracts.schema import CandidateFeature, ContextField, FeatureSchema, Normalise
+from ranker.contracts.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
 from ranker.features.list import cut, list_inputs
 from ranker.features.names import context_names, feature_names
 from ranker.features.user import UserInputs, user_inputs
@@ -49,6 +49,19 @@ def test_every_number_has_a_name() -> None:
     inputs = inputs_of([1.0, 2.0])
     assert inputs.features.shape == (2, len(feature_names(SCHEMA)))
     assert inputs.context.shape == (len(context_names(SCHEMA)),)
+
+
+def test_an_action_of_a_later_schema_is_read_as_a_view() -> None:
+    """A row may hold one, where one went back to an earlier schema: it is an event like others, and nothing breaks."""
+    later = FeatureSchema(actions=(*FeatureSchema().actions, Action(name="save", positive=True)))
+    listed = CandidateList(request_id="r", user_id="u", items=[Candidate(item_id="i1")], ts=T0)
+    row = apply_input(EMPTY, listed, Position("candidates", 0, 0, T0), later)
+    for offset, action in enumerate(("click", "save")):
+        event = Interaction(user_id="u", item_id="i1", action=action, event_id=action, ts=T0 + offset)
+        row = apply_input(row, event, Position("interactions", 0, offset, T0), later)
+    tables = ItemTables(tiny_tables(tiny_config(FeatureSchema()), []), Catalog(), "none")
+    found = user_inputs(row, list_inputs(row, tables.catalog, FeatureSchema()), tables, FeatureSchema())
+    assert found.action.tolist() == [1, 0]
 
 
 def test_normal_forms_of_a_given_feature() -> None:
