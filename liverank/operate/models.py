@@ -229,15 +229,16 @@ def _follows(settings: Settings, known: Known, version: str) -> None:
     """
     registry = settings.registry
     try:
-        held = {*registry_versions(registry.address, registry.model)} & {version, *known.manifests}
+        held = registry_versions(registry.address, registry.model)
     except BundleError:
-        held = set()
+        held = []
     if version not in held:
         return  # a registry that is down does not keep anybody from going back: workers have copies
     manifest = _manifest(settings, version)[0]
-    for before in sorted(held - {version}):
+    unannounced = [one for one in held if one != version][-1:] if known.stages.serving is None else []
+    for before in {*known.manifests, *unannounced} & set(held) - {version}:
         refuse_renumbered(manifest, _manifest(settings, before)[0])
-    if (serving := known.stages.serving) in held and serving is not None:
+    if (serving := known.stages.serving or next(iter(unannounced), None)) in held and serving is not None:
         _compared(manifest, _manifest(settings, serving)[0])
 
 

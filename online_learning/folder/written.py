@@ -56,7 +56,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 def _changed(given: msgspec.Struct, default: msgspec.Struct) -> Iterator[tuple[str, Any]]:
     plain, usual = msgspec.to_builtins(given), msgspec.to_builtins(default)
-    return ((key, value) for key, value in plain.items() if value != usual[key])
+    return ((key, value) for key, value in plain.items() if value != usual.get(key))
 
 
 def _of_tables(value: Any) -> bool:

@@ -76,7 +76,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
         created=about.created,
         config=model.config.to_dict(),
         schema=about.schema,
-        schema_hash=about.schema.hash,
+        schema_hash=about.schema.full_hash,
         features=feature_names(about.schema),
         context=context_names(about.schema),
         encoder=about.encoder,

@@ -32,7 +32,7 @@ class Normalise(enum.StrEnum):
     LIST_RANK = "list-rank"  # 0 for the list's smallest, 1 for its largest
 
 
-class Action(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Action(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An action. `positive` ones are what the model predicts; their probabilities add up with `weight`.
 
     A `retired` one is taken no more; its number stays its own, since stored rows hold it.
@@ -129,24 +129,24 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @cached_property
     def hash(self) -> str:
         """16 hex digits that name what host and model must agree on: the actions' weights are no part of it."""
-        return self._digest({"weight": 1.0})
+        return self._digest(weighted=False)
 
     @cached_property
     def full_hash(self) -> str:
-        """The same of everything, weights too: what release 0.1 wrote into bundles and examples."""
-        return self._digest({})
+        """The same of everything, weights too: what release 0.1 reads and wrote in bundles and examples."""
+        return self._digest(weighted=True)
 
     def named(self, digest: str) -> bool:
         """Whether a bundle or an example with this hash is of this schema."""
         return digest in (self.hash, self.full_hash)
 
-    def _digest(self, fixed: dict[str, object]) -> str:
-        plain = msgspec.to_builtins(self)
-        plain["actions"] = [
-            {key: value for key, value in (action | fixed).items() if key != "retired" or value}
-            for action in plain["actions"]
+    def _digest(self, *, weighted: bool) -> str:
+        actions = [
+            {"name": one.name, "positive": one.positive, "weight": one.weight if weighted else 1.0}
+            | ({"retired": True} if one.retired else {})
+            for one in self.actions
         ]
-        return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()[:16]
+        return hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self) | {"actions": actions})).hexdigest()[:16]
 
     def reads(self, other: FeatureSchema) -> bool:
         """Whether an example of another schema means here what it meant there, so that it can be learned from."""

@@ -42,7 +42,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     created: int  # milliseconds since the epoch
     config: dict[str, Any]  # sizes of the Transformer
     schema: FeatureSchema
-    schema_hash: str
+    schema_hash: str  # the full one, as earlier releases read it
     features: tuple[str, ...]  # names of the graph's candidate features, in order
     context: tuple[str, ...]  # and of its context numbers
     encoder: str  # the text encoder whose vectors the tables expect

@@ -95,7 +95,7 @@ def _manifest(schema: FeatureSchema, model: str, version: str) -> Manifest:
         created=round(STARTER_CREATED.timestamp() * 1000),
         config=starter_config(schema),
         schema=schema,
-        schema_hash=schema.hash,
+        schema_hash=schema.full_hash,
         features=feature_names(schema),
         context=context_names(schema),
         encoder=STARTER_ENCODER,

@@ -13,6 +13,7 @@ from liverank.cli.main import app
 from liverank.operate.models import list_models, read_control
 from liverank.settings import Settings, changed
 from ranker.contracts.errors import BundleError
+from ranker.contracts.schema import Action, FeatureSchema
 from ranker.registry import bundle
 from tests.support.bundles import BAD, publish
 from tests.support.installation import Installation, read_topic
@@ -67,6 +68,29 @@ def test_operators_move_versions(installation: Installation) -> None:
     ][-1]
     folder = Path(installation.settings.registry.address) / "commands" / second
     assert last["sha256"] == bundle.sha256(folder / "manifest.json")
+
+
+def test_another_schema_is_announced_with_a_word_and_never_as_a_canary(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is another, and that workers take it when they start; no worker can have both, so there is no canary of it.
+    What would give stored numbers another meaning is not announced at all.
+    """
+    cart, save = Action(name="cart"), Action(name="save")
+    built_in = FeatureSchema().actions
+    liverank("model", "promote", publish(installation))
+    later = publish(installation, schema=FeatureSchema(actions=(*built_in, cart)))
+    assert f"{later}: hashes, schema" in liverank("model", "verify", later)
+    assert "the action 'cart' is new. A worker that starts anew takes it" in caplog.text
+    canary = CliRunner().invoke(app, ["model", "canary", later])
+    assert "has another schema than" in str(canary.exception)
+    caplog.clear()
+    liverank("model", "promote", later)
+    assert "the action 'cart' is new" in caplog.text
+    assert json.loads(liverank("model", "rollback"))["stage"] == "pinned", "back again is always possible"
+    turned = publish(installation, schema=FeatureSchema(actions=(*built_in, save, cart)))
+    ran = CliRunner().invoke(app, ["model", "promote", turned])
+    assert f"after {later}: stored rows hold actions by number, and number 2 is 'cart' there" in str(ran.exception)
 
 
 def test_what_is_not_there_is_not_announced(installation: Installation) -> None:

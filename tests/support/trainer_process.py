@@ -44,7 +44,7 @@ class Process:
 
     def ended(self) -> str:
         """The log of one that ends by itself with status 1."""
-        assert self._process.wait(60) == 1
+        assert self._process.wait(300) == 1
         return (self.folder / "trainer.log").read_text()
 
     def again(self) -> Process:

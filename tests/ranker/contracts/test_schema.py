@@ -68,6 +68,12 @@ def test_the_hash_of_release_01_is_accepted() -> None:
     assert FeatureSchema().hash == FeatureSchema().full_hash
 
 
+def test_release_01_reads_a_schema_that_retires_nothing() -> None:
+    """It knows no `retired`, and refuses what it does not know; what it leaves out it has as the default."""
+    assert b"retired" not in msgspec.json.encode(SCHEMA)
+    assert msgspec.json.decode(msgspec.json.encode(SCHEMA), type=FeatureSchema) == SCHEMA
+
+
 def test_differences_are_named() -> None:
     """Field by field, the weight too."""
     new = replace(
