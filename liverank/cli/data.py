@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from liverank.cli.options import Config, Json, Registry, config_file, settings_from
+from liverank.settings import Settings
 from liverank.terminal import errors, progress_bars, report
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
@@ -43,7 +44,8 @@ def train_command(
     ] = False,
     out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
     warm_from: Annotated[
-        str | None, typer.Option(help="Begin with this version of the registry, as far as it fits.", show_default=False)
+        str | None,
+        typer.Option(help="Begin with what fits of this version, or of the one `serving`.", show_default=False),
     ] = None,
     since: Annotated[
         str | None, typer.Option("--since", help="Leave out what is before: a time (UTC), or as long ago as 7d.")
@@ -56,27 +58,26 @@ def train_command(
 ) -> None:
     """Fit a model offline, on a log or on a running system's topics, and put its bundle into the registry."""
     from online_learning.first_model.fit import fit
-    from online_learning.first_model.warm import open_version
 
     if from_kafka == (dataset is not None):
         raise LiverankError(
             "train on a folder or a data set's name, or on the topics with --from-kafka: give one of them"
         )
-    settings, span = settings_from(config, registry=out), {"since": _since(since), "until": _time(until)}
+    settings, begin, end = settings_from(config, registry=out), _since(since), _time(until)
     if dataset is None:
         from liverank.operate.retrain import Retraining, train_from_topics
 
-        asked = Retraining(warm_from=warm_from, epochs=epochs, encoder=encoder, **span)
+        asked = Retraining(since=begin, until=end, warm_from=warm_from, epochs=epochs, encoder=encoder)
         with progress_bars() as show:
             made, noted = train_from_topics(settings, config_file(config), asked, show)
     else:
         log, registry = open_log(dataset, data), settings.registry
         recipe = log.data.recipe if epochs is None else msgspec.structs.replace(log.data.recipe, epochs=epochs)
-        warm = None if warm_from is None else open_version(registry, warm_from)
+        warm = None if warm_from is None else _version(settings, warm_from)
         with progress_bars() as show:
             made = fit(
-                log.data, log.path, registry.address, model=registry.model, recipe=recipe, encoder=encoder, warm=warm,
-                report=show, **span,
+                log.data, log.path, registry.address, model=registry.model, since=begin, until=end, recipe=recipe,
+                encoder=encoder, warm=warm, report=show,
             )  # fmt: skip
         noted = _noted(log.data)
     if made.warm_from is not None:
@@ -185,6 +186,17 @@ def open_log(name: str, path: Path | None) -> GivenLog:
     if path is None:
         raise LiverankError(f"{name} is a data set of others; give its file with --data, or a folder of files")
     return GivenLog(DATASETS[name], path)
+
+
+def _version(settings: Settings, name: str) -> Any:
+    """A version of the registry as a training begins with it; for one that is named nobody asks the broker."""
+    from online_learning.first_model.warm import open_version
+
+    if name != "serving":
+        return open_version(settings.registry, name)
+    from liverank.operate.retrain import version_to_begin_with
+
+    return version_to_begin_with(settings, name)
 
 
 def _noted(data: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _add("trainer", trainer_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=
 app.add_typer(topics_app, name="topics")
 _add("init", init_command, "liverank init DIR")
 app.add_typer(data_app, name="data")
-_add("train", train_command, "liverank train DIR --out registry")
+_add("train", train_command, "liverank train DIR --out registry; liverank train --from-kafka --since 7d")
 _add(
     "evaluate",
     evaluate_command,

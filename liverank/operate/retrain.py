@@ -19,13 +19,16 @@ from online_learning.releases.versions import Origin
 from ranker.contracts.schema import refuse_renumbering
 from ranker.registry.bundle import newest_version
 
+#: Stands for the version that serves: with one every few seconds its name is soon another.
+SERVING = "serving"
+
 
 class Retraining(Struct, frozen=True, kw_only=True):
     """What a person asks for."""
 
     since: int | None = None  # milliseconds since the epoch
     until: int | None = None
-    warm_from: str | None = None
+    warm_from: str | None = None  # a version, or `SERVING`
     epochs: int | None = None
     encoder: str = "minilm"
 
@@ -48,7 +51,7 @@ def train_from_topics(
         LiverankError: the broker does not answer, or there is nothing to learn from.
         SchemaError: rows that are stored would mean something else by this schema.
     """
-    model = _model_before(settings, asked.warm_from)
+    model = version_to_begin_with(settings, asked.warm_from)
     given, tables = _given(config)
     schema, recipe = given.schema, given.recipe
     if model is not None:
@@ -66,10 +69,15 @@ def train_from_topics(
     return made, log.report()
 
 
-def _model_before(settings: Settings, version: str | None) -> Origin | None:
-    """The version that is named, else what serves, else the newest; None where there is none."""
+def version_to_begin_with(settings: Settings, version: str | None) -> Origin | None:
+    """The version that is named, else what serves, else the newest; None where there is none.
+
+    Raises:
+        LiverankError: the broker does not answer, or the version is missing or broken.
+    """
     registry = settings.registry
-    version = version or read_control(settings).stages.serving or newest_version(registry.address, registry.model)
+    if version in (None, SERVING):
+        version = read_control(settings).stages.serving or newest_version(registry.address, registry.model)
     return None if version is None else open_version(registry, version)
 
 

@@ -110,7 +110,7 @@ class TopicsLog:
 
     def _newest(self, topic: str, erased: Mapping[str, int]) -> Iterator[Item | User]:
         """The newest record of each key; none of one that was withdrawn."""
-        decoder = msgspec.msgpack.Decoder(Item if topic == ITEMS else User)
+        decoder: msgspec.msgpack.Decoder[Item | User] = msgspec.msgpack.Decoder(Item if topic == ITEMS else User)
         for _, versions in groupby(merge_sorted(self._versions(topic, erased)), key=lambda pair: pair.key[0]):
             *_, newest = versions
             if newest.body:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from online_learning.recipe import Recipe
 from online_learning.releases.versions import Origin, ReleaseCandidate
-from online_learning.releases.writing import Provenance, manifest_of, write_files
+from online_learning.releases.writing import MADE_BY_TRAINER, Provenance, manifest_of, write_files
 from online_learning.settings import TrainerSettings
 from ranker.contracts.bundle_files import GRAPHS, TABLES
 from ranker.contracts.clock import now_ms
@@ -79,7 +79,7 @@ def read_origin(folder: Path) -> Origin:
         learned_until=manifest.learned_until,
         offsets=manifest.offsets,
         recipe=_recipe_of(manifest),
-        by_trainer="trained" in manifest.metrics,
+        by_trainer=MADE_BY_TRAINER in manifest.metrics,
     )
 
 
@@ -167,7 +167,7 @@ def put_candidate(
     about = Provenance(
         model=settings.registry.model, schema=schema, encoder=encoder, created=now_ms(),
         version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
-        offsets=candidate.offsets, metrics={"trained": float(candidate.trained)},
+        offsets=candidate.offsets, metrics={MADE_BY_TRAINER: float(candidate.trained)},
         recipe=candidate.recipe,
     )  # fmt: skip
     _, sha256 = publish_bundle(folder, manifest_of(model, about), settings.registry.address)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import fsspec
 
 from online_learning.releases.plan import prunable
+from online_learning.releases.writing import MADE_BY_TRAINER
 from online_learning.settings import TrainerSettings
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError
 from ranker.registry.address import listed, reaching, shown_address
-from ranker.registry.bundle import new_version, registry_versions
+from ranker.registry.bundle import new_version, read_remote_manifest, registry_versions
 from ranker.rollout.stages import Stages
 
 log = logging.getLogger(__name__)
@@ -68,9 +70,28 @@ def _sweep(settings: TrainerSettings, before: str, needed: Collection[str]) -> l
 _WRITTEN_WITHIN_MS = 6 * 3_600_000
 
 
+@lru_cache(1 << 12)  # a version never changes
+def by_trainer(address: str, model: str, version: str) -> bool:
+    """Whether a trainer made a version, and not a person.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    return MADE_BY_TRAINER in read_remote_manifest(address, model, version)[0].metrics
+
+
+def _disposable(settings: TrainerSettings, version: str) -> bool:
+    """Whether there will be another one like it: what a person trained waits for as long as they like."""
+    try:
+        return by_trainer(settings.registry.address, settings.registry.model, version)
+    except BundleError:
+        return False
+
+
 def prune_registry(settings: TrainerSettings, stages: Stages, first: str) -> list[str]:
-    """Delete what is neither among the newest nor needed; the versions that are gone."""
+    """Delete what is neither among the newest nor needed, of the versions that trainers made; those that are gone."""
     versions = registry_versions(settings.registry.address, settings.registry.model)
     needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
     sweep(settings, new_version(now_ms() - _WRITTEN_WITHIN_MS), [first, *needed])
-    return delete_versions(settings, prunable(versions, stages, settings.keep_bundles, {first}))
+    old = prunable(versions, stages, settings.keep_bundles, {first})
+    return delete_versions(settings, [version for version in old if _disposable(settings, version)])

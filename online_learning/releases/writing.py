@@ -21,6 +21,9 @@ from ranker.network.export import ExtendGraph, ScoreGraph, example_inputs, expor
 from ranker.network.transformer import Ranker
 from ranker.registry.bundle import Manifest, publish_bundle
 
+#: The metric that every version of a trainer has: examples of the stream that it had learned from.
+MADE_BY_TRAINER = "trained"
+
 
 class Provenance(Struct, frozen=True, kw_only=True):
     """What a bundle's manifest says beside the model itself."""

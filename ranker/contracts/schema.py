@@ -237,6 +237,6 @@ def unlike(own: FeatureSchema | None, served: FeatureSchema, version: str) -> st
     if own.hash == served.hash:
         return said + "A trainer with the new weights brings them into the versions that it makes"
     return said + (
-        f"`liverank train --from-kafka --warm-from {version}` makes a version of the new one, `liverank model promote` "
+        "`liverank train --from-kafka --warm-from serving` makes a version of the new one, `liverank model promote` "
         "announces it, and processes that start then run with it: docs/operations.md, Change the schema"
     )

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from liverank.cli import data
 from liverank.cli.main import app
+from ranker.contracts.errors import LiverankError
 from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
@@ -71,6 +73,8 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
             ["train", "nothing", "--data", "x"],
             "there is no folder and no data set 'nothing'; give a folder of files, or one of trivago",
         ),
+        (["train"], "or on the topics with --from-kafka: give one of them"),
+        (["train", "--from-kafka"], "no Kafka broker answers at 127.0.0.1:1"),
         (["evaluate", "trivago", "--data", "x", "--test-from", "soon"], "'soon' is no time"),
         (["replay", "absent.jsonl"], "there is no folder and no data set 'absent.jsonl'"),
         (["topics", "check"], "no Kafka broker answers at 127.0.0.1:1"),
@@ -88,6 +92,17 @@ def test_errors_are_one_readable_line(tmp_path: Path, arguments: list[str], says
     assert ran.returncode == 1
     assert says in ran.stderr.replace("\n", " ")
     assert "Traceback" not in ran.stderr
+
+
+def test_since_is_a_time_or_so_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ISO 8601, in UTC where it names no zone; or a duration before now."""
+    monkeypatch.setattr(data, "now_ms", lambda: 1_700_000_000_000)
+    assert data._since("7d") == 1_700_000_000_000 - 7 * 86_400_000
+    assert data._since("1.5h") == 1_700_000_000_000 - 5_400_000
+    assert data._since("2023-11-14T22:13:20") == 1_700_000_000_000
+    assert data._since(None) is None
+    with pytest.raises(LiverankError, match="'7 days' is no time"):
+        data._since("7 days")
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:

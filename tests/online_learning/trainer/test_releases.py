@@ -449,9 +449,12 @@ def test_one_canary_at_a_time(tmp_path: Path) -> None:
 
 
 def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
-    """The newest few, what serves, what served before, and the first model stay."""
+    """The newest few, what serves, what served before, and the first model stay; and what a person trained, which may
+    wait to be promoted.
+    """
     here = Installation(tmp_path)
     trainer, releases = here.start()
+    trained = tiny_bundle(tmp_path / "registry", stream.SCHEMA, seed=1)
     hour = 3_600_000
     made, now = [], (now_ms() // hour + 1) * hour  # versions sort by their time; all are of one hour
     for round_ in range(6):
@@ -461,7 +464,7 @@ def test_pruning_keeps_what_serves(tmp_path: Path) -> None:
         made.append(update.version)
         releases.prune()
     left = registry_versions(here.settings.registry.address, "default")
-    assert left == [here.first, *made[-2:]]
+    assert left == [here.first, trained, *made[-2:]]
 
 
 def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:

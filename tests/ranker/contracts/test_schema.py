@@ -145,4 +145,4 @@ def test_a_process_with_another_schema_says_what_to_do() -> None:
     more = unlike(replace(SCHEMA, actions=(VIEW, CLICK, CART, SAVE)), SCHEMA, "v1")
     assert more is not None
     assert "the action 'save' is new" in more
-    assert "liverank train --from-kafka --warm-from v1" in more
+    assert "liverank train --from-kafka --warm-from serving" in more
