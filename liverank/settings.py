@@ -12,10 +12,11 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -23,8 +24,10 @@ from msgspec import Struct
 from online_learning.folder.description import parse_config
 from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import TOPICS
 from ranker.mapping.topic_map import TopicMap, topic_map
+from ranker.registry.address import shown_address
 from ranker.registry.settings import RegistrySettings
 from streams.settings import BrokerSettings, WorkerSettings
 
@@ -58,6 +61,13 @@ VARIABLES: dict[tuple[str, str], str] = {
     for key in kind.__struct_fields__
     if key not in (*_SHARED, *_ELSEWHERE)
 } | {(TOPICS_TABLE, key): f"TOPICS_{key.upper().replace('-', '_')}" for key in ("prefix", *TOPICS)}
+
+
+#: Variables that are no settings: the broker's password, where jars come from and stay, what tests read.
+_BESIDE = ("SASL_PASSWORD", "MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS")
+#: What Kubernetes tells every container of a service that is called `liverank` or `liverank-…`.
+_OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=.*|=(tcp|udp|sctp).*)", re.DOTALL)
+_PASSWORD = "LIVERANK_SASL_PASSWORD"  # noqa: S105  # its name
 
 
 class SettingsError(LiverankError):
@@ -94,22 +104,25 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     """
     tables = _tables(path) if path is not None else {}
     given = {group: dict(tables.get(group, {})) for group in (*GROUPS, TOPICS_TABLE)}
+    places = {(group, key): str(path) for group, table in given.items() for key in table}
     environ = os.environ if environ is None else environ
     for (group, key), variable in VARIABLES.items():
         if PREFIX + variable in environ:
             value = environ[PREFIX + variable]
             table = given[group].get(key) if group == TOPICS_TABLE else None
             given[group][key] = {**table, "name": value} if isinstance(table, dict) else value
+            places[group, key] = PREFIX + variable
     _tell_of_misspelt(environ)
-    shared = {group: given.pop(group) for group in _SHARED}
     try:
-        topics = topic_map(given[TOPICS_TABLE], str(path or "the environment"))
+        topics = topic_map(given.pop(TOPICS_TABLE), str(path or "the environment"))
     except LiverankError as error:
         raise SettingsError(str(error)) from error
+    made = {group: _converted(group, table, places) for group, table in given.items()}
+    shared: dict[str, Any] = {group: GROUPS[group](**made[group]) for group in _SHARED}
     return with_topics(
         Settings(
-            worker=_converted({**given["worker"], **shared}, WorkerSettings, "worker"),
-            trainer=_converted({**given["trainer"], "registry": shared["registry"]}, TrainerSettings, "trainer"),
+            worker=WorkerSettings(**made["worker"], **shared),
+            trainer=TrainerSettings(**made["trainer"], registry=shared["registry"]),
         ),
         topics,
     )
@@ -144,7 +157,7 @@ class SettingSource(Struct, frozen=True, kw_only=True):
 
 
 def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> list[SettingSource]:
-    """Every setting with its value and where it comes from.
+    """Every setting with its value and where it comes from; of secrets only whether they are there.
 
     Raises:
         SettingsError: as `load_settings`.
@@ -156,8 +169,21 @@ def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None 
         value = _value(settings, group, key)
         source = str(path) if key in tables.get(group, {}) else "default"
         source = PREFIX + variable if PREFIX + variable in environ else source
-        found.append(SettingSource(group=group, key=key, value="" if value is None else str(value), source=source))
+        shown = "" if value is None else shown_address(str(value))
+        found.append(SettingSource(group=group, key=key, value=shown, source=source))
+    password = ("set", _PASSWORD) if environ.get(_PASSWORD) else ("", "default")
+    found.append(SettingSource(group="broker", key="sasl_password", value=password[0], source=password[1]))
+    for group, name in (("worker", "rules"), ("worker", "schema")):
+        given = tables.get(group, {}).get(name, {})
+        for key, value in msgspec.structs.asdict(getattr(settings.worker, name) or FeatureSchema()).items():
+            source = str(path) if key in given else "default"
+            shown = msgspec.json.encode(value).decode()
+            found.append(SettingSource(group=_shown_group(group, name), key=key, value=shown, source=source))
     return found
+
+
+def _shown_group(group: str, name: str) -> str:
+    return name if name in OF_TRAINING else f"{group}.{name}"
 
 
 def environment_of(settings: Settings, *variables: str) -> dict[str, str]:
@@ -201,7 +227,7 @@ def changed(settings: Settings, **variables: object) -> Settings:
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
     """The file's tables by group, those of an earlier release where they are now."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
     try:
@@ -261,24 +287,69 @@ def _nearest(given: str, valid: list[str], where: str, group: str | None = None)
 
 
 def _tell_of_misspelt(environ: Mapping[str, str]) -> None:
-    """A variable that looks like one of ours and is none. No error: others name variables too, as Kubernetes does."""
-    known = {PREFIX + variable for variable in VARIABLES.values()}
-    for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.9)
-            if near:
-                log.warning("nobody reads %s of the environment; the nearest is %s", name, near[0])
+    """A variable of our prefix that nobody reads. No error: others name variables too, as Kubernetes does."""
+    known = [*dict.fromkeys(VARIABLES.values()), *_BESIDE]
+    for name, value in environ.items():
+        own = name.removeprefix(PREFIX)
+        if name == own or own in known or _OF_KUBERNETES.fullmatch(f"{own}={value}"):
+            continue
+        near = difflib.get_close_matches(own, known, 1)
+        hint = f"the nearest is {PREFIX}{near[0]}" if near else "docs/operations.md says which there are"
+        log.warning("nobody reads %s of the environment; %s", name, hint)
 
 
-def _converted(table: Mapping[str, Any], kind: type[Any], group: str) -> Any:
-    try:
-        return msgspec.convert(table, kind, strict=False, dec_hook=_path)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"settings of [{group}]: {error}") from error
+def _converted(group: str, table: Mapping[str, Any], places: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """The values of a table as their settings want them.
+
+    Args:
+        group: the table's name.
+        table: key -> what stands there.
+        places: where each of them stands.
+    """
+    types = {field.name: field.type for field in msgspec.structs.fields(GROUPS[group])}
+    found = {}
+    for key, value in table.items():
+        try:
+            found[key] = msgspec.convert(value, types[key], strict=False, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            place = places[group, key]
+            where = f"{place} ({key} of [{group}])" if place.startswith(PREFIX) else f"{place}: {key} of [{group}]"
+            if isinstance(value, dict):
+                raise SettingsError(f"{where}: {error}") from error
+            shown = shown_address(value[:200]) if isinstance(value, str) else value
+            raise SettingsError(f"{where} is {shown!r}; it must be {_wanted(types[key])}") from error
+    return found
+
+
+def _wanted(kind: Any) -> str:
+    """What a value of this type has to be, in words."""
+    found = msgspec.inspect.type_info(kind)
+    if isinstance(found, msgspec.inspect.Metadata):
+        return str((found.extra_json_schema or {})["description"])
+    if isinstance(found, msgspec.inspect.UnionType):  # one kind of value, or none at all
+        return _wanted(next(part for part in get_args(kind) if part is not type(None)))
+    if isinstance(found, msgspec.inspect.LiteralType):
+        return f"one of {', '.join(map(str, found.values))}"
+    if isinstance(found, msgspec.inspect.EnumType):
+        return f"one of {', '.join(str(member.value) for member in found.cls)}"
+    if isinstance(found, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        kinds = "a whole number" if isinstance(found, msgspec.inspect.IntType) else "a number"
+        return ", ".join([kinds, *_bounds(found)])
+    return {
+        msgspec.inspect.BoolType: "true or false", msgspec.inspect.StrType: "a text",
+        msgspec.inspect.CustomType: "a path",
+    }.get(type(found), "a table")  # fmt: skip
+
+
+def _bounds(number: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> Iterator[str]:
+    for bound, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+        limit = getattr(number, bound)
+        if limit is not None and limit < 1 << 31:  # larger ones are there to keep out what no clock or memory holds
+            yield f"{word} {limit:g}"
 
 
 def _path(kind: type, value: object) -> Path:
     """The one type here that msgspec does not know."""
-    if kind is not Path or not isinstance(value, str):
-        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    if kind is not Path or not isinstance(value, str) or not value:
+        raise TypeError(f"Expected a path, got {value!r}")
     return Path(value)

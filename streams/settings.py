@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ranker.contracts.decoding import Limits
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.topic_map import TopicMap
-from ranker.registry.settings import RegistrySettings
+from ranker.registry.settings import HostName, Natural, PagePort, Positive, Provider, RegistrySettings, Share, Span
 from ranker.serving.options import ServingOptions
 from ranker.serving.rules import Rules
 
 #: The table of user rows.
 TABLE = "rows"
+#: A host, an IPv4 or a bracketed IPv6 address, with a port where it is not Kafka's 9092; several with commas.
+_PORT = r"6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4}"
+_ADDRESS = rf"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:({_PORT}))?"
+_Addresses = Annotated[
+    str,
+    Meta(pattern=rf"^\s*{_ADDRESS}\s*(,\s*{_ADDRESS}\s*)*(?![\s\S])", description="host:port, several with commas"),
+]
+_AppName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,200}(?![\s\S])",
+        description="1 to 200 letters, digits, '.', '_' and '-', as Kafka names topics",
+    ),
+]
 
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[broker]` and `[topics]`: the brokers, the topics on them, and the consumer group that shares the users out."""
 
-    addresses: str = "127.0.0.1:9092"  # host:port, several with commas
-    app: str = "liverank"  # the consumer group, and the prefix of changelog topics; the topics' prefix leads it
-    partitions: int = 4  # of every user-keyed topic; fixed once topics exist
-    replication: int = 0  # of topics that are created; 0: 3 where there are as many brokers, else 1
-    session_timeout_s: float = 6.0  # after this long without a heartbeat the broker gives a worker's users away
-    security_protocol: str = "PLAINTEXT"  # or SSL, SASL_PLAINTEXT, SASL_SSL
-    sasl_mechanism: str = "SCRAM-SHA-512"
+    addresses: _Addresses = "127.0.0.1:9092"  # host:port, several with commas
+    app: _AppName = "liverank"  # the consumer group, and the prefix of changelog topics; the topics' prefix leads it
+    partitions: Annotated[int, Meta(ge=1, le=100_000)] = 4  # of every user-keyed topic; fixed once topics exist
+    #: Of topics that are created; 0: 3 where there are as many brokers, else 1.
+    replication: Annotated[int, Meta(ge=0, le=32767)] = 0
+    #: After this long without a heartbeat the broker gives a worker's users away.
+    session_timeout_s: Annotated[float, Meta(gt=0, le=1e6)] = 6.0
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str = ""
     ssl_cafile: str = ""
     topics: TopicMap = TopicMap()  # `[topics]`
@@ -54,23 +71,23 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     broker: BrokerSettings = BrokerSettings()
     registry: RegistrySettings = RegistrySettings()
     data: Path = Path(".liverank/worker")  # the worker's own folder: RocksDB and a copy of the bundle it serves
-    batch: int = 64  # users ranked in one call of the model
-    checkpoint_ms: int = 250  # between two writes of changed rows
-    cache_mb: int = 512  # encodings kept in memory
-    threads: int = 1  # of ONNX Runtime, inside one operator
-    provider: str = "auto"  # auto, cpu or cuda
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9108  # 0 lets the system choose, -1 turns the page off
-    max_candidates: int = 1000
-    max_message_bytes: int = 1 << 20
-    max_ahead_ms: int = 300_000
-    attribution_ms: int = 30_000  # event time in which a list may still draw a click before it counts as ignored
-    exploration: float = 0.0  # share of rankings whose last positions are shuffled
-    exploration_after: int = 5  # positions that exploration leaves alone
-    canary_least: int = 50  # clicks of the canary's users, and of the others, before anything is decided
-    canary_margin: float = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
-    canary_alpha: float = 0.05  # chance of deciding wrongly about a canary
-    canary_s: float = 3600.0  # after this long without a decision a canary is rolled back
+    batch: Positive = 64  # users ranked in one call of the model
+    checkpoint_ms: Positive = 250  # between two writes of changed rows
+    cache_mb: Positive = 512  # encodings kept in memory
+    threads: Annotated[int, Meta(ge=1, le=4096)] = 1  # of ONNX Runtime, inside one operator
+    provider: Provider = "auto"
+    metrics_host: HostName = "127.0.0.1"
+    metrics_port: PagePort = 9108  # 0 lets the system choose, -1 turns the page off
+    max_candidates: Positive = 1000
+    max_message_bytes: Positive = 1 << 20
+    max_ahead_ms: Natural = 300_000
+    attribution_ms: Natural = 30_000  # event time in which a list may still draw a click before it counts as ignored
+    exploration: Share = 0.0  # share of rankings whose last positions are shuffled
+    exploration_after: Natural = 5  # positions that exploration leaves alone
+    canary_least: Positive = 50  # clicks of the canary's users, and of the others, before anything is decided
+    canary_margin: Share = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
+    canary_alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05  # chance of deciding wrongly about a canary
+    canary_s: Span = 3600.0  # after this long without a decision a canary is rolled back
     rules: Rules = Rules()  # `[worker.rules]`
     starter: bool = True  # serve a starter model where the registry has no bundle; else wait for one
     schema: FeatureSchema | None = None  # `[schema]`, of that starter; another one than what serves has is told

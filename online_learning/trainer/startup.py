@@ -10,7 +10,7 @@ import msgspec
 from online_learning.learning.learner import Learner
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.parallel import Group, device
-from online_learning.online_recipe import Mode, OnlineRecipe
+from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.plan import starts_over
 from online_learning.releases.versions import Origin
@@ -18,7 +18,7 @@ from online_learning.settings import TrainerSettings
 from online_learning.trainer.checkpoint import newest_checkpoint
 from online_learning.trainer.state import belongs, restore, take_over
 from online_learning.trainer.trainer import Trainer
-from ranker.contracts.errors import BundleError, SchemaError
+from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import unlike
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
@@ -33,17 +33,9 @@ Fetch = Callable[[str], Origin]
 
 
 def online_of(settings: TrainerSettings, recipe: Recipe) -> OnlineRecipe:
-    """How to learn, in the trainer's own terms; what the settings leave open is as in the recipe of what serves.
-
-    Raises:
-        SchemaError: a setting is no valid one, with those that are.
-    """
-    if settings.mode not in set(Mode):
-        raise SchemaError(f"trainer_mode is {settings.mode!r}; valid are {', '.join(Mode)}")
-    if settings.batch < 1:
-        raise SchemaError(f"train_batch is {settings.batch}; it must be at least 1")
+    """How to learn, in the trainer's own terms; what the settings leave open is as in the recipe of what serves."""
     return OnlineRecipe(
-        mode=Mode(settings.mode),
+        mode=settings.mode,
         learning_rate=settings.dense_rate,
         row_rate=settings.row_rate,
         averaging=settings.averaging,

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import fsspec
+from typing import TYPE_CHECKING
 
 from ranker.contracts.errors import BundleError
+
+if TYPE_CHECKING:
+    import fsspec  # settings are read, and addresses shown, where it is not installed
 
 
 def shown_address(registry: str) -> str:

@@ -1,12 +1,28 @@
-"""Where the registry is, and which of its models an installation runs."""
+"""Where the registry is, and which of its models an installation runs; and what kinds of values settings have."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from ranker.contracts.path_names import PATH_NAME
+
+# What a setting may be. `liverank.settings` says it of one that is something else, by type, bounds and description.
+Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
+Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Span = Annotated[float, Meta(ge=0, le=1e9)]
+PagePort = Annotated[int, Meta(ge=-1, le=65535)]
+HostName = Annotated[str, Meta(min_length=1, description="a host's name or address; 0.0.0.0 for all of this one")]
+Provider = Literal["auto", "cpu", "cuda"]
 
 
 class RegistrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[registry]`: where it is, and which model of it this installation runs."""
 
-    address: str = "registry"  # a folder, or any fsspec address
-    model: str = "default"  # the model's name in the registry and the key on model-updates
+    address: Annotated[str, Meta(min_length=1, description="a folder, or an fsspec address")] = "registry"
+    model: Annotated[
+        str,
+        Meta(pattern=PATH_NAME, description="up to 128 letters, digits, '.', '_' and '-', the first a letter or digit"),
+    ] = "default"  # the model's name in the registry and the key on model-updates

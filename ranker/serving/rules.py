@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ranker.contracts.ids import hash_id
 
@@ -11,9 +13,9 @@ from ranker.contracts.ids import hash_id
 class Rules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Operators' rules. The defaults change nothing."""
 
-    category_boosts: dict[str, float] = {}  # category -> factor on the score
-    category_cap: int = 0  # at most so many of a category among the first `cap_depth`; 0: no cap
-    cap_depth: int = 10
+    category_boosts: dict[str, Annotated[float, Meta(ge=0, le=1e6)]] = {}  # category -> factor on the score
+    category_cap: Annotated[int, Meta(ge=0)] = 0  # at most so many of a category among the first `cap_depth`; 0: no cap
+    cap_depth: Annotated[int, Meta(ge=1)] = 10
 
 
 def order(scores: np.ndarray, categories: np.ndarray, withdrawn: np.ndarray, rules: Rules) -> np.ndarray:

@@ -175,9 +175,7 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
             "batch = 3",
             r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, topics, schema",
         ),
-        ("[worker.rules]\ncategory_cup = 3", r"\[worker\]: .*category_cup"),
-        ("[worker]\nbatch = 'many'", r"\[worker\]: .*\$\.batch"),
-        ("[broker]\npartitions = 'four'", r"\$\.broker\.partitions"),
+        ("[worker.rules]\ncategory_cup = 3", r"rules of \[worker\]: .*category_cup"),
         ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
         ("[topics]\nclick = 'x'", r"nobody reads 'click' of \[topics\]; the nearest is 'clicks'"),
         ("[topics]\nclicks = 'liverank-rows-changelog'", "which is the changelog of the users' rows"),
@@ -219,10 +217,63 @@ def test_topics_are_called_as_the_file_and_the_environment_say(tmp_path: Path) -
         load_settings(environ={"LIVERANK_TOPICS_CLICKS": "x", "LIVERANK_TOPICS_VIEWS": "x"})
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[trainer]\nmode = 'adapter'", "mode of [trainer] is 'adapter'; it must be one of rows, adapters, full"),
+        ("[trainer]\ntracking = 'wandb:x'", "tracking of [trainer] is 'wandb:x'; it must be tensorboard:FOLDER"),
+        ("[trainer]\nid_dropout = 1.5", "id_dropout of [trainer] is 1.5; it must be a number, at least 0, at most 1"),
+        ("[trainer]\nbundle_s = 0", "bundle_s of [trainer] is 0; it must be a number, above 0"),
+        ("[trainer]\ncanary_share = 1", "canary_share of [trainer] is 1; it must be a number, at least 0, below 1"),
+        ("[worker]\nbatch = 'many'", "batch of [worker] is 'many'; it must be a whole number, at least 1"),
+        ("[worker]\nbatch = 1.5", "batch of [worker] is 1.5; it must be a whole number"),
+        ("[worker]\nbatch = true", "batch of [worker] is True; it must be a whole number"),
+        ("[worker]\nstarter = 'perhaps'", "starter of [worker] is 'perhaps'; it must be true or false"),
+        ("[worker]\ndata = 3", "data of [worker] is 3; it must be a path"),
+        ("[worker]\ndata = ''", "data of [worker] is ''; it must be a path"),
+        ("[worker]\nprovider = 'gpu'", "provider of [worker] is 'gpu'; it must be one of auto, cpu, cuda"),
+        (
+            "[worker]\nmetrics_port = -2",
+            "metrics_port of [worker] is -2; it must be a whole number, at least -1, at most",
+        ),
+        ("[worker]\nexploration = nan", "exploration of [worker] is nan; it must be a number, at least 0, at most 1"),
+        ("[worker]\ncanary_s = inf", "canary_s of [worker] is inf; it must be a number, at least 0"),
+        ("[worker]\nrules = 3", "rules of [worker] is 3; it must be a table"),
+        ("[worker.rules]\ncategory_cap = -1", "rules of [worker]: Expected `int` >= 0 - at `$.category_cap`"),
+        ("[broker]\npartitions = 0", "partitions of [broker] is 0; it must be a whole number, at least 1"),
+        ("[broker]\npartitions = 'four'", "partitions of [broker] is 'four'; it must be a whole number"),
+        ("[broker]\nreplication = -1", "replication of [broker] is -1; it must be a whole number, at least 0"),
+        ("[broker]\nsecurity_protocol = 'TLS'", "it must be one of PLAINTEXT, SASL_PLAINTEXT, SASL_SSL, SSL"),
+        ("[broker]\nsasl_mechanism = 'GSSAPI'", "it must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
+        ("[broker]\naddresses = 'kafka://k:9092'", "it must be host:port, several with commas"),
+        ("[broker]\naddresses = 'k:70000'", "it must be host:port, several with commas"),
+        ("[broker]\naddresses = ''", "it must be host:port, several with commas"),
+        ("[broker]\napp = 'my app'", "it must be 1 to 200 letters, digits, '.', '_' and '-', as Kafka names topics"),
+        ("[registry]\nmodel = '../x'", "it must be up to 128 letters, digits"),
+        ("[registry]\naddress = ''", "address of [registry] is ''; it must be a folder, or an fsspec address"),
+        ("[liverank]\ntrainer_mode = 'x'", "mode of [trainer] is 'x'; it must be one of rows, adapters, full"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_when_it_is_loaded(tmp_path: Path, text: str, says: str) -> None:
+    """Wrong choices, impossible numbers, wrong types: the file, the key and what would be right."""
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(path, environ={})
+    assert str(refused.value).startswith(f"{path}: ") and says in str(refused.value)
+
+
+@pytest.mark.parametrize("addresses", ["k", "k:1", "a:1,b:2", "a:1, b:2", "[::1]:9092", "10.0.0.1:65535"])
+def test_addresses_that_clients_take(addresses: str) -> None:
+    """With and without port and space, several, and of both kinds of IP."""
+    assert load_settings(environ={"LIVERANK_BROKERS": addresses}).broker.addresses == addresses
+
+
 def test_a_value_of_the_environment_that_is_none_is_named() -> None:
-    """With the group and key that it is for."""
-    with pytest.raises(SettingsError, match=r"settings of \[worker\]: .*\$\.batch"):
+    """With the variable, and the group and key that it is for."""
+    with pytest.raises(SettingsError, match=r"LIVERANK_BATCH \(batch of \[worker\]\) is 'many'; it must be a whole"):
         load_settings(environ={"LIVERANK_BATCH": "many"})
+    with pytest.raises(SettingsError, match=r"LIVERANK_TRAINER_MODE \(mode of \[trainer\]\) is 'x'"):
+        load_settings(environ={"LIVERANK_TRAINER_MODE": "x"})
 
 
 def test_the_earlier_table_is_taken_and_says_what_it_is_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,12 +289,49 @@ def test_the_earlier_table_is_taken_and_says_what_it_is_now(tmp_path: Path, capl
     assert "threads is now threads of [worker]; threads is now threads of [trainer]" in caplog.text
 
 
-def test_a_misspelt_variable_is_told_and_foreign_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    """Kubernetes names variables after services, which may be called liverank: no error, and no word."""
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("BROKER", "the nearest is LIVERANK_BROKERS"),
+        ("METRIC_PORT", "the nearest is LIVERANK_METRICS_PORT"),
+        ("TRAINR_MODE", "the nearest is LIVERANK_TRAINER_MODE"),
+        ("QQQ", "docs/operations.md says which there are"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_told(name: str, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With the nearest one, where there is one; it is no error."""
     with caplog.at_level(logging.WARNING):
-        load_settings(environ={"LIVERANK_BROKER": "x:1", "LIVERANK_SERVICE_HOST": "10.0.0.1", "LIVERANK_PORT": "tcp"})
-    assert "nobody reads LIVERANK_BROKER of the environment; the nearest is LIVERANK_BROKERS" in caplog.text
-    assert "SERVICE_HOST" not in caplog.text
+        load_settings(environ={f"LIVERANK_{name}": "9"})
+    assert f"nobody reads LIVERANK_{name} of the environment; {says}" in caplog.text
+
+
+def test_variables_of_others_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Kubernetes names variables after services, which may be called liverank; others are no settings: no word."""
+    environ = {
+        "SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "9092", "PORT": "tcp://10.0.0.1:9092", "PORT_9092_TCP_ADDR": "x",
+        "WORKER_SERVICE_HOST": "10.0.0.1", "WORKER_PORT": "tcp://10.0.0.1:1", "SASL_PASSWORD": "x", "MAVEN": "x",
+    }  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        load_settings(environ={f"LIVERANK_{name}": value for name, value in environ.items()})
+    assert not caplog.text
+
+
+def test_each_setting_says_where_it_comes_from_and_no_secret(tmp_path: Path) -> None:
+    """The environment, the file or the default; of passwords, and of addresses that hold one, nothing is shown."""
+    path = written(tmp_path, "[worker]\nbatch = 3\n[worker.rules]\ncategory_cap = 2\n[schema]\nwindow = 8\n")
+    environ = {
+        "LIVERANK_REGISTRY": "s3://me:hidden@models", "LIVERANK_SASL_PASSWORD": "hidden",
+        "LIVERANK_TRACKING": "mlflow:https://me:hidden@host",
+    }  # fmt: skip
+    found = {(line.group, line.key): line for line in setting_sources(path, environ)}
+    shown = {key: (line.value, line.source) for key, line in found.items()}
+    assert shown["worker", "batch"] == ("3", str(path))
+    assert shown["worker.rules", "category_cap"] == ("2", str(path))
+    assert shown["schema", "window"] == ("8", str(path))
+    assert shown["trainer", "mode"] == ("full", "default")
+    assert shown["registry", "address"] == ("s3://***@models", "LIVERANK_REGISTRY")
+    assert shown["broker", "sasl_password"] == ("set", "LIVERANK_SASL_PASSWORD")
+    assert not [line for line in found.values() if "hidden" in line.value]
 
 
 def test_a_changed_setting_must_exist() -> None:
