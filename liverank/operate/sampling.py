@@ -106,11 +106,12 @@ def _decoder(settings: Settings) -> InputDecoder:
 def _schema(settings: Settings) -> FeatureSchema:
     """Of the newest bundle; where there is none, of the starter that a worker would make."""
     address, model = settings.registry.address, settings.registry.model
+    own = settings.worker.schema or FeatureSchema()
     try:
         version = newest_version(address, model)
-        return settings.worker.schema if version is None else read_remote_manifest(address, model, version)[0].schema
+        return own if version is None else read_remote_manifest(address, model, version)[0].schema
     except LiverankError:
-        return settings.worker.schema
+        return own
 
 
 def _bytes(given: str | bytes | None) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from random import Random
 
@@ -89,7 +90,8 @@ def with_sampled_lists(
 ) -> Iterator[Interaction | CandidateList | User | Item]:
     """The log, with a list before each positive event: its item among others, in an order that says nothing.
 
-    Half of the others are items of random earlier events, so drawn by how popular they are, half any known item.
+    Half of the others are items of random earlier events, so drawn by how popular they are, half any known item: one
+    that was published or touched by then.
 
     Args:
         records: in order of time, without lists.
@@ -102,16 +104,25 @@ def with_sampled_lists(
     touched: list[str] = []
     known: list[str] = []
     seen: set[str] = set()
+    published: list[tuple[int, str]] = []
     for record in records:
-        if isinstance(record, Item | Interaction) and record.item_id not in seen:
-            seen.add(record.item_id)
-            known.append(record.item_id)
+        if isinstance(record, Item) and record.published_at is not None:
+            heapq.heappush(published, (record.published_at, record.item_id))
         if isinstance(record, Interaction):
+            while published and published[0][0] <= (record.ts or 0):
+                _know(heapq.heappop(published)[1], known, seen)
+            _know(record.item_id, known, seen)
             if record.action in positives and len(touched) > size:
                 drawn = (random.choice(touched if at % 2 else known) for at in range(2 * size))
                 yield _list_of(record, list(dict.fromkeys(drawn))[:size], random)
             touched.append(record.item_id)
         yield record
+
+
+def _know(item_id: str, known: list[str], seen: set[str]) -> None:
+    if item_id not in seen:
+        seen.add(item_id)
+        known.append(item_id)
 
 
 def _list_of(event: Interaction, others: list[str], random: Random) -> CandidateList:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections.abc import Mapping
@@ -9,12 +10,14 @@ from typing import Any
 
 from online_learning.folder.description import FIELDS, MAPS, Description, FolderError
 from ranker.contracts.decoding import EARLIEST_TS
-from ranker.contracts.records import Context
+from ranker.contracts.records import MAX_INTEGER, Context
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.sources import Source, nearest
 from ranker.mapping.values import BadCell, milliseconds, number_of, text_of
 
 MAX_ID = 256
+#: What stands in a cell of which nothing is known; the words are those of SQL dumps.
+_ABSENT = ("", "NULL", "\\N")
 _FLAGS = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
 
 
@@ -66,7 +69,11 @@ class Cells:
         if source is None:
             return None
         value = source.value if source.value is not None else self.cells.get(source.column or field)
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        if isinstance(value, bytes):
+            value = _decoded(value, field)
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return None
+        if isinstance(value, str) and value in _ABSENT:
             return None
         return source.map.get(text_of(value), value) if source.map else value
 
@@ -84,7 +91,9 @@ class Cells:
 
     def id(self, field: str) -> str | None:
         """An id, as long as one may be."""
-        value = self.text(field)
+        given, value = self.raw(field), self.text(field)
+        if isinstance(given, dict | list):
+            raise BadCell(field, f"is {text_of(given)[:40]}; it must be a text or a number")
         if value is not None and len(value) > MAX_ID:
             raise BadCell(field, f"has {len(value)} characters; at most {MAX_ID} are possible")
         return value
@@ -114,6 +123,8 @@ class Cells:
             return None
         unit = self.sources[field].time or self.data.time
         ts = milliseconds(value, unit, self.data.time_zone, field)
+        if abs(ts) > MAX_INTEGER:
+            raise BadCell(field, f"is {value!r} in {unit}; no time is so far away: set time to the unit that it has")
         if field == "ts" and ts < EARLIEST_TS:  # a film may well be older
             raise BadCell(
                 field,
@@ -136,18 +147,14 @@ class Cells:
         text = text_of(value)
         separator = self.sources[field].separator or separator
         if separator:
-            return text.split(separator)
+            return [part.strip() for part in text.split(separator)]
         if not text.lstrip().startswith("["):
             raise BadCell(
                 field,
                 f"is {text[:40]!r}; it must be a JSON list, or [data] must name its separator: "
                 f'{field} = {{ column = "{self.sources[field].column}", separator = "|" }}',
             )
-        try:
-            parsed: list[Any] = json.loads(text)
-        except ValueError as error:
-            raise BadCell(field, f"is no JSON list: {error}") from error
-        return parsed
+        return _parsed_list(text, field)
 
     def group(self, name: str) -> list[str]:
         """The fields of a map that have a column, as `features.price`."""
@@ -161,9 +168,29 @@ class Cells:
             if (value := self.raw(field)) is None:
                 continue
             key = field.partition(".")[2]
-            if key in declared and not declared[key].values:
+            number = isinstance(value, float | int) and not isinstance(value, bool)
+            if (key in declared and not declared[key].values) or (number and key not in declared):
                 value = number_of(value, field, self.data.decimal)
-            elif key in declared or not isinstance(value, str | float | int):
+            elif key in declared or not isinstance(value, str | bool):
                 value = text_of(value)
             found[key] = value
         return found or None
+
+
+def _decoded(value: bytes, field: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadCell(field, f"is {value[:20]!r}; it must be text in UTF-8") from None
+
+
+def _parsed_list(text: str, field: str) -> list[Any]:
+    """A list as JSON, or as Python, that writes a list into a CSV with single quotes."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(parsed, list):
+            return parsed
+    raise BadCell(field, f'is {text[:40]!r}; it must be a JSON list, as ["a", "b"]')

@@ -42,6 +42,7 @@ class LogFacts(Struct, frozen=True, kw_only=True):
     choices: int  # examples to learn from, where there are lists
     repeated_events: int  # the same id again, or the same user, item, action and time
     repeated_lists: int  # the same request again
+    repeated_items: int  # described before
     lists_naming_an_item_twice: int
     backwards: int  # lines that are earlier than the line before them
     ahead: int  # events and lists from after now
@@ -99,6 +100,7 @@ class _Tally:
         """Everything else."""
         for record in folder_records(self.found, self.reject):
             if isinstance(record, Item):
+                self.counts["repeated_items"] += hash(record.item_id) in self.described
                 self.described.add(hash(record.item_id))
                 self.alike.add(hash(_spelt(record.item_id)))
             elif isinstance(record, Interaction | CandidateList):
@@ -173,6 +175,7 @@ def check_log(found: FolderLog, now: int, shown: int = 3) -> LogFacts:
         choices=counts["choices"],
         repeated_events=counts["repeated_events"],
         repeated_lists=counts["repeated_lists"],
+        repeated_items=counts["repeated_items"],
         lists_naming_an_item_twice=counts["twice"],
         backwards=counts["backwards"],
         ahead=counts["ahead"],
@@ -231,6 +234,7 @@ def _doubts(facts: LogFacts, found: FolderLog, positive: int) -> list[str]:
         f"{facts.backwards} lines are earlier than the line before: they are put in order": facts.backwards > 0,
         f"{facts.repeated_events} events come again: one whose event_id is known counts once": facts.repeated_events
         > 0,
+        f"{facts.repeated_items} items are described again: the last line stays": facts.repeated_items > 0,
         f"{facts.repeated_lists} request ids come again: each list needs its own": facts.repeated_lists > 0,
         f"{facts.lists_naming_an_item_twice} lists name an item twice: the first stays": (
             facts.lists_naming_an_item_twice > 0

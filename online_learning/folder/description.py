@@ -8,10 +8,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from online_learning.recipe import MODEL_SIZES, Recipe
 from ranker.contracts.errors import LiverankError, SchemaError
@@ -37,7 +37,12 @@ MAPS: dict[str, tuple[str, ...]] = {
     "items": ("numeric",),
     "users": ("attributes",),
 }
-OPTIONS = ("time", "time_zone", "decimal", "delimiter", "recall")
+#: Options of `[data]`, and what each may be.
+_OPTION_IS = {
+    "time": "one of s, ms, us, ns", "time_zone": 'the name of a zone, as "Europe/Berlin"', "decimal": '"." or ","',
+    "delimiter": "one character, and no quote", "recall": "a whole number of items, 0 to 1000",
+}  # fmt: skip
+OPTIONS = tuple(_OPTION_IS)
 RECALLED = 100  # items of the lists that are recalled for a log without lists
 
 
@@ -53,8 +58,11 @@ class Description(Struct, frozen=True, kw_only=True):
     time: TimeUnit = "ms"
     time_zone: str = "UTC"  # of times that name none
     decimal: Literal[".", ","] = "."
-    delimiter: str | None = None  # of .csv; else the one that the header has most of
-    recall: int | None = None  # items of recalled lists; 0: lists are sampled, to train on alone
+    #: Of .csv; else the one that the header has most of.
+    delimiter: Annotated[str, Meta(pattern=r'^[^"\r\n](?![\s\S])')] | None = None
+    recall: Annotated[int, Meta(ge=0, le=1000)] | None = (
+        None  # items of recalled lists; 0: lists are sampled, to train on alone
+    )
 
 
 class FolderConfig(Struct, frozen=True, kw_only=True):
@@ -83,7 +91,7 @@ def read_tables(path: Path) -> dict[str, Any]:
         FolderError: it is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FolderError(f"{path} cannot be read: {error}; it must be TOML in UTF-8") from error
 
@@ -128,23 +136,20 @@ def _recipe(table: Mapping[str, Any], sizes: Mapping[str, Any], where: str) -> R
     if sizes.get("d", 32) % heads or sizes.get("hidden", 64) % heads:
         raise FolderError(f"{where}: heads of [model] is {heads}; it must divide d (else 32) and hidden (else 64)")
     try:
-        recipe = msgspec.convert({**table, "sizes": dict(sizes)}, Recipe)
+        return msgspec.convert({**table, "sizes": dict(sizes)}, Recipe)
     except msgspec.ValidationError as error:
         raise FolderError(f"{where} [recipe]: {error}") from error
-    if recipe.batch < 1 or recipe.epochs < 1 or recipe.neighbours < 0:
-        raise FolderError(f"{where} [recipe]: batch and epochs must be at least 1, neighbours at least 0")
-    return recipe
 
 
 def _description(table: Mapping[str, Any], where: str) -> Description:
     shared = dict.fromkeys(name for kind in FIELDS for name in (*FIELDS[kind], *MAPS[kind]))
     refuse_unknown(table, (*OPTIONS, *FIELDS, *shared), "data", where)
-    try:
-        options = msgspec.convert({key: table[key] for key in OPTIONS if key in table}, Description)
-    except msgspec.ValidationError as error:
-        raise FolderError(f"{where} [data]: {error}; time is one of {', '.join(get_args(TimeUnit))}") from error
-    if options.recall is not None and options.recall < 0:
-        raise FolderError(f"{where}: recall of [data] is {options.recall}; it must be at least 0 items")
+    for key in OPTIONS:
+        try:
+            msgspec.convert({key: table[key]} if key in table else {}, Description)
+        except msgspec.ValidationError as error:
+            raise FolderError(f"{where}: {key} of [data] is {table[key]!r}; it must be {_OPTION_IS[key]}") from error
+    options = msgspec.convert({key: table[key] for key in OPTIONS if key in table}, Description)
     maps = {field for fields in MAPS.values() for field in fields}
     own = {}
     for kind, fields in FIELDS.items():

@@ -55,6 +55,8 @@ def write_guess(folder: Path, force: bool = False) -> Guess:
         FolderError: there is such a file already, and `force` is not set; or it cannot be written.
     """
     path = folder / CONFIG_FILE
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is a file; give the folder that holds it")
     if path.exists() and not force:
         raise FolderError(f"{path} is there already; --force writes over it")
     try:
@@ -62,7 +64,7 @@ def write_guess(folder: Path, force: bool = False) -> Guess:
         guess = guess_config(folder)
         path.write_text(guess.text, encoding="utf-8")
     except OSError as error:
-        raise FolderError(f"{path} cannot be written: {error}") from error
+        raise FolderError(f"{path} cannot be written: {error.strerror}; give a folder that can") from error
     return guess
 
 

@@ -22,7 +22,7 @@ from online_learning.folder.description import (
     FolderError,
     read_config,
 )
-from online_learning.folder.files import columns_of, lines_of, log_files
+from online_learning.folder.files import TABLE_FORMS, columns_of, lines_of, log_files, stem_of, unread_files
 from online_learning.folder.records import (
     ListedRow,
     RejectedLine,
@@ -72,6 +72,7 @@ class FolderLog(Struct, frozen=True):
     folder: Path
     config: FolderConfig
     files: tuple[LogFile, ...]
+    unread: tuple[Path, ...] = ()  # what is called as a file of a log and is none that is read
 
     def of(self, *kinds: str) -> list[LogFile]:
         """The files of these kinds, by name."""
@@ -95,6 +96,9 @@ class FolderLog(Struct, frozen=True):
             found.append("the log has no times: the order of its rows stands for them, a second apart")
         if not self.lists and self.recalled:
             found.append(f"the log has no lists: {self.recalled} items are recalled from what is known at the time")
+        if self.unread:
+            names = ", ".join(str(path.relative_to(self.folder)) for path in self.unread)
+            found.append(f"not read: {names}; what is read ends in {', '.join(TABLE_FORMS)}, also .gz or .zst")
         return tuple(found)
 
     @property
@@ -111,10 +115,12 @@ def read_log(folder: Path) -> FolderLog:
         FolderError: there are no events, a file is no table, or a column is missing.
         LiverankError: its liverank.toml says what cannot be.
     """
-    found = log_files(folder)
+    found, unread = log_files(folder), unread_files(folder)
     if "interactions" not in found and "impressions" not in found:
+        names = ", ".join(str(path.relative_to(folder)) for path in unread)
         raise FolderError(
             f"{folder} holds no events; it must hold interactions or impressions as .csv, .tsv, .jsonl or .parquet"
+            + (f", none of which is {names}" if names else "")
         )
     config = read_config(folder)
     columns = {path: columns_of(path, config.data.delimiter) for paths in found.values() for path in paths}
@@ -132,7 +138,7 @@ def read_log(folder: Path) -> FolderLog:
         raise FolderError(
             f"{folder}: {without} has no times, and nothing says where its lines belong; map ts in [data]"
         )
-    return FolderLog(folder, config, tuple(files))
+    return FolderLog(folder, config, tuple(files), tuple(unread))
 
 
 def _refuse_missing(file: LogFile, columns: list[str]) -> None:
@@ -250,7 +256,7 @@ def _records_of(
     file: LogFile, found: FolderLog, on_reject: OnReject, make: Callable[[Cells, str], Any]
 ) -> Iterator[Any]:
     data, absent = found.config.data, "ts" in file.sources and file.kind in _LISTS_FIRST
-    stem = file.path.name.partition(".")[0]
+    stem = stem_of(file.path)
     for line in lines_of(file.path, data.delimiter):
         if line.fault is not None:
             on_reject(RejectedLine(file.kind, line.file, line.number, "line", line.fault))

@@ -13,7 +13,7 @@ from ranker.contracts.decoding import Limits
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.records import Candidate, CandidateList, Context, FeatureValue, Interaction, Item, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.mapping.values import BadCell, number_of
+from ranker.mapping.values import BadCell, number_of, text_of
 
 
 class RejectedLine(NamedTuple):
@@ -97,7 +97,7 @@ def list_of(cells: Cells, schema: FeatureSchema, name: str) -> CandidateList:
         ],
         ts=cells.moment("ts"),
         context=cells.context("context", schema),
-        k=cells.whole("k", 1, 1 << 31),
+        k=cells.whole("k", 1, (1 << 31) - 1),
     )
 
 
@@ -118,9 +118,10 @@ def _candidate(part: Any, numbers: dict[str, float | None]) -> Candidate:
             raise BadCell(
                 "items", f"holds {str(part)[:60]!r} ({error}); an item is an id, or has an item_id"
             ) from error
-    if part is None or part == "" or len(str(part)) > MAX_ID:
+    item_id = "" if part is None or isinstance(part, list) else text_of(part)
+    if not 0 < len(item_id) <= MAX_ID:
         raise BadCell("items", f"holds {str(part)[:40]!r}; an id has 1 to {MAX_ID} characters")
-    return _with_numbers(str(part), numbers)
+    return _with_numbers(item_id, numbers)
 
 
 def _with_numbers(item_id: str, numbers: dict[str, float | None]) -> Candidate:
@@ -144,7 +145,7 @@ def listed_row(cells: Cells, schema: FeatureSchema, row: int) -> ListedRow:
         user_id=user,
         request_id=cells.id("request_id") or (f"{user}@{ts}"[-MAX_ID:] if ts is not None else user),
         position=cells.number("position"),
-        k=cells.whole("k", 1, 1 << 31),
+        k=cells.whole("k", 1, (1 << 31) - 1),
         candidate=_with_numbers(cells.required_id("item_id"), numbers),
         context=cells.context("context", schema),
         actions=tuple(name for name in schema.valid_actions if cells.flag(f"actions.{name}")),
@@ -191,7 +192,7 @@ def item_of(cells: Cells) -> Item:
         title=cells.text("title"),
         text=cells.text("text"),
         category=cells.text("category"),
-        tags=[str(tag) for tag in tags] if tags else None,
+        tags=[text_of(tag) for tag in tags if tag is not None] if tags else None,
         numeric={name: value for name, value in numbers.items() if value is not None} or None,
         published_at=cells.moment("published_at"),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from msgspec import Struct
 
 from online_learning.folder.files import columns_of, lines_of
 from ranker.mapping.sources import TimeUnit
-from ranker.mapping.values import BadCell, number_of
+from ranker.mapping.values import BadCell, number_of, time_of_text
 
 LOOKED_AT = 100_000  # lines of a kind
 FEW_VALUES = 20  # a field of so many values at most is one-hot
@@ -60,7 +59,7 @@ class ColumnSample(Struct, frozen=True):
             return next(unit for most, unit in _UNIT_BELOW if largest < most) if largest > 6e8 else None
         try:
             for value in islice(self.counts, 20):
-                datetime.fromisoformat(value.strip())
+                time_of_text(value)
         except ValueError:
             return None
         return "ms" if self.counts else None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -80,6 +82,25 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise SchemaError(f"{len(names)} actions declared; at most {MAX_ACTIONS} are possible")
         if not any(action.positive for action in self.actions):
             raise SchemaError("no action is positive; mark at least one with positive = true")
+        self._check_actions()
+        if self.window < 2 or self.window % 2:
+            raise SchemaError(f"window is {self.window}; it must be an even number of events, at least 2")
+        if not 0 < self.half_life_hours < math.inf:
+            raise SchemaError(f"half_life_hours is {self.half_life_hours}; it must be a number above 0")
+        fields = (field.name for field in self.context)
+        features = (feature.name for feature in self.candidate_features)
+        for what, given in (
+            ("candidate feature", features),
+            ("context field", fields),
+            ("item's number", self.item_numeric),
+        ):
+            for name, times in Counter(given).items():
+                if times > 1 or not name:
+                    raise SchemaError(
+                        f"the {what} {name!r} is declared {times} times; each has a name, and is declared once"
+                    )
+
+    def _check_actions(self) -> None:
         for action in self.actions:
             if action.retired and (action.positive or action.name in BUILT_IN_ACTIONS):
                 raise SchemaError(
@@ -87,10 +108,8 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     + ("a topic implies it; it must stay" if action.name in BUILT_IN_ACTIONS else
                        "still positive; take positive = true out")
                 )  # fmt: skip
-        if self.window < 2 or self.window % 2:
-            raise SchemaError(f"window is {self.window}; it must be an even number of events, at least 2")
-        if self.half_life_hours <= 0:
-            raise SchemaError(f"half_life_hours is {self.half_life_hours}; it must be above 0")
+            if not math.isfinite(action.weight):
+                raise SchemaError(f"the weight of {action.name!r} is {action.weight}; it must be a finite number")
 
     @cached_property
     def action_names(self) -> tuple[str, ...]:

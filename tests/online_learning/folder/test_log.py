@@ -243,7 +243,7 @@ NONE_POSITIVE = "[schema]\nactions = [{ name = 'view' }, { name = 'click' }]"
     [
         ({"items.csv": "item_id\n1\n"}, "holds no events"),
         ({"interactions.parquet": b"PAR1 this is none"}, "is no table .*a Parquet file"),
-        ({"interactions.csv": b"\x00\xff\x00"}, "has no header|is no table"),
+        ({"interactions.csv": b"\x00\xff\x00"}, "interactions.csv is no text; it must be lines of text in UTF-8"),
         ({"interactions.csv.gz": b"plain text"}, "is no table"),
         ({"interactions.csv.zst": b"plain text"}, "is no table"),
         ({"interactions.csv": b"user_id,item_id,action\nu,\xff\xfe,view\n"}, "is no table.*UTF-8"),
