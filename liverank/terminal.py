@@ -19,26 +19,42 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from online_learning.progress import ProgressReport, Report
+from ranker.contracts.errors import LiverankError
 
-console = Console()
-errors = Console(stderr=True)
+# What is printed may be a stranger's, as an id or a path: none of it is markup, or the name of an emoji.
+console = Console(markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
-def report(result: dict[str, Any], path: Path | None, shown: Table | None = None) -> None:
-    """Print a result, as a table where one is given, and write it to a file where one is asked for."""
-    if shown is not None:
-        console.print(shown)
-    else:
-        console.print_json(data=result)
+def say(line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(line, soft_wrap=True)
+
+
+def say_error(problem: str) -> None:
+    """Print what is wrong, on the error stream."""
+    errors.print(Text.assemble(("error:", "red"), f" {problem}"), soft_wrap=True)
+
+
+def report(result: dict[str, Any], path: Path | None, shown: Table | str | None = None) -> None:
+    """Print a result, as a table or a text where one is given, and write it to a file where one is asked for.
+
+    Raises:
+        LiverankError: the file cannot be written.
+    """
     if path is not None:
-        write_json(result, path)
-
-
-def write_json(result: dict[str, Any], path: Path) -> None:
-    """Write a result to a file."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+        written = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        try:
+            path.write_bytes(written)
+        except OSError as error:
+            raise LiverankError(f"{path} cannot be written: {error.strerror}; give another file with --json") from error
+    if shown is None:
+        console.print_json(data=result)
+    elif shown:
+        console.print(shown, soft_wrap=isinstance(shown, str))
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
         "machine": machine(broker, os.environ.get(f"{PREFIX}PROVIDER", settings.worker.provider)),
         "settings": _given(),
     }
-    console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
+    console.print(f"broker: {broker.kind} at {broker.address}")
     create_topics(settings.broker)
     names = [f"item-{number}" for number in range(items)]
     options = {"acks": "all", "linger.ms": 0, "partitioner": connection.PARTITIONER}

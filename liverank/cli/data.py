@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -12,10 +10,23 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.options import Config, Json, Registry, config_file, settings_from
-from liverank.settings import Settings
+from liverank.cli.options import (
+    Config,
+    Json,
+    Registry,
+    Since,
+    Until,
+    Version,
+    config_file,
+    duration_of,
+    hidden,
+    moment_of,
+    settings_from,
+    version_from,
+)
+from liverank.settings import Settings, load_settings
 from liverank.terminal import errors, progress_bars, report
-from ranker.contracts.clock import now_ms
+from online_learning.folder.description import CONFIG_FILE
 from ranker.contracts.errors import LiverankError
 
 # Torch and Kafka are imported inside the commands that need them.
@@ -42,19 +53,18 @@ def train_command(
     from_kafka: Annotated[
         bool, typer.Option("--from-kafka", help="Train on what a running system's topics hold.")
     ] = False,
-    out: Annotated[str | None, typer.Option("--out", help="The registry; else LIVERANK_REGISTRY.")] = None,
     warm_from: Annotated[
         str | None,
         typer.Option(help="Begin with what fits of this version, or of the one `serving`.", show_default=False),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Leave out what is before: a time (UTC), or as long ago as 7d.")
-    ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Leave out what is from this time (UTC) on.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.")] = None,
+    since: Since = None,
+    until: Until = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the examples; else the recipe's.", min=1)] = None,
     encoder: Annotated[str, typer.Option(help="minilm, or a transformers model or path.")] = "minilm",
+    registry: Registry = None,
     config: Config = None,
     json: Json = None,
+    out: Annotated[str | None, hidden("--out")] = None,
 ) -> None:
     """Fit a model offline, on a log or on a running system's topics, and put its bundle into the registry."""
     from online_learning.first_model.fit import fit
@@ -63,7 +73,7 @@ def train_command(
         raise LiverankError(
             "train on a folder or a data set's name, or on the topics with --from-kafka: give one of them"
         )
-    settings, begin, end = settings_from(config, registry=out), _since(since), _time(until)
+    settings, begin, end = settings_from(config, registry=registry or out), moment_of(since), moment_of(until)
     if dataset is None:
         from liverank.operate.retrain import Retraining, train_from_topics
 
@@ -71,57 +81,67 @@ def train_command(
         with progress_bars() as show:
             made, noted = train_from_topics(settings, config_file(config), asked, show)
     else:
-        log, registry = open_log(dataset, data), settings.registry
+        log, place = open_log(dataset, data), settings.registry
         recipe = log.data.recipe if epochs is None else msgspec.structs.replace(log.data.recipe, epochs=epochs)
         warm = None if warm_from is None else _version(settings, warm_from)
         with progress_bars() as show:
             made = fit(
-                log.data, log.path, registry.address, model=registry.model, since=begin, until=end, recipe=recipe,
+                log.data, log.path, place.address, model=place.model, since=begin, until=end, recipe=recipe,
                 encoder=encoder, warm=warm, report=show,
             )  # fmt: skip
         noted = _noted(log.data)
     if made.warm_from is not None:
-        errors.print(made.warm_from.words, highlight=False, markup=False, soft_wrap=True)
+        errors.print(made.warm_from.words, soft_wrap=True)
     report({**msgspec.to_builtins(made), **noted}, json)
 
 
 def evaluate_command(
     dataset: DataName,
     data: Data = None,
-    train_until: Annotated[str | None, typer.Option(help="Train on what is before; else the registry's model.")] = None,
-    test_from: Annotated[str | None, typer.Option(help="Rank what was chosen from this time (UTC) on.")] = None,
+    train_until: Annotated[str | None, typer.Option(help="Train on what is before; else a version is asked.")] = None,
+    test_from: Annotated[
+        str | None, typer.Option(help="Rank what was chosen from this time (UTC) on; else the newest fifth.")
+    ] = None,
     test_to: Annotated[str | None, typer.Option(help="... and before this time (UTC).")] = None,
     mode: Annotated[str, typer.Option(help="frozen, or online: learned from as it comes.")] = "frozen",
     origin: Annotated[str | None, typer.Option("--from", help="starter, empty (as shown), or a version.")] = None,
     sync: Annotated[str, typer.Option(help="With online: between two syncs of what was learned (10s, 5m).")] = "10s",
+    version: Version = None,
     registry: Registry = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
-    from liverank.offline.evaluate import Question, newest_fifth, run_evaluation
+    from liverank.offline.evaluate import ORIGINS, Question, newest_fifth, run_evaluation
 
     log = open_log(dataset, data)
     question = Question(
-        train_until=_time(train_until), start=_time(test_from), end=_time(test_to), mode=mode, sync_ms=_duration(sync),
-        origin=origin,
+        train_until=moment_of(train_until), start=moment_of(test_from), end=moment_of(test_to), mode=mode,
+        sync_ms=duration_of(sync), origin=origin,
     )  # fmt: skip
-    if question.start is None and data is None and origin is None:
-        question = newest_fifth(log.data, log.path, question, train=registry is None)
+    if question.start is None and data is None and origin is None and question.train_until is None:
+        question = newest_fifth(log.data, log.path, question, train=registry is None and version is None)
+    settings = settings_from(config, registry=registry)
+    if question.train_until is None and origin not in ORIGINS:
+        question = msgspec.structs.replace(question, origin=version_from(settings, version or origin))
     with progress_bars() as show:
-        result = run_evaluation(log.data, log.path, settings_from(config, registry=registry), question, show)
-    report({**result, **_noted(log.data)}, json)
+        result = run_evaluation(log.data, log.path, settings, question, show)
+    report({**result, **_noted(log.data, *result["notes"])}, json)
 
 
 def replay_command(
     dataset: DataName,
     data: Data = None,
-    pace: Annotated[float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.")] = 0,
-    start: Annotated[str | None, typer.Option("--from", help="Send what is from this time (UTC) on.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="... and before this time (UTC).")] = None,
-    users_at_once: Annotated[int, typer.Option(help="Users that may have a record on its way.")] = 128,
+    pace: Annotated[
+        float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.", min=0)
+    ] = 0,
+    since: Since = None,
+    until: Until = None,
+    users_at_once: Annotated[int, typer.Option(help="Users that may have a record on its way.", min=1)] = 128,
     config: Config = None,
     json: Json = None,
+    start: Annotated[str | None, hidden("--from")] = None,
+    end: Annotated[str | None, hidden("--to")] = None,
 ) -> None:
     """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
     from liverank.offline.replay import between, replay, send_file
@@ -134,7 +154,7 @@ def replay_command(
         report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
         return
     log = open_log(dataset, data)
-    records = between(log.data.records(log.path), _time(start), _time(end))
+    records = between(log.data.records(log.path), moment_of(since or start), moment_of(until or end))
     with progress_bars() as show:
         done = asyncio.run(
             replay(
@@ -148,6 +168,7 @@ def replay_command(
 def rank_command(
     events: Annotated[Path, typer.Argument(help="JSONL: one user's events and candidate lists.")],
     user: Annotated[str | None, typer.Option(help="Whose list to rank, where the file holds several users.")] = None,
+    version: Version = None,
     registry: Registry = None,
     config: Config = None,
     json: Json = None,
@@ -155,7 +176,8 @@ def rank_command(
     """Rank one user's current list offline: events and candidates in, the list out, no Kafka."""
     from liverank.offline.rank import rank_file
 
-    ranking = rank_file(events, user, settings_from(config, registry=registry))
+    settings = settings_from(config, registry=registry)
+    ranking = rank_file(events, user, settings, version_from(settings, version))
     table = Table("rank", "item", "score", title=f"{ranking.user_id}, list {ranking.request_id}, model {ranking.model}")
     for line in ranking.items:
         table.add_row(str(line.rank), line.item_id, f"{line.score:.4f}")
@@ -178,9 +200,13 @@ def open_log(name: str, path: Path | None) -> GivenLog:
     from online_learning.data import DATASETS
     from online_learning.folder.log import open_folder
 
-    if path is None and Path(name).is_dir():
-        return GivenLog(open_folder(Path(name)), Path(name))
+    folder = Path(name)
+    if path is None and folder.is_dir():
+        check_folder_settings(folder)
+        return GivenLog(open_folder(folder), folder)
     known = ", ".join(DATASETS)
+    if path is None and folder.exists():
+        raise LiverankError(f"{name} is a file; give the folder that holds it, as interactions.csv (docs/data.md)")
     if name not in DATASETS:
         raise LiverankError(f"there is no folder and no data set {name!r}; give a folder of files, or one of {known}")
     if path is None:
@@ -199,34 +225,16 @@ def _version(settings: Settings, name: str) -> Any:
     return version_to_begin_with(settings, name)
 
 
-def _noted(data: Any) -> dict[str, Any]:
-    return {"notes": list(data.notes)} if data.notes else {}
+def check_folder_settings(folder: Path) -> None:
+    """Refuse a folder whose liverank.toml says what nobody reads or what cannot be, in any of its tables.
+
+    Raises:
+        LiverankError: names the table, the key and what would be right.
+    """
+    path = folder / CONFIG_FILE
+    if path.exists():
+        load_settings(path, environ={})
 
 
-def _time(text: str | None) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time; UTC where it names no zone."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise LiverankError(f"{text!r} is no time; write it as 2018-11-08T00:00, in UTC") from error
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _since(text: str | None) -> int | None:
-    """A time, or one so long ago."""
-    if text is None or not _LONG.fullmatch(text):
-        return _time(text)
-    return now_ms() - _duration(text)
-
-
-_LONG = re.compile(r"(\d+\.?\d*)(ms|s|m|h|d)")
-
-
-def _duration(text: str) -> int:
-    """Milliseconds of `500ms`, `10s`, `5m`, `24h` or `7d`."""
-    found, factors = _LONG.fullmatch(text), {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-    if found is None or not float(found[1]):
-        raise LiverankError(f"{text!r} is no duration; write it as 500ms, 10s, 5m, 24h or 7d")
-    return round(float(found[1]) * factors[found[2]])
+def _noted(data: Any, *others: str) -> dict[str, Any]:
+    return {"notes": [*data.notes, *others]}

@@ -9,9 +9,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.data import GivenLog, open_log
+from liverank.cli.data import GivenLog, check_folder_settings, open_log
 from liverank.cli.options import Json
-from liverank.terminal import console, report
+from liverank.terminal import report, say
+from online_learning.folder.description import CONFIG_FILE
 from ranker.contracts.clock import now_ms
 
 # Polars is imported inside the commands that need it.
@@ -44,13 +45,14 @@ def convert_command(
 @data_app.command("check", epilog="Example:  liverank data check DIR --json check.json")
 def check_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; docs/data.md says what it holds.")],
-    shown: Annotated[int, typer.Option(help="Rejected lines of each kind that are shown.")] = 3,
+    shown: Annotated[int, typer.Option(help="Rejected lines of each kind that are shown.", min=0)] = 3,
     json: Json = None,
 ) -> None:
     """Look at every line of a folder: counts, shares, what is left out and why, and what can be learned from it."""
     from online_learning.folder.check import check_log, report_of
     from online_learning.folder.log import read_log
 
+    check_folder_settings(folder)
     facts = check_log(read_log(folder), now_ms(), shown)
     table = Table("", "", title=str(folder), show_header=False)
     for name, value in report_of(facts).items():
@@ -60,7 +62,7 @@ def check_command(
     lines = [f"{line.file}:{line.line}: {line.field} {line.problem}" for line in facts.rejected_first]
     verdict = facts.verdict
     for sentence in (*lines, *facts.notes, *verdict.doubts, *verdict.can, *verdict.cannot):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        say(sentence)
     if verdict.cannot:
         raise typer.Exit(1)
 
@@ -68,12 +70,12 @@ def check_command(
 def init_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it is made where there is none.")],
     force: Force = False,
+    json: Json = None,
 ) -> None:
     """Look at a folder's files and write a commented liverank.toml: names of columns, actions, features."""
     from online_learning.folder.guess import write_guess
 
     guess = write_guess(folder, force)
-    console.print(guess.text, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written to {folder / 'liverank.toml'}; not sure of:", highlight=False, markup=False, soft_wrap=True)
-    for sentence in guess.unsure or ("nothing",):
-        console.print(f"* {sentence}", highlight=False, markup=False, soft_wrap=True)
+    path, unsure = folder / CONFIG_FILE, guess.unsure or ("nothing",)
+    lines = [guess.text, f"written to {path}; not sure of:", *(f"* {sentence}" for sentence in unsure)]
+    report({"file": str(path), "text": guess.text, "unsure": list(guess.unsure)}, json, "\n".join(lines))

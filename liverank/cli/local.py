@@ -20,9 +20,9 @@ BrokerChoice = Annotated[str, typer.Option("--broker", help="The address of a ru
 def demo_command(
     broker: BrokerChoice = "kafka",
     headless: Annotated[bool, typer.Option("--headless", help="No live view.")] = False,
-    seconds: Annotated[float, typer.Option(help="How long the users click; 0: until Ctrl-C.")] = 0,
-    users: Annotated[int, typer.Option(help="Simulated users.")] = 40,
-    rate: Annotated[float, typer.Option(help="Events a second, all users together.")] = 40,
+    seconds: Annotated[float, typer.Option(help="How long the users click; 0: until Ctrl-C.", min=0)] = 0,
+    users: Annotated[int, typer.Option(help="Simulated users.", min=1)] = 40,
+    rate: Annotated[float, typer.Option(help="Events a second, all users together.", min=0.1)] = 40,
     data: Annotated[Path | None, typer.Option(help="MovieLens-100K; else it is fetched.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
@@ -40,7 +40,10 @@ def up_command(
     folder: Annotated[Path, typer.Argument(help="The folder: liverank.toml, and what it keeps.")] = Path(),
     broker: BrokerChoice = "kafka",
     port: Annotated[
-        int | None, typer.Option(help="Where the broker started here listens; 0: any free port.", show_default="9092")
+        int | None,
+        typer.Option(
+            help="Where the broker started here listens; 0: any free port.", show_default="9092", min=0, max=65535
+        ),
     ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Log lines instead of a view.")] = False,
 ) -> None:
@@ -54,7 +57,7 @@ def up_command(
 
 
 def broker_command(
-    port: Annotated[int, typer.Option(help="Where it listens on 127.0.0.1.")] = 9092,
+    port: Annotated[int, typer.Option(help="Where it listens on 127.0.0.1.", min=1, max=65535)] = 9092,
     data: Annotated[Path, typer.Option(help="Its folder, which a later start finds again.")] = Path(".liverank/kafka"),
 ) -> None:
     """Run an Apache Kafka on this machine, without containers, until Ctrl-C or SIGTERM."""

@@ -16,8 +16,11 @@ from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
 from liverank.cli.operate import config_app, dead_letters_command, state_command
 from liverank.cli.serve import schema_command, topics_app, trainer_command, worker_command
-from liverank.terminal import errors
+from liverank.terminal import errors, say_error
 from ranker.contracts.errors import LiverankError
+
+#: The status of a process that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def _tell_version(asked: bool) -> None:
@@ -52,7 +55,7 @@ _add("trainer", trainer_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=
 app.add_typer(topics_app, name="topics")
 _add("init", init_command, "liverank init DIR")
 app.add_typer(data_app, name="data")
-_add("train", train_command, "liverank train DIR --out registry; liverank train --from-kafka --since 7d")
+_add("train", train_command, "liverank train DIR --registry registry; liverank train --from-kafka --since 7d")
 _add(
     "evaluate",
     evaluate_command,
@@ -73,23 +76,23 @@ app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
-    """Entry point: an error of the domain, or a missing extra, is one readable line, not a traceback."""
+    """Entry point. Whatever a person can put right is one readable line and exit 1, not a traceback; Ctrl-C is 130."""
     try:
         app()
     except LiverankError as error:
-        errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except OSError as error:  # a file or folder that a person named: the message has its path
-        errors.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True, markup=True)
-        sys.exit(1)
+        problem = str(error)
+    except OSError as error:  # a file or folder that a person named
+        problem = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     except ModuleNotFoundError as error:
         extra = missing_extra(error)
         if extra is None:
             raise
-        errors.print(
-            f"[red]error:[/red] this command needs {error.name}, which is not installed: "
-            f"pip install 'liverank\\[{extra}]'",
-            highlight=False,
-            soft_wrap=True,
-        )
-        sys.exit(1)
+        problem = f"this command needs {error.name}, which is not installed: pip install 'liverank[{extra}]'"
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            errors.print("interrupted")
+        raise
+    else:
+        return
+    say_error(problem)
+    sys.exit(1)

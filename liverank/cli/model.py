@@ -9,8 +9,8 @@ import msgspec
 import typer
 from rich.table import Table
 
-from liverank.cli.options import Config, Json, Registry, settings_from
-from liverank.terminal import console, report
+from liverank.cli.options import Config, Json, Registry, Version, settings_from, version_from
+from liverank.terminal import errors, report
 from ranker.contracts.errors import LiverankError
 
 # Kafka and ONNX Runtime are imported inside the commands that need them.
@@ -21,8 +21,10 @@ _ASKED_S = 3.0
 
 model_app = typer.Typer(help="The bundles of the registry, and which one serves.", no_args_is_help=True)
 
-Version = Annotated[str, typer.Argument(help="The version; `liverank model list` shows them.")]
+NamedVersion = Annotated[str, typer.Argument(help="The version; `liverank model list` shows them.")]
 OptionalVersion = Annotated[str | None, typer.Argument(help="A version.", show_default=False)]
+#: Where it stood before there was `--version`.
+EarlierVersion = Annotated[str | None, typer.Argument(hidden=True)]
 Reason = Annotated[str | None, typer.Option("--reason", help="For whoever reads it later.", show_default=False)]
 
 
@@ -41,59 +43,72 @@ def model_list(registry: Registry = None, config: Config = None, json: Json = No
 
 
 @model_app.command("promote", epilog="Example:  liverank model promote 20261123T084316639-5f3641")
-def model_promote(version: Version, reason: Reason = None, registry: Registry = None, config: Config = None) -> None:
+def model_promote(
+    version: NamedVersion, reason: Reason = None, registry: Registry = None, config: Config = None, json: Json = None
+) -> None:
     """Have every worker serve this version. Ends a pin."""
     from liverank.operate.models import promote
 
-    report(msgspec.to_builtins(promote(settings_from(config, registry=registry), version, reason)), None)
+    report(msgspec.to_builtins(promote(settings_from(config, registry=registry), version, reason)), json)
 
 
 @model_app.command("canary", epilog="Example:  liverank model canary 20261123T084316639-5f3641 --share 0.1")
 def model_canary(
-    version: Version,
+    version: NamedVersion,
     share: Annotated[float, typer.Option(help="Share of the users.")] = 0.1,
     reason: Reason = None,
     registry: Registry = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Serve this version to a share of the users; their clicks decide what becomes of it."""
     from liverank.operate.models import canary
 
-    report(msgspec.to_builtins(canary(settings_from(config, registry=registry), version, share, reason)), None)
+    report(msgspec.to_builtins(canary(settings_from(config, registry=registry), version, share, reason)), json)
 
 
 @model_app.command("rollback", epilog="Example:  liverank model rollback --reason 'nobody clicks'")
 def model_rollback(
-    version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
+    version: OptionalVersion = None,
+    reason: Reason = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
 ) -> None:
     """Go back to the version that served before, or to this one, and pin it. A canary's version ends the canary."""
     from liverank.operate.models import rollback
 
-    report(msgspec.to_builtins(rollback(settings_from(config, registry=registry), version, reason)), None)
+    report(msgspec.to_builtins(rollback(settings_from(config, registry=registry), version, reason)), json)
 
 
 @model_app.command("pin", epilog="Example:  liverank model pin")
 def model_pin(
-    version: OptionalVersion = None, reason: Reason = None, registry: Registry = None, config: Config = None
+    version: OptionalVersion = None,
+    reason: Reason = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
 ) -> None:
     """Serve this version, or go on with the one that serves, and nothing else until one is promoted."""
     from liverank.operate.models import pin
 
-    report(msgspec.to_builtins(pin(settings_from(config, registry=registry), version, reason)), None)
+    report(msgspec.to_builtins(pin(settings_from(config, registry=registry), version, reason)), json)
 
 
 @model_app.command("show", epilog="Example:  liverank model show --registry registry")
 def model_show(
-    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    earlier: EarlierVersion = None,
+    version: Version = None,
     registry: Registry = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """What a bundle is: its manifest."""
-    from liverank.offline.rank import open_bundle
-    from ranker.registry.bundle import read_manifest
+    from ranker.registry.bundle import read_remote_manifest
 
-    report(msgspec.to_builtins(read_manifest(open_bundle(settings_from(config, registry=registry), version))), json)
+    settings = settings_from(config, registry=registry)
+    shown, place = version_from(settings, version or earlier), settings.registry
+    report(msgspec.to_builtins(read_remote_manifest(place.address, place.model, shown)[0]), json)
 
 
 @model_app.command("verify", epilog="Example:  liverank model verify --registry registry")
@@ -101,6 +116,7 @@ def model_verify(
     version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
     registry: Registry = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Check a bundle as a worker does before it serves: hashes, schema, golden outputs, numbers; else exit 1."""
     from liverank.operate.models import read_control, verify
@@ -110,8 +126,10 @@ def model_verify(
         known = read_control(settings, _ASKED_S)
     except LiverankError as error:
         known = None
-        console.print(f"not compared with what was announced and what serves: {error}", highlight=False)
-    console.print(f"{verify(settings, version, known)}: hashes, schema, golden outputs and numbers are fine")
+        errors.print(f"not compared with what was announced and what serves: {error}", soft_wrap=True)
+    sound = verify(settings, version, known)
+    line = f"{sound}: hashes, schema, golden outputs and numbers are fine"
+    report({"version": sound, "compared": known is not None}, json, line)
 
 
 @model_app.command("encoder", epilog="Example:  liverank model encoder minilm --registry registry")

@@ -24,12 +24,12 @@ def config_show(config: Config = None, json: Json = None) -> None:
     found = setting_sources(config_file(config))
     table = Table("setting", "value", "from")
     for line in found:
-        table.add_row(f"[{line.group}] {line.key}".replace("[", "\\["), line.value, line.source)
+        table.add_row(f"[{line.group}] {line.key}", line.value, line.source)
     report({"settings": msgspec.to_builtins(found)}, json, table)
 
 
 def dead_letters_command(
-    newest: Annotated[int, typer.Option(help="How many, the newest ones.")] = 20,
+    newest: Annotated[int, typer.Option(help="How many, the newest ones.", min=1)] = 20,
     config: Config = None,
     json: Json = None,
 ) -> None:

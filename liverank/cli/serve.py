@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from liverank.cli.options import Config, Json, log_to_stderr, settings_from
-from liverank.terminal import console, errors, write_json
+from liverank.terminal import errors, report, say
 
 # Torch, Faust and Kafka are imported inside the commands that need them: serving has no torch, and --help is quick.
 # ruff: noqa: PLC0415
@@ -65,12 +65,13 @@ def topics_create(
         ),
     ] = None,
     config: Config = None,
+    json: Json = None,
 ) -> None:
     """Create every topic that is missing, with its partitions and clean-up policy, but none that [topics] names."""
     from streams.kafka.admin import create_topics
 
-    for line in create_topics(settings_from(config).broker, replication_factor):
-        console.print(line, highlight=False)
+    created = create_topics(settings_from(config).broker, replication_factor)
+    report({"created": created}, json, "\n".join(created) or "all topics are there")
 
 
 @topics_app.command("check", epilog="Example:  liverank topics check")
@@ -91,13 +92,11 @@ def topics_check(
     for finding in found:
         kind = "error" if finding.error else "warning"
         told[kind].append(finding.text)
-        errors.print(f"{kind}: {finding.text}", highlight=False, markup=False, soft_wrap=True)
-    if json is not None:
-        write_json({"errors": told["error"], "warnings": told["warning"]}, json)
+        errors.print(f"{kind}: {finding.text}", soft_wrap=True)
+    well = "" if found else "all topics are as they should be"
+    report({"errors": told["error"], "warnings": told["warning"]}, json, well)
     if told["error"]:
         raise typer.Exit(1)
-    if not found:
-        console.print("all topics are as they should be")
 
 
 def schema_command(
@@ -119,4 +118,4 @@ def schema_command(
     for name, document in documents.items():
         path = out / (f"{name}.json" if name == "asyncapi" else f"{name}.schema.json")
         path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
-    console.print(f"{len(documents)} documents are in {out}")
+    say(f"{len(documents)} documents are in {out}")

@@ -142,12 +142,12 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 
 
 def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSystem:
-    """Broker, data, model, topics, worker and trainer, in this order; each is on the stack as soon as it runs."""
+    """Data, broker, model, topics, worker and trainer, in this order; each is on the stack as soon as it runs."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-demo-")))
-    broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
-    console.print(f"broker: {broker.kind} at {broker.address}", highlight=False)
-    path = options.data or movielens_100k(cache_dir(), lambda line: console.print(line, highlight=False))
+    path = options.data or movielens_100k(cache_dir(), console.print)
     cinema = read_cinema(path)
+    broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
+    console.print(f"broker: {broker.kind} at {broker.address}")
     settings = changed(
         with_topics(Settings(), load_settings().topics),
         brokers=broker.address,
@@ -161,9 +161,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         id_dropout=0.2,  # the first model hides no id row, but learning on from single clicks has to
     )
     model = first_model(cinema, path, settings.registry.address, settings.registry.model, console)
-    console.print(
-        f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s", highlight=False
-    )
+    console.print(f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s")
     create_topics(settings.broker)
     worker, trainer = _processes(settings, folder, console, stack)
     # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
@@ -237,7 +235,7 @@ async def _measure(
     """The users click, and what is measured are they."""
     stop, began = _stop_event(options.seconds), time.monotonic()
     until = f"for {options.seconds:g} s" if options.seconds else "until Ctrl-C"
-    console.print(f"{options.users} users, {options.rate:g} events a second, {until}", highlight=False)
+    console.print(f"{options.users} users, {options.rate:g} events a second, {until}")
     traffic.learning.begin(now_ms())
     await all_or_first_error(
         [

@@ -28,9 +28,9 @@ from online_learning.releases.origins import emptied, read_origin
 from online_learning.simulation.lists import ListSimulation, simulate_lists
 from online_learning.simulation.next_items import Simulation, simulate
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import Interaction
+from ranker.contracts.records import Interaction, Item, User
 from ranker.items.catalog import Catalog
-from ranker.registry.bundle import read_manifest
+from ranker.registry.bundle import Manifest, read_manifest
 from ranker.serving.model import load_model
 from ranker.starter.bundle import publish_starter
 
@@ -44,7 +44,7 @@ _BUNDLE_MS = 300_000
 class Question(Struct, frozen=True, kw_only=True):
     """What is to be evaluated. Times are milliseconds; None: no limit."""
 
-    train_until: int | None = None  # train on what is before; None: serve the registry's newest bundle
+    train_until: int | None = None  # train on what is before; None: ask a version
     start: int | None = None
     end: int | None = None
     mode: str = "frozen"
@@ -64,6 +64,7 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
         raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items or lists that were logged")
     if not data.lists and not data.recalled:
         raise LiverankError(f"{data.name} has no lists to rank; set recall = 100 in [data] to have them recalled")
+    question = untold_future(question)
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
         settings = changed(settings, data=Path(temporary) / "data")
         if question.origin in ORIGINS:
@@ -88,7 +89,39 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
             raise LiverankError(
                 f"{data.name}: nothing positive was chosen from a list in that time; look at --test-from and --test-to"
             )
-        return {"model_version": read_manifest(folder).version, **found}
+        manifest = read_manifest(folder)
+        return {"model_version": manifest.version, **found, "notes": _known_before(manifest, question)}
+
+
+def untold_future(question: Question) -> Question:
+    """The question, whose test begins where training ends, unless it says when.
+
+    Raises:
+        LiverankError: it asks for what was trained on, or for two models.
+    """
+    if question.train_until is None:
+        return question
+    if question.origin is not None:
+        raise LiverankError(f"--train-until trains a model and {question.origin!r} names one; give one of the two")
+    start = question.train_until if question.start is None else question.start
+    if start < question.train_until:
+        raise LiverankError(
+            f"the test begins at {_shown_time(start)}, before the training ends at "
+            f"{_shown_time(question.train_until)}; give a --test-from that is no earlier than --train-until"
+        )
+    return msgspec.structs.replace(question, start=start)
+
+
+def _known_before(manifest: Manifest, question: Question) -> tuple[str, ...]:
+    """What a report must say of a version that has seen some of what it is asked."""
+    if question.train_until is not None or manifest.learned_until <= (question.start or 0):
+        return ()
+    learned = _shown_time(manifest.learned_until)
+    return (f"{manifest.version} has learned from what happened until {learned}, so it has seen some of the test",)
+
+
+def _shown_time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="minutes")
 
 
 def newest_fifth(data: DataSet, path: Path, question: Question, *, train: bool) -> Question:
@@ -105,15 +138,16 @@ def newest_fifth(data: DataSet, path: Path, question: Question, *, train: bool) 
     """
     positives = {action.name for action in data.schema.positives}
     before = question.end if question.end is not None else 1 << 62
-    times = np.array([
-        record.ts
-        for record in data.records(path)
-        if isinstance(record, Interaction) and record.action in positives and (record.ts or 0) < before
-    ])  # fmt: skip
+    chosen, count = [], 0
+    for record in data.records(path):
+        count += not isinstance(record, Item | User)
+        if isinstance(record, Interaction) and record.action in positives and (record.ts or 0) < before:
+            chosen.append(record.ts or 0)
+    times = np.array(chosen)
     if not len(times):
         raise LiverankError(f"{data.name} holds no positive action ({', '.join(positives)}); nothing can be learned")
     start = int(np.sort(times)[len(times) * 4 // 5])
-    if start <= times.min():
+    if start <= times.min() or times.max() - times.min() <= count:  # what was at one time stands a millisecond apart
         raise LiverankError(f"{data.name}: all was chosen at one time; give times, so that what is later can be tested")
     until = start if train and question.train_until is None else question.train_until
     return msgspec.structs.replace(question, start=start, train_until=until)

@@ -6,6 +6,7 @@ A bare record goes where its fields say: `items` makes it a candidate list, `use
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ class Message(NamedTuple):
     value: bytes | None
 
 
+#: What an application may send.
+INPUT_TOPICS = tuple(name for name, topic in TOPICS.items() if topic.direction == "in")
 _TOPIC_OF: dict[type, str] = {CandidateList: CANDIDATES, Item: ITEMS, User: USERS, Erasure: ERASURES}
 
 
@@ -42,22 +45,32 @@ def read_messages(path: Path) -> Iterator[Message]:
     """The messages of a JSONL file.
 
     Raises:
-        LiverankError: a line that is neither a record nor an envelope, by its number.
+        LiverankError: as for `placed_messages`.
+    """
+    return (message for _, message in placed_messages(path))
+
+
+def placed_messages(path: Path) -> Iterator[tuple[str, Message]]:
+    """The messages of a JSONL file, each with its place, `FILE:LINE`.
+
+    Raises:
+        LiverankError: a line that is neither a record nor an envelope, by its place.
     """
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _message(line, f"{path}:{number}")
+                    where = f"{path}:{number}"
+                    yield where, _message(line.removeprefix(codecs.BOM_UTF8), where)
     except OSError as error:
-        raise LiverankError(f"{path} cannot be read: {error}") from error
+        raise LiverankError(f"{path} cannot be read: {error.strerror}; give a JSONL file") from error
 
 
 def _message(line: bytes, where: str) -> Message:
     try:
         parsed = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
-        raise LiverankError(f"{where}: not JSON: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LiverankError(f"{where}: not JSON in UTF-8: {error}; a JSON object is expected on each line") from error
     if not isinstance(parsed, dict):
         raise LiverankError(f"{where}: a JSON object is expected on each line")
     if "topic" in parsed:
@@ -74,7 +87,9 @@ def _message(line: bytes, where: str) -> Message:
 
 
 def _enveloped(parsed: dict[str, Any], where: str) -> Message:
-    topic = str(parsed["topic"])
+    topic = parsed["topic"]
+    if topic not in INPUT_TOPICS:
+        raise LiverankError(f"{where}: the topic is {topic!r}; valid are {', '.join(INPUT_TOPICS)}")
     if "raw" in parsed:
         value: bytes | None = str(parsed["raw"]).encode()
     elif "value" in parsed:

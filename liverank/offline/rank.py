@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from liverank.offline.messages import read_messages
+from liverank.offline.messages import placed_messages
 from liverank.settings import Settings
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Cause, Item, ItemVector, Ranking
 from ranker.items.catalog import Catalog, item_text, text_hash
@@ -57,22 +57,31 @@ def bundle_encoder(folder: Path, settings: Settings) -> TextEncoder | None:
         return None
 
 
-def rank_file(path: Path, user_id: str | None, settings: Settings) -> Ranking:
+def rank_file(path: Path, user_id: str | None, settings: Settings, version: str | None = None) -> Ranking:
     """Rank the current list of a user from a JSONL file of events, lists and items.
 
+    Args:
+        path: the file.
+        user_id: whose list; None where the file holds one user's.
+        settings: where the registry is.
+        version: of the model; the newest where None.
+
     Raises:
-        LiverankError: a line that a worker would refuse, or no list to rank.
+        LiverankError: a line that a worker would refuse, by its place, or no list to rank.
     """
-    folder = open_bundle(settings)
+    folder = open_bundle(settings, version)
     catalog = Catalog(read_manifest(folder).schema.item_numeric)
     model = load_model(folder, catalog, settings.worker.serving)
     decoder = InputDecoder(model.schema, settings.worker.limits)
     now = now_ms()
     users: dict[str, Folded] = {}
     described: dict[str, Item] = {}
-    for offset, message in enumerate(read_messages(path)):
+    for offset, (where, message) in enumerate(placed_messages(path)):
         at = Position(message.topic, 0, offset, now)
-        record = decoder(at, message.key, message.value, now)
+        try:
+            record = decoder(at, message.key, message.value, now)
+        except InvalidRecord as error:
+            raise LiverankError(f"{where}: {error}") from error
         if record is None:
             catalog.withdraw((message.key or b"").decode())
         elif isinstance(record, Item):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from msgspec import Struct
 
 from liverank.offline.messages import Message, message_of, read_messages
@@ -200,6 +200,8 @@ async def _producing(connection: dict[str, Any]) -> AsyncIterator[AIOKafkaProduc
     except KafkaConnectionError as error:
         addresses = ",".join(connection["bootstrap_servers"])
         raise LiverankError(f"no Kafka broker answers at {addresses}: {error}") from error
+    except KafkaError as error:
+        raise LiverankError(f"the broker does not take it: {error}; see `liverank topics check`") from error
     finally:
         await producer.stop()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
@@ -25,12 +25,22 @@ from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.address import shown_address
-from ranker.registry.bundle import Manifest, fetch_bundle, read_manifest, read_remote_manifest, registry_versions
+from ranker.registry.bundle import (
+    Manifest,
+    fetch_bundle,
+    newest_version,
+    read_manifest,
+    read_remote_manifest,
+    registry_versions,
+)
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
 from streams.models.loader import check_inputs, load_version, refuse_renumbered
 
 log = logging.getLogger(__name__)
+
+#: So long the broker is asked by what can do without it.
+_ASKED_S = 3.0
 
 _update = msgspec.json.Decoder(ModelUpdate)
 
@@ -77,6 +87,48 @@ def list_models(settings: Settings) -> list[Line]:
     return lines
 
 
+class Chosen(NamedTuple):
+    """A version to read, and why it is the newest where it is not known what serves."""
+
+    version: str
+    why: str | None = None
+
+
+def version_in_use(settings: Settings, version: str | None = None) -> Chosen:
+    """A version of the registry: the one that is named, else the one that serves, else the newest.
+
+    Raises:
+        LiverankError: the registry has none.
+    """
+    if version is not None:
+        return Chosen(path_name(version, "version"))
+    newest = newest_of(settings)
+    try:
+        serving = read_control(settings, _ASKED_S).stages.serving
+    except LiverankError as error:
+        return Chosen(newest, f"what serves is not known: {error}")
+    if serving is None:
+        return Chosen(newest)
+    if serving not in registry_versions(settings.registry.address, settings.registry.model):
+        return Chosen(newest, f"{serving} serves, which {shown_address(settings.registry.address)} does not have")
+    return Chosen(serving)
+
+
+def newest_of(settings: Settings) -> str:
+    """The newest version of the registry.
+
+    Raises:
+        LiverankError: it has none.
+    """
+    version = newest_version(settings.registry.address, settings.registry.model)
+    if version is None:
+        where = shown_address(settings.registry.address)
+        raise LiverankError(
+            f"the registry {where} has no model {settings.registry.model!r}; `liverank train` makes a first one"
+        )
+    return version
+
+
 def verify(settings: Settings, version: str | None, known: Known | None) -> str:
     """Check a bundle as a worker does before it serves; the version.
 
@@ -93,12 +145,7 @@ def verify(settings: Settings, version: str | None, known: Known | None) -> str:
         LiverankError: the registry has no bundle at all.
     """
     held = registry_versions(settings.registry.address, settings.registry.model)
-    version = version or (held[-1] if held else None)
-    if version is None:
-        where = shown_address(settings.registry.address)
-        raise LiverankError(
-            f"the registry {where} has no model {settings.registry.model!r}; `liverank train` makes a first one"
-        )
+    version = version or newest_of(settings)
     serving = known.stages.serving if known else None
     with TemporaryDirectory(prefix="liverank-verify-") as temporary:
         announced = known.manifests.get(version) if known else None

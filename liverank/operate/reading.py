@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from streams.kafka import connection
 from streams.settings import BrokerSettings
 
 ANSWER_S = 10.0
+_LISTENS_S = 3.0
 
 
 class Span(NamedTuple):
@@ -109,6 +111,7 @@ def read_to_end(
 
 @contextmanager
 def _consumer(settings: BrokerSettings) -> Iterator[Consumer]:
+    check_listening(settings)
     config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
     config |= {"auto.offset.reset": "earliest"}  # retention may have passed the place where reading was to begin
     config |= {"group.id": f"{settings.group}-operator", "log_level": 0}  # what is wrong is said here, in one line
@@ -117,6 +120,24 @@ def _consumer(settings: BrokerSettings) -> Iterator[Consumer]:
         yield consumer
     finally:
         consumer.close()
+
+
+def check_listening(settings: BrokerSettings) -> None:
+    """Refuse at once an address where nobody listens: a client would go on trying.
+
+    Raises:
+        LiverankError: none of the brokers takes a connection.
+    """
+    failed = ""
+    for address in settings.addresses.split(","):
+        host, _, port = address.strip().rpartition(":") if ":" in address else (address.strip(), "", "9092")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _LISTENS_S).close()
+        except (OSError, UnicodeError) as error:
+            failed = getattr(error, "strerror", None) or str(error)
+        else:
+            return
+    raise LiverankError(f"no Kafka broker answers at {settings.addresses}: {failed.lower()}")
 
 
 def _until_ended(

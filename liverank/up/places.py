@@ -10,6 +10,7 @@ from liverank.local.errors import BrokerError
 from liverank.local.ports import free_ports, is_free
 from liverank.serve.own_folder import held as nobody_else_in
 from liverank.settings import Settings, changed, load_settings
+from ranker.contracts.errors import LiverankError
 
 DEFAULT_PORT = 9092
 #: Settings that follow from the folder, where neither file nor environment says otherwise.
@@ -38,8 +39,10 @@ class Places:
         """Nobody else runs this installation meanwhile.
 
         Raises:
-            LiverankError: somebody does.
+            LiverankError: somebody does, or the folder is a file.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise LiverankError(f"{self.folder} is a file; give a folder")
         taken = f"{self.folder} is up already, by the process {{holder}}: end that one, or name another folder"
         with nobody_else_in(self.own, taken):
             yield
@@ -59,7 +62,8 @@ class Places:
                 raise BrokerError(f"port {wanted} of 127.0.0.1 is taken; give another --port, or 0 for a free one")
             chosen = wanted
         else:
-            before = [int(kept.read_text(encoding="utf-8"))] if kept.exists() else []
+            noted = kept.read_text(encoding="utf-8", errors="replace").strip() if kept.exists() else ""
+            before = [int(noted)] if noted.isdecimal() else []
             usual = [*before, *([] if wanted == 0 else [DEFAULT_PORT])]
             chosen = next((port for port in usual if is_free(port)), None) or free_ports(1)[0]
         kept.write_text(f"{chosen}\n", encoding="utf-8")

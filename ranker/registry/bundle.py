@@ -10,6 +10,7 @@ its manifest comes last. Versions sort by the time they were made.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import uuid
 from contextlib import suppress
@@ -58,6 +59,24 @@ def new_version(now_ms: int) -> str:
     """A version name: the time in UTC to the millisecond, and six hex digits that keep two writers apart."""
     seconds, ms = divmod(now_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S}{ms:03d}-{uuid.uuid4().hex[:6]}"
+
+
+def check_writable(registry: str) -> None:
+    """Find out before hours of training that a folder cannot take what they make. Writes nothing.
+
+    Raises:
+        BundleError: the address is none, or its folder cannot be written.
+    """
+    shown = shown_address(registry)
+    with reaching(f"the registry {shown} cannot be written"):
+        fs, root = fsspec.core.url_to_fs(registry)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    nearest = next(path for path in (Path(root), *Path(root).parents) if path.exists())
+    if not nearest.is_dir():
+        raise BundleError(f"the registry {shown} cannot be written: {nearest} is a file; give a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise BundleError(f"the registry {shown} cannot be written: {nearest} may not be; give a folder that may")
 
 
 def publish_bundle(folder: Path, manifest: Manifest, registry: str) -> tuple[str, str]:

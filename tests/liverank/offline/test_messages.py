@@ -48,7 +48,14 @@ def test_raw_and_null_bodies_are_sent_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("{", "not JSON"), ("[]", "a JSON object is expected"), ("{}", "neither a record"), ('{"topic":"a"}', "neither")],
+    [
+        ("{", "not JSON"),
+        ("[]", "a JSON object is expected"),
+        ("{}", "neither a record"),
+        ('{"topic":"clicks"}', "neither"),
+        ('{"topic":"rankings","value":{}}', "the topic is 'rankings'; valid are clicks, views"),
+        ("[" * 5000, "not JSON"),
+    ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str, says: str) -> None:
     """The error says which line, and what is wrong with it."""
