@@ -27,7 +27,7 @@ ROOMS = {
     ),
     "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
-        "progress", "settings", "recipe", "online_recipe", "data", "folder", "evaluation", "learning", "releases",
+        "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "learning", "releases",
         "first_model", "trainer", "simulation",
     ),
     "liverank": (

@@ -60,6 +60,9 @@ def test_operators_move_versions(installation: Installation) -> None:
     known = read_control(installation.settings).stages
     assert (known.serving, known.canary, known.rolled_back) == (second, None, third)
     assert json.loads(liverank("model", "pin"))["version"] == second
+    assert json.loads(liverank("model", "show"))["version"] == second, "what serves, and not the newest"
+    assert json.loads(liverank("model", "show", "--version", third))["version"] == third
+    assert json.loads(liverank("model", "show", first))["version"] == first
     table = liverank("model", "list")
     assert second[:8] in table
     last = [
