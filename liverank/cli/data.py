@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -148,6 +149,7 @@ def replay_command(
     from online_learning.progress import ProgressReport
     from streams.kafka.connection import aiokafka
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
     broker = settings_from(config).broker
     connection = aiokafka(broker)
     if data is None and Path(dataset).is_file():

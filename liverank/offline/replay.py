@@ -199,7 +199,7 @@ async def _producing(connection: dict[str, Any]) -> AsyncIterator[AIOKafkaProduc
         yield producer
     except KafkaConnectionError as error:
         addresses = ",".join(connection["bootstrap_servers"])
-        raise LiverankError(f"no Kafka broker answers at {addresses}: {error}") from error
+        raise LiverankError(f"no Kafka broker answers at {addresses}") from error
     except KafkaError as error:
         raise LiverankError(f"the broker does not take it: {error}; see `liverank topics check`") from error
     finally:

@@ -31,7 +31,7 @@ import torch
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from threadpoolctl import threadpool_limits
 
 from online_learning.learning.parallel import Group, join_group
@@ -176,8 +176,15 @@ class TrainerProcess:
         self._control = self._consumer(None, MODEL_UPDATES)
         self._items = self._consumer(None, ITEMS, ITEM_VECTORS)
         self._examples = self._consumer(self._group_id)
-        for client in (self._producer, self._control, self._items, self._examples):
-            await clients.enter_async_context(client)
+        wanted = (self._producer, self._control, self._items, self._examples)
+        for client in wanted:
+            clients.push_async_callback(client.stop)
+        try:
+            for client in wanted:
+                await client.start()
+        except KafkaConnectionError as error:
+            addresses = ",".join(self._connection["bootstrap_servers"])
+            raise LiverankError(f"no Kafka broker answers at {addresses}") from error
         await self._reached(self._fence())
 
     async def _fence(self) -> None:

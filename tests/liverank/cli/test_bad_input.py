@@ -243,6 +243,7 @@ def test_a_million_categories_are_a_catalogue(tmp_path: Path) -> None:
         (["dead-letters"], "no Kafka broker answers at 127.0.0.1:1"),
         (["state", "u"], "no Kafka broker answers at 127.0.0.1:1"),
         (["replay", "log"], "no Kafka broker answers at 127.0.0.1:1"),
+        (["replay", "events.jsonl"], "no Kafka broker answers at 127.0.0.1:1"),
         (["config", "show", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["config", "show", "--config", "log"], "log cannot be read"),
         (["up", "a-file", "--headless"], "is a file; give a folder"),
