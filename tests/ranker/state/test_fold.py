@@ -207,3 +207,12 @@ def test_a_row_with_half_an_event_is_none(cut: int) -> None:
     row = folded([("clicks", at, click(f"e{at}", at)) for at in range(3)])
     with pytest.raises(RowError, match="multiple of 31"):
         decode_row(encode_row(msgspec.structs.replace(row, events=row.events[:cut])))
+
+
+def test_a_topic_that_is_mapped_anew_hides_nothing() -> None:
+    """Its offsets begin anew, below those of the topic before; and that one's still come as repeats."""
+    old, new = Position("clicks", 0, 41, T0, "web.clicks"), Position("clicks", 0, 3, T0, "web.clicks.v2")
+    row = apply_input(EMPTY, click("e1", 0), old, SCHEMA)
+    again = apply_input(row, click("e2", 1), new, SCHEMA)
+    assert (again.count, again.applied) == (2, {"web.clicks": 41, "web.clicks.v2": 3})
+    assert apply_input(again, click("e1", 0), old, SCHEMA) is again
