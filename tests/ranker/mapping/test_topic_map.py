@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +82,13 @@ def test_what_cannot_be_is_refused(table: dict[str, Any], says: str) -> None:
         topic_map(table, "liverank.toml")
     assert str(refused.value).startswith("liverank.toml: ")
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_docs_show_is_taken() -> None:
+    """The example of docs/topics.md, as it stands there."""
+    text = (Path(__file__).parents[3] / "docs/topics.md").read_text(encoding="utf-8")
+    shown = text.partition("## Topics that already run")[2].partition("```toml\n")[2].partition("```")[0]
+    found = topic_map(tomllib.loads(shown)["topics"], "docs/topics.md")
+    assert found.called("candidates") == "search.results"
+    assert found.called("examples") == "shop-a.examples"
+    assert set(found.fields) == {"interactions", "candidates"}
