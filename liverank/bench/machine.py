@@ -14,12 +14,21 @@ from ranker.serving.scorer import providers
 
 
 def machine(broker: Broker, provider: str) -> dict[str, Any]:
-    """Cores, processor, memory, load, Python, broker, and where the model is run.
+    """What `bare_machine` says, the broker, and where the model is run.
 
     Args:
         broker: what the records go through.
         provider: the setting: auto, cpu or cuda.
     """
+    return {
+        **bare_machine(),
+        "broker": {"kind": broker.kind, "version": _version(broker), "address": broker.address},
+        "provider": providers(provider)[0],
+    }
+
+
+def bare_machine() -> dict[str, Any]:
+    """Cores, processor, memory, load and Python."""
     return {
         "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "cpu": _processor(),
@@ -27,8 +36,6 @@ def machine(broker: Broker, provider: str) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),  # of the minute before: others may be at work
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "broker": {"kind": broker.kind, "version": _version(broker), "address": broker.address},
-        "provider": providers(provider)[0],
     }
 
 

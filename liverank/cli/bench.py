@@ -115,6 +115,22 @@ def recovery(
     report(bench_recovery(options, errors), json)
 
 
+@bench_app.command("memory", epilog="Example:  liverank bench memory --lists 100000 --json memory.json")
+def memory(
+    lists: Annotated[int, typer.Option(help="Lists in the made-up folder.")] = 1_000_000,
+    length: Annotated[int, typer.Option(help="Items in a list.")] = 50,
+    items: Annotated[int, typer.Option(help="Items in the catalogue.")] = 100_000,
+    users: Annotated[int, typer.Option(help="People.")] = 200_000,
+    epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 1,
+    json: Json = None,
+) -> None:
+    """Check a large made-up folder and train on it: the most memory that each took. An hour at the full size."""
+    from liverank.bench.memory import MemoryOptions, bench_memory
+
+    options = MemoryOptions(lists=lists, length=length, items=items, users=users, epochs=epochs)
+    report(bench_memory(options, errors), json)
+
+
 @bench_app.command("starter", epilog="Example:  liverank bench starter --data ml-100k.zip --json starter.json")
 def starter(
     data: Annotated[Path, typer.Option("--data", help="MovieLens-100K, a folder or a zip file.")],

@@ -28,6 +28,7 @@ from liverank.cli.options import (
 from liverank.settings import Settings, load_settings
 from liverank.terminal import errors, progress_bars, report
 from online_learning.folder.description import CONFIG_FILE
+from online_learning.progress import Report
 from ranker.contracts.errors import LiverankError
 
 # Torch and Kafka are imported inside the commands that need them.
@@ -82,10 +83,10 @@ def train_command(
         with progress_bars() as show:
             made, noted = train_from_topics(settings, config_file(config), asked, show)
     else:
-        log, place = open_log(dataset, data), settings.registry
-        recipe = log.data.recipe if epochs is None else msgspec.structs.replace(log.data.recipe, epochs=epochs)
-        warm = None if warm_from is None else _version(settings, warm_from)
+        place, warm = settings.registry, None if warm_from is None else _version(settings, warm_from)
         with progress_bars() as show:
+            log = open_log(dataset, data, show)
+            recipe = log.data.recipe if epochs is None else msgspec.structs.replace(log.data.recipe, epochs=epochs)
             made = fit(
                 log.data, log.path, place.address, model=place.model, since=begin, until=end, recipe=recipe,
                 encoder=encoder, warm=warm, report=show,
@@ -115,17 +116,17 @@ def evaluate_command(
     """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
     from liverank.offline.evaluate import ORIGINS, Question, newest_fifth, run_evaluation
 
-    log = open_log(dataset, data)
     question = Question(
         train_until=moment_of(train_until), start=moment_of(test_from), end=moment_of(test_to), mode=mode,
         sync_ms=duration_of(sync), origin=origin,
     )  # fmt: skip
-    if question.start is None and data is None and origin is None and question.train_until is None:
-        question = newest_fifth(log.data, log.path, question, train=registry is None and version is None)
     settings = settings_from(config, registry=registry)
-    if question.train_until is None and origin not in ORIGINS:
-        question = msgspec.structs.replace(question, origin=version_from(settings, version or origin))
     with progress_bars() as show:
+        log = open_log(dataset, data, show)
+        if question.start is None and data is None and origin is None and question.train_until is None:
+            question = newest_fifth(log.data, log.path, question, train=registry is None and version is None)
+        if question.train_until is None and origin not in ORIGINS:
+            question = msgspec.structs.replace(question, origin=version_from(settings, version or origin))
         result = run_evaluation(log.data, log.path, settings, question, show)
     report({**result, **_noted(log.data, *result["notes"])}, json)
 
@@ -155,9 +156,9 @@ def replay_command(
     if data is None and Path(dataset).is_file():
         report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
         return
-    log = open_log(dataset, data)
-    records = between(log.data.records(log.path), moment_of(since or start), moment_of(until or end))
     with progress_bars() as show:
+        log = open_log(dataset, data, show)
+        records = between(log.data.records(log.path), moment_of(since or start), moment_of(until or end))
         done = asyncio.run(
             replay(
                 records, connection, broker.topics, pace=pace, users_at_once=users_at_once,
@@ -193,8 +194,13 @@ class GivenLog(NamedTuple):
     path: Path
 
 
-def open_log(name: str, path: Path | None) -> GivenLog:
+def open_log(name: str, path: Path | None, show: Report = lambda _: None) -> GivenLog:
     """A folder, or a public data set by its name and file.
+
+    Args:
+        name: of either.
+        path: the data set's file.
+        show: called with how far each reading of a folder is.
 
     Raises:
         LiverankError: it is neither.
@@ -205,7 +211,7 @@ def open_log(name: str, path: Path | None) -> GivenLog:
     folder = Path(name)
     if path is None and folder.is_dir():
         check_folder_settings(folder)
-        return GivenLog(open_folder(folder), folder)
+        return GivenLog(open_folder(folder, show), folder)
     known = ", ".join(DATASETS)
     if path is None and folder.exists():
         raise LiverankError(f"{name} is a file; give the folder that holds it, as interactions.csv (docs/data.md)")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from liverank.cli.data import GivenLog, check_folder_settings, open_log
 from liverank.cli.options import Json
-from liverank.terminal import report, say
+from liverank.terminal import progress_bars, report, say
 from online_learning.folder.description import CONFIG_FILE
 from ranker.contracts.clock import now_ms
 
@@ -53,7 +53,8 @@ def check_command(
     from online_learning.folder.log import read_log
 
     check_folder_settings(folder)
-    facts = check_log(read_log(folder), now_ms(), shown)
+    with progress_bars() as show:
+        facts = check_log(read_log(folder), now_ms(), shown, show)
     table = Table("", "", title=str(folder), show_header=False)
     for name, value in report_of(facts).items():
         if name not in ("rejected_first", "verdict", "notes") and value not in (None, {}):

@@ -208,10 +208,11 @@ def next_items(
     events = (record for record in data.records(path) if isinstance(record, Interaction))
     ranks = simulate(events, simulation, start, question.end, lambda done: report(ProgressReport("events", done, 0)))
     markov = {"markov": Synced(MarkovChain(), start, sync)}
-    asked = [item for item in next_item(data.records(path), start, question.end) if item.asked]
+    log = next_item(data.records(path), start, question.end)
+    asked = [(query.item in query.session, query.ts) for query in log if query.asked]
     found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), markov)}
-    own = np.array([item.item in item.session for item in asked], bool)
-    days = np.array([datetime.fromtimestamp(item.ts / 1000, UTC).date().isoformat() for item in asked])
+    own = np.array([returned for returned, _ in asked], bool)
+    days = np.array([datetime.fromtimestamp(ts / 1000, UTC).date().isoformat() for _, ts in asked])
     return {
         "n": len(ranks),
         "mode": question.mode,

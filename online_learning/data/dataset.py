@@ -65,15 +65,19 @@ def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = 
         raise DataSetError(f"{path} cannot be read ({problem}); wanted are the columns {wanted}") from error
 
 
-def arrivals(logged: Iterable[Interaction | CandidateList]) -> Iterator[Interaction | CandidateList]:
+def arrivals(
+    logged: Iterable[Interaction | CandidateList], users_at_a_time: int = 1 << 16
+) -> Iterator[Interaction | CandidateList]:
     """Gives each user's records strictly increasing times and keeps all of them in order of time.
 
     A log in whole seconds has many records of a user at one time; they move a millisecond apart, in the order logged.
 
     Args:
         logged: records ordered by `ts`, in milliseconds.
+        users_at_a_time: whose newest times are remembered before those that are past are forgotten.
     """
     newest: dict[str, int] = {}
+    room = users_at_a_time
     waiting: list[tuple[int, int, Interaction | CandidateList]] = []  # moved ahead of others that are still to come
     for count, record in enumerate(logged):
         assert record.ts is not None
@@ -81,6 +85,9 @@ def arrivals(logged: Iterable[Interaction | CandidateList]) -> Iterator[Interact
             yield heapq.heappop(waiting)[2]
         ts = max(record.ts, newest.get(record.user_id, record.ts - 1) + 1)
         newest[record.user_id] = ts
+        if len(newest) > room:  # of who was there before now nothing need be known
+            newest = {user: last for user, last in newest.items() if last >= record.ts}
+            room = max(users_at_a_time, 2 * len(newest))
         moved = record if ts == record.ts else msgspec.structs.replace(record, ts=ts)
         heapq.heappush(waiting, (ts, count, moved))
     while waiting:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from online_learning.data.on_disk import HELD, SpillingDict
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import CANDIDATES, INTERACTIONS
+from ranker.state.codec import decode_row, encode_row
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 
@@ -22,16 +24,21 @@ class Step(NamedTuple):
 
 
 class Fold:
-    """The rows of all users seen so far, and one record after another applied to them."""
+    """The rows of all users seen so far, and one record after another applied to them. Most rows lie on disk."""
 
-    def __init__(self, schema: FeatureSchema) -> None:
+    def __init__(self, schema: FeatureSchema, held: int = HELD) -> None:
+        """
+        Args:
+            schema: of the log.
+            held: rows that are in memory, at least; twice as many at most.
+        """
         self._schema = schema
-        self._rows: dict[str, UserRow] = {}
+        self._rows: SpillingDict[UserRow] = SpillingDict(encode_row, decode_row, held)
         self._offset = 0
 
     def row(self, user_id: str) -> UserRow:
         """A user's row as of now."""
-        return self._rows.get(user_id, EMPTY)
+        return self._rows.get(user_id) or EMPTY
 
     def apply(self, record: UserInput) -> Step:
         """The row of the record's user moves on."""
@@ -39,7 +46,7 @@ class Fold:
         before = self.row(record.user_id)
         after = apply_input(before, record, Position(topic, 0, self._offset, time_of(record)), self._schema)
         self._offset += 1
-        self._rows[record.user_id] = after
+        self._rows.put(record.user_id, after)
         return Step(record, before, after)
 
 

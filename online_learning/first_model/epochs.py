@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
+from online_learning.first_model.stored_examples import StoredExamples
 from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.progress import ProgressReport, Report
 from online_learning.recipe import Recipe
 
 
-def train_epochs(learner: Learner, examples: Sequence[TrainingExample], report: Report) -> float:
+def train_epochs(learner: Learner, examples: StoredExamples, report: Report) -> float:
     """Epochs over the examples; the mean loss of the last one. The averaged weights are what stays."""
     recipe = learner.recipe
     rng = np.random.default_rng(recipe.seed)
@@ -54,15 +55,13 @@ class Average:
             weight.copy_(mean)
 
 
-def batches(
-    examples: Sequence[TrainingExample], size: int, rng: np.random.Generator
-) -> Iterator[list[TrainingExample]]:
+def batches(examples: StoredExamples, size: int, rng: np.random.Generator) -> Iterator[list[TrainingExample]]:
     """All examples in random batches of histories of about the same length, which need little padding."""
-    lengths = np.log1p([len(example.inputs.history) for example in examples]) + rng.normal(0, 0.3, len(examples))
+    lengths = np.log1p(examples.lengths, dtype=np.float64) + rng.normal(0, 0.3, len(examples))
     order = np.argsort(lengths)
     starts = rng.permutation(range(0, len(order), size))
     for start in starts:
-        yield [examples[at] for at in order[start : start + size]]
+        yield examples.batch(order[start : start + size].tolist())
 
 
 def scheduled(recipe: Recipe, step: int, total: int) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from online_learning.data.log_fold import Fold, Step, chosen_from_list, time_of
 from online_learning.data.recall import CountRecall
+from online_learning.first_model.stored_examples import StoredExamples
 from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
-from online_learning.learning.learner import TrainingExample, training_example
+from online_learning.learning.learner import training_example
 from online_learning.progress import ProgressReport, Report
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import CandidateList, Example, Interaction, User
@@ -31,7 +33,7 @@ def gather(
     report: Report,
     lag_s: float = 0.0,
     recall: CountRecall | None = None,
-) -> tuple[list[TrainingExample], int]:
+) -> tuple[StoredExamples, int]:
     """Every example of a log with its features as they were then, and the newest time in it.
 
     Args:
@@ -45,21 +47,22 @@ def gather(
     """
     counts = ItemCounts(tables)
     rows = Fold(schema)
-    examples: list[TrainingExample] = []
-    uncounted: deque[Step] = deque()
+    examples = StoredExamples()
+    uncounted: deque[tuple[int, Counted]] = deque()
     newest = 0
     for number, record in enumerate(_recalled(records, rows, tables, schema, recall)):
         step = rows.apply(record)
-        while uncounted and time_of(uncounted[0].record) < time_of(record) - lag_s * 1000:
-            count(uncounted.popleft(), counts, schema)
-        made = step_examples(step, tables, schema)
-        examples += [training_example(one, tables, schema) for one in made if recall is None or one.outcome is not None]
-        uncounted.append(step)
+        while uncounted and uncounted[0][0] < time_of(record) - lag_s * 1000:
+            count(uncounted.popleft()[1], counts)
+        for one in step_examples(step, tables, schema):
+            if recall is None or one.outcome is not None:
+                examples.append(training_example(one, tables, schema))
+        uncounted.append((time_of(record), counted(step, schema)))
         newest = max(newest, step.after.now)
         if number % 1000 == 0:
             report(ProgressReport("events", number, 0, f"{len(examples)} examples"))
-    for step in uncounted:
-        count(step, counts, schema)
+    for _, waiting in uncounted:
+        count(waiting, counts)
     return examples, newest
 
 
@@ -99,15 +102,39 @@ def _statistics(tables: ItemTables, items: tuple[str, ...]) -> np.ndarray:
     return tables.statistics[[tables.catalog.index_of.get(hash_id(item), UNKNOWN) for item in items]]
 
 
-def count(step: Step, counts: ItemCounts, schema: FeatureSchema) -> None:
-    """Count an event into the tables, once its example is made."""
-    record, catalog = step.record, counts.tables.catalog
+class Counted(NamedTuple):
+    """What one step adds to the counts, its items by the hashes of their ids: small, for many may wait at a time."""
+
+    shown: np.ndarray  # int64, the items of a list
+    touched: int | None = None  # the item of an event
+    chosen: bool = False  # whether it was chosen from the list, by a positive action
+    trail: tuple[int, ...] = ()  # what its user had touched before, oldest first
+
+
+def counted(step: Step, schema: FeatureSchema) -> Counted:
+    """What a step adds to the counts, once its example is made."""
+    record, shown = step.record, np.zeros(0, np.int64)
     if isinstance(record, CandidateList) and step.after.candidates is not None:
-        indexes = [catalog.add(hash_id(item)) for item in step.after.candidates.item_ids]
-        counts.show(np.array(indexes, np.int64))
-    elif isinstance(record, Interaction):
-        index = catalog.add(hash_id(record.item_id))
+        shown = np.array([hash_id(item) for item in step.after.candidates.item_ids], np.int64)
+    if not isinstance(record, Interaction):
+        return Counted(shown)
+    positive = bool(schema.positive_numbers[schema.action_number(record.action)])
+    return Counted(
+        shown,
+        touched=hash_id(record.item_id),
+        chosen=positive and chosen_from_list(step) is not None,
+        trail=tuple(step.before.newest_items(FOLLOWED_BACK)),
+    )
+
+
+def count(added: Counted, counts: ItemCounts) -> None:
+    """Count it into the tables; items that are new to the catalogue get their place there."""
+    catalog = counts.tables.catalog
+    if len(added.shown):
+        counts.show(catalog.add_all(added.shown))
+    if added.touched is not None:
+        index = catalog.add(added.touched)
         counts.touch(index)
-        if chosen_from_list(step) is not None and schema.positive_numbers[schema.action_number(record.action)]:
+        if added.chosen:
             counts.choose(index)
-        counts.follow([catalog.add(item) for item in step.before.newest_items(FOLLOWED_BACK)], index)
+        counts.follow([catalog.add(item) for item in added.trail], index)

@@ -24,6 +24,7 @@ from online_learning.evaluation.metrics import pessimistic_rank
 from online_learning.first_model.epochs import Average, batches, scheduled
 from online_learning.first_model.log_examples import gather
 from online_learning.first_model.sites import Site
+from online_learning.first_model.stored_examples import StoredExamples
 from online_learning.learning.learner import Learner, TrainingExample, model_config
 from online_learning.recipe import Recipe
 from ranker.contracts.bundle_files import GRAPHS
@@ -61,7 +62,7 @@ def make_starter(folder: Path = DATA) -> None:
     print(json.dumps({"examples": len(examples), **_judged(learner, held_out)}))
 
 
-def learn_relations(learner: Learner, examples: list[TrainingExample]) -> None:
+def learn_relations(learner: Learner, examples: StoredExamples) -> None:
     """Epochs over the examples, within `restrain`; the averaged weights are what stays."""
     rng = np.random.default_rng(_RECIPE.seed)
     restrain(learner.model)
@@ -165,7 +166,7 @@ def _free_shapes(graph: onnx.GraphProto) -> None:
             dims[at].dim_param = f"{one.name}_{at}"
 
 
-def _examples() -> tuple[list[TrainingExample], list[TrainingExample], ItemTables]:
+def _examples() -> tuple[StoredExamples, list[TrainingExample], ItemTables]:
     """Examples of the sites that are learned from, those of the others, and the tables of them all."""
     catalog = Catalog()
     tables = ItemTables(starter_tables(model_config(FeatureSchema()).to_dict()), catalog, STARTER_ENCODER)

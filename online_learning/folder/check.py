@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
+from online_learning.data.hash_set import HashSet
+from online_learning.data.on_disk import SpillingDict
 from online_learning.folder.log import FolderLog, folder_records, logged_records
 from online_learning.folder.records import RejectedLine
+from online_learning.progress import Report, counted_off
 from ranker.contracts.records import CandidateList, Interaction, Item
 
 _FEW = 200  # choices below which a model learns next to nothing
@@ -54,6 +58,14 @@ class LogFacts(Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
+class _ShownItems(Struct, frozen=True, array_like=True):
+    """A user's current list: `items` are the int64 hashes of its items, `chosen` is whether one of them was."""
+
+    request_id: str
+    items: bytes
+    chosen: bool = False
+
+
 class _Tally:
     """Counts over two passes: the files as they stand, then the log in its order."""
 
@@ -64,14 +76,13 @@ class _Tally:
         self.actions: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.first_rejected: defaultdict[str, list[RejectedLine]] = defaultdict(list)
-        self.users: set[int] = set()
-        self.seen: set[int] = set()  # items of events and lists
-        self.described: set[int] = set()
-        self.alike: set[int] = set()
+        self.users = HashSet()
+        self.seen = HashSet()  # items of events and lists
+        self.described = HashSet()
+        self.ids_alike = HashSet()  # items of events that nobody described, but one that is written like them
         self.times: list[int] = []  # the earliest and the latest
-        self._unlike: dict[int, int] = {}  # items of events that nobody described -> how else they are written
-        self._known: set[int] = set()
-        self._current: dict[str, tuple[str, frozenset[int], bool]] = {}
+        self._alike = HashSet()  # how else described items are written
+        self._current = SpillingDict(msgspec.msgpack.encode, msgspec.msgpack.Decoder(_ShownItems).decode)
 
     def reject(self, line: RejectedLine) -> None:
         """A line that makes no record."""
@@ -80,10 +91,11 @@ class _Tally:
         if len(self.first_rejected[name]) < self.shown:
             self.first_rejected[name].append(line)
 
-    def as_it_stands(self) -> None:
+    def as_it_stands(self, report: Report) -> None:
         """Repeats, and lines out of order, which the log's order would hide."""
         before: dict[type, int] = {}
-        for record in logged_records(self.found, lambda _: None):
+        known = HashSet()
+        for record in logged_records(self.found, lambda _: None, report):
             ts = record.ts or 0
             self.counts["backwards"] += ts < before.get(type(record), 0)
             before[type(record)] = ts
@@ -91,21 +103,19 @@ class _Tally:
             same = {hash((type(record).__name__, name))}
             if isinstance(record, Interaction) and ts:
                 same.add(hash((record.user_id, record.item_id, record.action, ts)))
-            again = not same.isdisjoint(self._known)
+            again = sum(known.add(one) for one in same) < len(same)
             self.counts["repeated_events" if isinstance(record, Interaction) else "repeated_lists"] += again
-            self._known |= same
-        self._known.clear()
 
-    def in_order(self) -> None:
+    def in_order(self, report: Report) -> None:
         """Everything else."""
-        for record in folder_records(self.found, self.reject):
+        for record in counted_off(folder_records(self.found, self.reject, report), "in order", report):
             if isinstance(record, Item):
                 self.counts["repeated_items"] += hash(record.item_id) in self.described
                 self.described.add(hash(record.item_id))
-                self.alike.add(hash(_spelt(record.item_id)))
+                self._alike.add(hash(_spelt(record.item_id)))
             elif isinstance(record, Interaction | CandidateList):
                 ts = record.ts or 0
-                self.users.add(hash(record.user_id))
+                self.users.update((hash(record.user_id),))
                 self.times = [min(self.times[0], ts), max(self.times[1], ts)] if self.times else [ts, ts]
                 self.counts["ahead"] += ts > self.now
                 if isinstance(record, Interaction):
@@ -118,46 +128,44 @@ class _Tally:
         self.seen.update(items)
         self.counts["lists"] += 1
         self.counts["twice"] += len(set(items)) < len(items)
-        self._current[shown.user_id] = (shown.request_id, frozenset(items), False)
+        self._current.put(shown.user_id, _ShownItems(shown.request_id, np.array(items, np.int64).tobytes()))
 
     def _event(self, event: Interaction) -> None:
         item = hash(event.item_id)
-        self.seen.add(item)
+        self.seen.update((item,))
         self.actions[event.action or ""] += 1
         self.counts["events"] += 1
         if item in self.described:
             self.counts["described"] += 1
-        else:
-            self._unlike[item] = hash(_spelt(event.item_id))
+        elif hash(_spelt(event.item_id)) in self._alike:
+            self.ids_alike.add(item)
         if event.action not in self.positives:
             return
         self.counts["positive"] += 1
-        request, items, chosen = self._current.get(event.user_id, ("", frozenset(), False))
-        if item in items and event.request_id in (None, request):
+        shown = self._current.get(event.user_id)
+        if shown is None or event.request_id not in (None, shown.request_id):
+            return
+        if item in np.frombuffer(shown.items, np.int64):
             self.counts["choices"] += 1
-            self.counts["chosen_lists"] += not chosen
-            self._current[event.user_id] = (request, items, True)
-
-    @property
-    def ids_alike(self) -> int:
-        """Items that nobody described under the name that events give them, but under one like it."""
-        return sum(spelt in self.alike for spelt in self._unlike.values())
+            self.counts["chosen_lists"] += not shown.chosen
+            self._current.put(event.user_id, _ShownItems(shown.request_id, shown.items, chosen=True))
 
 
-def check_log(found: FolderLog, now: int, shown: int = 3) -> LogFacts:
+def check_log(found: FolderLog, now: int, shown: int = 3, report: Report = lambda _: None) -> LogFacts:
     """Look at every line of a folder.
 
     Args:
         found: the folder.
         now: milliseconds since the epoch; what is later is told.
         shown: rejected lines of each kind and field that are given in full.
+        report: called with how far it is.
 
     Raises:
         FolderError: a file is no table.
     """
     tally = _Tally(found, now, shown)
-    tally.as_it_stands()
-    tally.in_order()
+    tally.as_it_stands(report)
+    tally.in_order(report)
     counts, has_items = tally.counts, bool(found.of("items"))
     facts = LogFacts(
         files={kind: [file.path.name for file in found.of(kind)] for kind in {file.kind: None for file in found.files}},
@@ -179,7 +187,7 @@ def check_log(found: FolderLog, now: int, shown: int = 3) -> LogFacts:
         lists_naming_an_item_twice=counts["twice"],
         backwards=counts["backwards"],
         ahead=counts["ahead"],
-        ids_alike=tally.ids_alike if has_items else 0,
+        ids_alike=len(tally.ids_alike) if has_items else 0,
         rejected=tally.rejected.total(),
         rejected_by=dict(tally.rejected),
         rejected_first=[line for lines in tally.first_rejected.values() for line in lines],

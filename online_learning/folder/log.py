@@ -34,6 +34,7 @@ from online_learning.folder.records import (
     listed_row,
 )  # fmt: skip
 from online_learning.folder.sorting import Keyed, merge_sorted
+from online_learning.progress import Report, counted_off
 from ranker.contracts.records import CandidateList, Interaction
 from ranker.mapping.sources import Source, nearest
 from ranker.mapping.values import BadCell
@@ -160,10 +161,14 @@ def _refuse_unknown_columns(folder: Path, config: FolderConfig, columns: set[str
             )
 
 
-def open_folder(folder: Path) -> DataSet:
+def open_folder(folder: Path, report: Report = lambda _: None) -> DataSet:
     """A folder as a data set, for whoever trains, evaluates or replays.
 
     Lines that make no record are left out, with one warning that counts them.
+
+    Args:
+        folder: the folder.
+        report: called with how far each reading is.
 
     Raises:
         LiverankError: as for `read_log`.
@@ -173,12 +178,12 @@ def open_folder(folder: Path) -> DataSet:
     if found.recalled and not recipe.neighbours:
         recipe = msgspec.structs.replace(recipe, neighbours=64)  # recall goes by what followed what
     return DataSet(
-        name=folder.resolve().name, schema=found.config.schema, records=lambda _: _with_warning(found),
+        name=folder.resolve().name, schema=found.config.schema, records=lambda _: _with_warning(found, report),
         source=str(folder), lists=found.lists, recalled=found.recalled, recipe=recipe, notes=found.notes,
     )  # fmt: skip
 
 
-def _with_warning(found: FolderLog) -> Iterator[LogRecord]:
+def _with_warning(found: FolderLog, report: Report) -> Iterator[LogRecord]:
     rejected: list[RejectedLine] = []
     count = 0
 
@@ -188,7 +193,7 @@ def _with_warning(found: FolderLog) -> Iterator[LogRecord]:
         rejected[:] = rejected or [line]
 
     taken = 0
-    for record in folder_records(found, keep):
+    for record in folder_records(found, keep, report):
         taken += isinstance(record, Interaction)
         yield record
     if rejected:
@@ -200,32 +205,41 @@ def _with_warning(found: FolderLog) -> Iterator[LogRecord]:
         log.warning("%s; `liverank data check %s` says more", said, found.folder)
 
 
-def folder_records(found: FolderLog, on_reject: OnReject) -> Iterator[LogRecord]:
+def folder_records(found: FolderLog, on_reject: OnReject, report: Report = lambda _: None) -> Iterator[LogRecord]:
     """Items, users, then lists and events by time; of one time lists come first. A user's times strictly increase.
 
     Args:
         found: the folder.
         on_reject: is told of each line that makes no record.
+        report: called with how far reading and sorting are.
     """
     schema = found.config.schema
     for file in found.of("items"):
         yield from _records_of(file, found, on_reject, lambda cells, _: item_of(cells))
     for file in found.of("users"):
         yield from _records_of(file, found, on_reject, lambda cells, _: attributes_of(cells, schema))
-    yield from arrivals(timed_records(found, on_reject))
+    yield from arrivals(timed_records(found, on_reject, report))
 
 
-def timed_records(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
+def timed_records(
+    found: FolderLog, on_reject: OnReject, report: Report = lambda _: None
+) -> Iterator[Interaction | CandidateList]:
     """Lists and events by (time, lists first, row), each with the time that the log gives it."""
-    return by_time(_with_times(found, on_reject))
+    return by_time(_with_times(found, on_reject, report))
 
 
-def logged_records(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
+def logged_records(
+    found: FolderLog, on_reject: OnReject, report: Report = lambda _: None
+) -> Iterator[Interaction | CandidateList]:
     """Lists and events file by file, in the order of rows."""
+    return counted_off(_logged(found, on_reject, report), "reading", report)
+
+
+def _logged(found: FolderLog, on_reject: OnReject, report: Report) -> Iterator[Interaction | CandidateList]:
     schema = found.config.schema
     for file in found.of("candidates", "impressions"):
         if file.by_row:
-            yield from _from_rows(file, found, on_reject)
+            yield from _from_rows(file, found, on_reject, report)
         else:
             yield from _records_of(file, found, on_reject, lambda cells, name: list_of(cells, schema, name))
     for file in found.of("interactions"):
@@ -246,8 +260,8 @@ def by_time(records: Iterable[Interaction | CandidateList]) -> Iterator[Interact
 _LIST, _EVENT = msgspec.msgpack.Decoder(CandidateList), msgspec.msgpack.Decoder(Interaction)
 
 
-def _with_times(found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
-    for number, record in enumerate(logged_records(found, on_reject)):
+def _with_times(found: FolderLog, on_reject: OnReject, report: Report) -> Iterator[Interaction | CandidateList]:
+    for number, record in enumerate(logged_records(found, on_reject, report)):
         timed = record.ts is not None
         yield record if timed else msgspec.structs.replace(record, ts=START_WITHOUT_TIMES + 1000 * number)
 
@@ -270,9 +284,11 @@ def _records_of(
             on_reject(RejectedLine(file.kind, line.file, line.number, bad.field, bad.problem))
 
 
-def _from_rows(file: LogFile, found: FolderLog, on_reject: OnReject) -> Iterator[Interaction | CandidateList]:
+def _from_rows(
+    file: LogFile, found: FolderLog, on_reject: OnReject, report: Report
+) -> Iterator[Interaction | CandidateList]:
     """Lists whose candidates have a line each, wherever those stand in the file; in the order of their first lines."""
-    rows = _numbered_rows(file, found, on_reject)
+    rows = counted_off(_numbered_rows(file, found, on_reject), f"rows of {file.path.name}", report)
     decode = msgspec.msgpack.Decoder(ListedRow).decode
     keyed = (Keyed((row.user_id, row.request_id, row.row), msgspec.msgpack.encode(row)) for row in rows)
     lists = groupby(merge_sorted(keyed), key=lambda pair: pair.key[:2])

@@ -6,10 +6,12 @@ import heapq
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import IO, Any, NamedTuple
 
 import msgspec
+
+from online_learning.data.on_disk import TemporaryFileError
 
 RUN_BYTES = 128 << 20  # of one run, before it goes to disk
 _OVERHEAD = 300  # bytes of a pair in memory beside its body, about
@@ -24,32 +26,39 @@ class Keyed(NamedTuple):
 
 
 def merge_sorted(pairs: Iterable[Keyed], run_bytes: int = RUN_BYTES) -> Iterator[Keyed]:
-    """The pairs by their keys. What exceeds `run_bytes` lies in a temporary folder for as long as it is read."""
+    """The pairs by their keys. What exceeds `run_bytes` lies in temporary files for as long as it is read.
+
+    Raises:
+        TemporaryFileError: there is no room for them.
+    """
     run: list[Keyed] = []
     held = 0
-    with tempfile.TemporaryDirectory(prefix="liverank-sorted-") as folder:
-        paths: list[Path] = []
+    with ExitStack() as opened:
+        files: list[IO[bytes]] = []
         for pair in pairs:
             run.append(pair)
             held += len(pair.body) + _OVERHEAD
             if held >= run_bytes:
-                paths.append(_write(sorted(run), Path(folder) / str(len(paths))))
+                run.sort()
+                files.append(opened.enter_context(tempfile.TemporaryFile(prefix="liverank-sorted-")))
+                _write(run, files[-1])
                 run, held = [], 0
         run.sort()
-        yield from heapq.merge(*map(_read, paths), run) if paths else run
+        yield from heapq.merge(*map(_read, files), run) if files else run
 
 
-def _write(run: list[Keyed], path: Path) -> Path:
+def _write(run: list[Keyed], file: IO[bytes]) -> None:
     encode = msgspec.msgpack.encode
-    with path.open("wb") as file:
+    try:
         for pair in run:
             packed = encode(pair)
             file.write(_LENGTH.pack(len(packed)) + packed)
-    return path
+        file.seek(0)
+    except OSError as error:
+        raise TemporaryFileError(error) from error
 
 
-def _read(path: Path) -> Iterator[Keyed]:
+def _read(file: IO[bytes]) -> Iterator[Keyed]:
     decode = msgspec.msgpack.Decoder(tuple[tuple[Any, ...], bytes]).decode
-    with path.open("rb") as file:
-        while prefix := file.read(_LENGTH.size):
-            yield Keyed(*decode(file.read(_LENGTH.unpack(prefix)[0])))
+    while prefix := file.read(_LENGTH.size):
+        yield Keyed(*decode(file.read(_LENGTH.unpack(prefix)[0])))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from online_learning.data.log_fold import Step, fold
-from online_learning.first_model.log_examples import count, step_examples
+from online_learning.first_model.log_examples import count, counted, step_examples
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.parallel import Parallel
 from online_learning.online_recipe import OnlineRecipe
@@ -69,7 +69,7 @@ def examples(count_of_lists: int, *, seed: int = 0, schema: FeatureSchema = SCHE
     for step in fold(records(count_of_lists, seed=seed, **sizes), schema):
         assert isinstance(step, Step)
         made += step_examples(step, tables, schema)
-        count(step, counts, schema)
+        count(counted(step, schema), counts)
     return made
 
 

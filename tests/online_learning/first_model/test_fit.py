@@ -67,7 +67,7 @@ def test_torch_and_the_served_bundle_give_the_same_scores(log: Path, tmp_path: P
     examples, _ = gather(iter(list(DATA.records(log))[:600]), tables, DATA.schema, lambda _: None)
     learner = Learner(config, tables, Recipe(epochs=1))
     for start in range(0, len(examples), 16):
-        learner.learn(examples[start : start + 16])
+        learner.learn(examples.batch(range(start, min(start + 16, len(examples)))))
     about = Provenance(model="m", schema=DATA.schema, encoder="none", created=0, version="v")
     publish_model(learner.model, learner.table_arrays(), about, str(tmp_path))
     served = load_model(tmp_path / "m" / "v", Catalog(), ServingOptions())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from online_learning.data.log_fold import fold
-from online_learning.first_model.log_examples import count
+from online_learning.first_model.log_examples import count, counted
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
@@ -132,7 +132,7 @@ def _folded(records: list) -> ItemTables:
     tables = ItemTables(stream.origin().tables, Catalog(), "tiny")
     counts = ItemCounts(tables)
     for step in fold(records, stream.SCHEMA):
-        count(step, counts, stream.SCHEMA)
+        count(counted(step, stream.SCHEMA), counts)
     return tables
 
 
