@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from array import array
+import sys
 from collections.abc import Iterable, Iterator
 from random import Random
 
@@ -102,27 +102,27 @@ def with_sampled_lists(
     """
     random = Random(seed)
     positives = {action.name for action in schema.positives}
-    touched = array("i")  # of each event, its item's place among the known ones
+    touched: list[str] = []
     known: list[str] = []
-    place: dict[str, int] = {}
+    seen: set[str] = set()
     published: list[tuple[int, str]] = []
     for record in records:
         if isinstance(record, Item) and record.published_at is not None:
             heapq.heappush(published, (record.published_at, record.item_id))
         if isinstance(record, Interaction):
             while published and published[0][0] <= (record.ts or 0):
-                _know(heapq.heappop(published)[1], known, place)
-            _know(record.item_id, known, place)
+                _know(heapq.heappop(published)[1], known, seen)
+            _know(record.item_id, known, seen)
             if record.action in positives and len(touched) > size:
-                drawn = (known[random.choice(touched)] if at % 2 else random.choice(known) for at in range(2 * size))
+                drawn = (random.choice(touched if at % 2 else known) for at in range(2 * size))
                 yield _list_of(record, list(dict.fromkeys(drawn))[:size], random)
-            touched.append(place[record.item_id])
+            touched.append(sys.intern(record.item_id))  # one text an item, however many events
         yield record
 
 
-def _know(item_id: str, known: list[str], place: dict[str, int]) -> None:
-    if item_id not in place:
-        place[item_id] = len(known)
+def _know(item_id: str, known: list[str], seen: set[str]) -> None:
+    if item_id not in seen:
+        seen.add(item_id)
         known.append(item_id)
 
 

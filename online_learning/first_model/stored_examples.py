@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import zstandard
 
 from online_learning.data.on_disk import DiskTable
 from online_learning.learning.learner import TrainingExample
 from ranker.features.user import UserInputs
 
-_HEAD = struct.Struct("<iiiiii")  # events, candidates, features, context numbers, chosen (-1: nothing), head
-#: The arrays of `UserInputs` with their types as packed, which hold all that they can be. `events`, which only the
-#: caches of serving read, is left out.
+# Events, candidates, features, context numbers, places of co-visitation, chosen (-1: nothing), head.
+_HEAD = struct.Struct("<7i")
+#: The arrays of `UserInputs` with their types as packed, which hold all that they can be. `covisit`, of which most is
+#: 0, is packed by what is not; `events`, which only the caches of serving read, is left out.
 _PACKED = {
     "history": "<i4", "hist_item": "<i8", "action": "u1", "gap": "<f4", "value": "<f4", "age": "<f4",
-    "hist_pos": "<i4", "candidates": "<i4", "cand_item": "<i8", "features": "<f4", "covisit": "<f4", "context": "<f4",
+    "hist_pos": "<i4", "candidates": "<i4", "cand_item": "<i8", "features": "<f4", "context": "<f4",
 }  # fmt: skip
+_WRITTEN_AT_ONCE = 256
 
 
 class StoredExamples:
@@ -27,16 +29,17 @@ class StoredExamples:
 
     def __init__(self) -> None:
         self._table = DiskTable()
-        self._compressor, self._decompressor = zstandard.ZstdCompressor(level=1), zstandard.ZstdDecompressor()
+        self._waiting: list[tuple[int, bytes]] = []
         self._lengths = array("i")
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def __getitem__(self, place: int) -> TrainingExample:
+        self._write()
         stored = self._table.get(range(len(self))[place])
         assert stored is not None
-        return unpacked(self._decompressor.decompress(stored))
+        return unpacked(stored)
 
     def __iter__(self) -> Iterator[TrainingExample]:
         return (self[place] for place in range(len(self)))
@@ -52,33 +55,49 @@ class StoredExamples:
         Raises:
             TemporaryFileError: there is no room.
         """
-        self._table.put([(len(self), self._compressor.compress(packed(example)))])
+        self._waiting.append((len(self), packed(example)))
         self._lengths.append(len(example.inputs.history))
+        if len(self._waiting) >= _WRITTEN_AT_ONCE:
+            self._write()
 
     def batch(self, places: Iterable[int]) -> list[TrainingExample]:
         """The examples at these places, in this order."""
         return [self[place] for place in places]
 
+    def _write(self) -> None:
+        if self._waiting:
+            self._table.put(self._waiting)
+            self._waiting.clear()
+
 
 def packed(example: TrainingExample) -> bytes:
     """An example as bytes."""
     inputs = example.inputs
-    chosen = -1 if example.chosen is None else example.chosen
-    sizes = len(inputs.history), len(inputs.candidates), inputs.features.shape[1], len(inputs.context)
-    arrays = (getattr(inputs, name).astype(kind, copy=False).tobytes() for name, kind in _PACKED.items())
-    return _HEAD.pack(*sizes, chosen, example.head) + b"".join(arrays)
+    places = np.flatnonzero(inputs.covisit)
+    head = _HEAD.pack(
+        len(inputs.history), len(inputs.candidates), inputs.features.shape[1], len(inputs.context), len(places),
+        -1 if example.chosen is None else example.chosen, example.head,
+    )  # fmt: skip
+    arrays = [getattr(inputs, name).astype(kind, copy=False).tobytes() for name, kind in _PACKED.items()]
+    strengths = inputs.covisit.ravel()[places]
+    return b"".join((head, *arrays, places.astype("<i4").tobytes(), strengths.astype("<f4").tobytes()))
 
 
 def unpacked(stored: bytes) -> TrainingExample:
     """The example that `packed` made these bytes of; its `events` are empty."""
-    events, candidates, features, context, chosen, head = _HEAD.unpack_from(stored)
-    shapes = {"features": (candidates, features), "covisit": (candidates, events), "context": (context,)}
+    events, candidates, features, context, places, chosen, head = _HEAD.unpack_from(stored)
+    shapes = {"features": (candidates, features), "context": (context,)}
     shapes |= dict.fromkeys(("candidates", "cand_item"), (candidates,))
-    arrays: dict[str, np.ndarray] = {}
     at = _HEAD.size
-    for name, kind in _PACKED.items():
-        shape = shapes.get(name, (events,))
-        found = np.frombuffer(stored, kind, int(np.prod(shape)), at)
+
+    def taken(kind: str, *shape: int) -> np.ndarray:
+        nonlocal at
+        found = np.frombuffer(stored, kind, math.prod(shape), at).reshape(shape)
         at += found.nbytes
-        arrays[name] = found.reshape(shape).astype(np.float32 if found.dtype.kind == "f" else np.int64)
-    return TrainingExample(UserInputs(events=b"", **arrays), None if chosen < 0 else chosen, head)
+        return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
+
+    arrays = {name: taken(kind, *shapes.get(name, (events,))) for name, kind in _PACKED.items()}
+    known, strengths = taken("<i4", places), taken("<f4", places)
+    covisit = np.zeros((candidates, events), np.float32)
+    covisit.ravel()[known] = strengths
+    return TrainingExample(UserInputs(events=b"", covisit=covisit, **arrays), None if chosen < 0 else chosen, head)

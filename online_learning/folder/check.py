@@ -79,9 +79,9 @@ class _Tally:
         self.users = HashSet()
         self.seen = HashSet()  # items of events and lists
         self.described = HashSet()
+        self.alike = HashSet()  # how else described items are written
         self.ids_alike = HashSet()  # items of events that nobody described, but one that is written like them
         self.times: list[int] = []  # the earliest and the latest
-        self._alike = HashSet()  # how else described items are written
         self._current = SpillingDict(msgspec.msgpack.encode, msgspec.msgpack.Decoder(_ShownItems).decode)
 
     def reject(self, line: RejectedLine) -> None:
@@ -112,7 +112,7 @@ class _Tally:
             if isinstance(record, Item):
                 self.counts["repeated_items"] += hash(record.item_id) in self.described
                 self.described.add(hash(record.item_id))
-                self._alike.add(hash(_spelt(record.item_id)))
+                self.alike.add(hash(_spelt(record.item_id)))
             elif isinstance(record, Interaction | CandidateList):
                 ts = record.ts or 0
                 self.users.update((hash(record.user_id),))
@@ -137,7 +137,7 @@ class _Tally:
         self.counts["events"] += 1
         if item in self.described:
             self.counts["described"] += 1
-        elif hash(_spelt(event.item_id)) in self._alike:
+        elif hash(_spelt(event.item_id)) in self.alike:
             self.ids_alike.add(item)
         if event.action not in self.positives:
             return

@@ -48,6 +48,7 @@ def test_batches_from_disk_are_those_made_directly() -> None:
 
 
 FLOATS = st.floats(width=32, allow_nan=False)
+STRENGTHS = st.floats(0, 1, width=32)
 
 
 @st.composite
@@ -58,16 +59,16 @@ def examples(draw: st.DrawFn) -> TrainingExample:
     def whole(size: int, low: int, high: int) -> np.ndarray:
         return np.array(draw(st.lists(st.integers(low, high), min_size=size, max_size=size)), np.int64)
 
-    def real(*shape: int) -> np.ndarray:
+    def real(*shape: int, of: st.SearchStrategy[float] = FLOATS) -> np.ndarray:
         size = int(np.prod(shape))
-        return np.array(draw(st.lists(FLOATS, min_size=size, max_size=size)), np.float32).reshape(shape)
+        return np.array(draw(st.lists(of, min_size=size, max_size=size)), np.float32).reshape(shape)
 
     hashes, most = (-(1 << 63), (1 << 63) - 1), (1 << 31) - 1
     inputs = UserInputs(
         events=b"", history=whole(events, 0, most), hist_item=whole(events, *hashes), action=whole(events, 0, 255),
         gap=real(events), value=real(events), age=real(events), hist_pos=whole(events, -1, most),
         candidates=whole(candidates, 0, most), cand_item=whole(candidates, *hashes),
-        features=real(candidates, features), covisit=real(candidates, events), context=real(context),
+        features=real(candidates, features), covisit=real(candidates, events, of=STRENGTHS), context=real(context),
     )  # fmt: skip
     chosen = draw(st.none() | st.integers(0, candidates - 1))
     return TrainingExample(inputs, chosen, draw(st.integers(0, 3)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from online_learning.data.on_disk import HELD
 from online_learning.folder.check import LogFacts, check_log
 from online_learning.folder.log import read_log
 from tests.support.folders import PLAIN, START, folder_of, shop
@@ -98,3 +99,18 @@ def test_one_user_is_a_doubt(tmp_path: Path) -> None:
     facts = facts_of(folder_of(tmp_path, {"interactions.csv": HEAD + lines}))
     assert facts.verdict.can
     assert [sentence for sentence in facts.verdict.doubts if "one user" in sentence]
+
+
+def test_more_people_than_are_held_in_memory(tmp_path: Path) -> None:
+    """The lists of who is away lie on disk: a click finds its own, and one on another item finds none."""
+    people = range(2 * HELD + 10)
+    lists = "".join(f"u{at},{START + at},r{at},a|b\n" for at in people)
+    later = START + 10**6
+    events = "".join(
+        f"u{at},{item},click,{later + at},e{at}{item}\n" for at in people for item in ("bc" if at % 2 else "a")
+    )
+    config = '[data.candidates]\nitems = { column = "items", separator = "|" }\n'
+    files = {"candidates.csv": "user_id,ts,request_id,items\n" + lists, "interactions.csv": HEAD + events}
+    facts = facts_of(folder_of(tmp_path, {**files, "liverank.toml": config}))
+    assert (facts.users, facts.lists, facts.lists_with_a_choice) == (len(people), len(people), 1.0)
+    assert (facts.choices, facts.events) == (len(people), len(people) * 3 // 2)
