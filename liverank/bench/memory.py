@@ -42,7 +42,7 @@ class MemoryOptions:
 
     lists: int = 1_000_000
     length: int = 50
-    items: int = 100_000
+    items: int = 50_000
     users: int = 200_000
     epochs: int = 1
 

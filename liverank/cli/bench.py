@@ -119,12 +119,12 @@ def recovery(
 def memory(
     lists: Annotated[int, typer.Option(help="Lists in the made-up folder.")] = 1_000_000,
     length: Annotated[int, typer.Option(help="Items in a list.")] = 50,
-    items: Annotated[int, typer.Option(help="Items in the catalogue.")] = 100_000,
+    items: Annotated[int, typer.Option(help="Items in the catalogue.")] = 50_000,
     users: Annotated[int, typer.Option(help="People.")] = 200_000,
     epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 1,
     json: Json = None,
 ) -> None:
-    """Check a large made-up folder and train on it: the most memory that each took. An hour at the full size."""
+    """Check a large made-up folder and train on it: the most memory that each took. Hours at the full size."""
     from liverank.bench.memory import MemoryOptions, bench_memory
 
     options = MemoryOptions(lists=lists, length=length, items=items, users=users, epochs=epochs)

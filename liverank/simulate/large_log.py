@@ -35,7 +35,7 @@ class LogSizes(NamedTuple):
 
     lists: int = 1_000_000
     length: int = 50  # items in a list
-    items: int = 100_000
+    items: int = 50_000
     users: int = 200_000
 
 

@@ -26,7 +26,7 @@ class Step(NamedTuple):
 class Fold:
     """The rows of all users seen so far, and one record after another applied to them. Most rows lie on disk."""
 
-    def __init__(self, schema: FeatureSchema, held: int = HELD) -> None:
+    def __init__(self, schema: FeatureSchema, *, held: int = HELD) -> None:
         """
         Args:
             schema: of the log.
