@@ -32,7 +32,7 @@ from streams.pipeline.rankings import Rankings
 from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints
-from streams.state.store import Key, RowTable, row_table
+from streams.state.store import Key, RowTable, StoredRow, row_table
 from streams.telemetry.health import Work
 from streams.telemetry.metrics import Metrics
 
@@ -209,11 +209,13 @@ class Assembly:
     def _idle(self, topic: str) -> bool:
         return topic not in self._busy and self._queues[topic].empty()
 
-    def _read(self, partition: int, user: bytes) -> bytes | None:
+    def _read(self, partition: int, user: bytes) -> StoredRow:
         return self.table.store.read(partition, user)
 
     def _row_damaged(self, key: Key, stored: bytes, why: RowError) -> None:
-        """The user starts from the empty row; what was stored is on the log, for whoever can make something of it."""
+        """The user starts anew, or goes on without the list; what was stored is on the log, for who can make something
+        of it.
+        """
         self._metrics.damaged_rows.inc()
         kept = base64.b64encode(stored[:_KEPT_OF_ROW]).decode()
         log.error(

@@ -14,6 +14,7 @@ from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import HostName, Natural, PagePort, Positive, Provider, RegistrySettings, Share, Span
 from ranker.serving.options import ServingOptions
 from ranker.serving.rules import Rules
+from ranker.state.fold import RowRules
 
 #: The table of user rows.
 TABLE = "rows"
@@ -82,6 +83,9 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_message_bytes: Positive = 1 << 20
     max_ahead_ms: Natural = 300_000
     attribution_ms: Natural = 30_000  # event time in which a list may still draw a click before it counts as ignored
+    lists: Annotated[int, Meta(ge=1, le=8)] = 3  # current lists of one user, each re-ranked after each event
+    #: How long a list without `expires_at` is re-ranked, in event time.
+    list_hours: Annotated[float, Meta(gt=0, le=1e6)] = 24.0
     exploration: Share = 0.0  # share of rankings whose last positions are shuffled
     exploration_after: Natural = 5  # positions that exploration leaves alone
     canary_least: Positive = 50  # clicks of the canary's users, and of the others, before anything is decided
@@ -101,6 +105,11 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             max_message_bytes=self.max_message_bytes,
             max_ahead_ms=self.max_ahead_ms,
         )
+
+    @property
+    def rows(self) -> RowRules:
+        """What is kept of a user."""
+        return RowRules(lists=self.lists, list_hours=self.list_hours)
 
     @property
     def serving(self) -> ServingOptions:

@@ -52,6 +52,7 @@ class _Received(Struct):
     revision: int
     applied: dict[str, int]
     model: str
+    request_id: str
     delta: int = 0
 
 
@@ -150,7 +151,9 @@ class Load:
         for topic, offset in found.applied.items():
             name = found.user_id, topic
             self._applied[name] = max(offset, self._applied.get(name, -1))
-        self.arrivals.append(Arrival(at, found.user_id, found.revision, found.ranking_id, found.applied, found.model))
+        self.arrivals.append(
+            Arrival(at, found.user_id, found.revision, found.ranking_id, found.applied, found.model, found.request_id)
+        )
         self.first_of.setdefault(found.model, at)
         self.on_ranking(time.time(), found.model, found.delta)
         self._came.set()

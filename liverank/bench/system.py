@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 READY_S, _DELIVERY_S = 120.0, 60.0
 #: Settings that a benchmark makes; all others may come from the environment, and the report names them.
-_OWN = ("BROKERS", "REGISTRY", "DATA", "APP", "MODEL", "METRICS_PORT", "TRAINER_DATA", "TRAINER_METRICS_PORT")
+_OWN = ("BROKERS", "REGISTRY", "DATA", "APP", "MODEL", "LISTS", "METRICS_PORT", "TRAINER_DATA", "TRAINER_METRICS_PORT")
 
 
 @dataclass
@@ -160,6 +160,7 @@ def _settings(brokers: str, folder: Path) -> Settings:
         registry=str(folder / "registry"),
         app=folder.name,  # a broker that was there before may know another benchmark's group and model
         model=folder.name,
+        lists=1,  # its people look at one list at a time
         metrics_port=0,
         trainer_metrics_port=-1,
     )

@@ -52,7 +52,7 @@ _LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from 
 #: Settings that the demo makes; all others may come from the environment.
 _OWN = ("BROKERS", "REGISTRY", "APP", "MODEL", "READY_FILE")
 _OF_WORKER, _OF_TRAINER = (
-    (*_OWN, "DATA", "METRICS_PORT"),
+    (*_OWN, "DATA", "METRICS_PORT", "LISTS"),
     (
         *(*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT"),
         "ID_DROPOUT",
@@ -156,6 +156,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         trainer_data=folder / "trainer" / "data",
         app="liverank-demo",
         model=f"demo-{folder.name[-8:]}",  # of its own: a broker that was there before may know another demo's model
+        lists=1,  # its people look at one list at a time
         metrics_port=0,
         trainer_metrics_port=0,
         id_dropout=0.2,  # the first model hides no id row, but learning on from single clicks has to

@@ -218,7 +218,9 @@ class Traffic:
         clicked = tuple(user.clicked)
         record = user.next_record(now_ms())
         if isinstance(record, Interaction):
-            tally.click(record.item_id, user.shown, self.arrivals.newest[user.user_id], clicked)
+            ranking = self.arrivals.newest(user.user_id, user.request_id)
+            assert ranking is not None, "awaited before"
+            tally.click(record.item_id, user.shown, ranking, clicked)
         began = time.perf_counter()
         metadata = await self._producer.send_and_wait(*self._parts(record))
         offsets = self._offsets.setdefault(user.user_id, {})

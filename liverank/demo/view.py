@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 from rich.console import ConsoleDimensions, Group, RenderableType
@@ -31,7 +31,7 @@ class DemoView(Struct, frozen=True):
     learning: Learning
     pages: Pages
     users: Sequence[SimulatedUser]
-    rankings: Mapping[str, Ranking]  # the newest of each user
+    newest: Callable[[str, str], Ranking | None]  # ranking of a user's list, by its request
     titles: Mapping[str, str]
 
 
@@ -98,7 +98,7 @@ def _lists(shown: DemoView, width: int, lines: int) -> Table:
         *(
             list_panel(user, ranking, shown.titles, min(_WIDE, width // beside), lines)
             for user in shown.users[:beside]
-            if (ranking := shown.rankings.get(user.user_id)) is not None and ranking.request_id == user.request_id
+            if (ranking := shown.newest(user.user_id, user.request_id)) is not None
         )
     )
     return grid

@@ -27,6 +27,7 @@ class Arrival(Struct, frozen=True):
     ranking_id: str
     applied: dict[str, int]
     model: str
+    request_id: str = ""
 
 
 def covered_at(events: Sequence[SentInput], arrivals: Iterable[Arrival]) -> list[float | None]:
@@ -52,12 +53,12 @@ def covered_at(events: Sequence[SentInput], arrivals: Iterable[Arrival]) -> list
 
 
 def repeated(arrivals: Iterable[Arrival]) -> int:
-    """Rankings that were sent before: of an id, or of a user and revision, that came already."""
+    """Rankings that were sent before: of an id, or of a user's list and a revision, that came already."""
     ids: set[str] = set()
-    revisions: set[tuple[str, int]] = set()
+    revisions: set[tuple[str, str, int]] = set()
     count = 0
     for arrival in arrivals:
-        revision = arrival.user_id, arrival.revision
+        revision = arrival.user_id, arrival.request_id, arrival.revision
         count += arrival.ranking_id in ids or revision in revisions
         ids.add(arrival.ranking_id)
         revisions.add(revision)

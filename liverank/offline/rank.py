@@ -58,7 +58,7 @@ def bundle_encoder(folder: Path, settings: Settings) -> TextEncoder | None:
 
 
 def rank_file(path: Path, user_id: str | None, settings: Settings, version: str | None = None) -> Ranking:
-    """Rank the current list of a user from a JSONL file of events, lists and items.
+    """Rank the newest list of a user from a JSONL file of events, lists and items.
 
     Args:
         path: the file.
@@ -88,7 +88,8 @@ def rank_file(path: Path, user_id: str | None, settings: Settings, version: str 
             catalog.put(record)
             described[record.item_id] = record
         else:
-            row = apply_input(users[record.user_id].row if record.user_id in users else EMPTY, record, at, model.schema)
+            before = users[record.user_id].row if record.user_id in users else EMPTY
+            row = apply_input(before, record, at, model.schema, settings.worker.rows)
             event_id = getattr(record, "event_id", None)
             ts = getattr(record, "ts", None) or now
             cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)

@@ -23,6 +23,8 @@ from ranker.contracts.records import CandidateList, Interaction, Item, Ranking, 
 from ranker.contracts.topics import RANKINGS
 from ranker.mapping.topic_map import TopicMap
 
+#: More than a user can have at once: see `streams.settings.WorkerSettings.lists`.
+_LISTS_KEPT = 9
 _ranking_decoder = msgspec.json.Decoder(Ranking)
 
 
@@ -37,19 +39,26 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
 
 
 class Awaited:
-    """The newest ranking of each user, and who waits for which."""
+    """The newest rankings of each user's lists, and who waits for which."""
 
     def __init__(self) -> None:
-        self.newest: dict[str, Ranking] = {}
+        self._newest: dict[str, dict[str, Ranking]] = {}  # by user and request, the lists ranked last
         self._changed: dict[str, asyncio.Event] = {}
 
     def put(self, ranking: Ranking) -> None:
-        """Take a ranking in: of several of a user the highest revision holds."""
-        known = self.newest.get(ranking.user_id)
-        if known is None or ranking.revision >= known.revision:
-            self.newest[ranking.user_id] = ranking
+        """Take a ranking in: of several of a list the highest revision holds."""
+        lists = self._newest.setdefault(ranking.user_id, {})
+        known = lists.pop(ranking.request_id, None)
+        newer = known is None or ranking.revision >= known.revision
+        lists[ranking.request_id] = ranking if known is None or newer else known
+        if len(lists) > _LISTS_KEPT:
+            del lists[next(iter(lists))]
         if (event := self._changed.pop(ranking.user_id, None)) is not None:
             event.set()
+
+    def newest(self, user_id: str, request_id: str) -> Ranking | None:
+        """The newest ranking of a list; None where none came."""
+        return self._newest.get(user_id, {}).get(request_id)
 
     async def covering(self, user_id: str, request_id: str, offsets: dict[str, int], timeout_s: float) -> Ranking:
         """The first ranking of this list that knows of all these offsets.
@@ -60,8 +69,8 @@ class Awaited:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    ranking = self.newest.get(user_id)
-                    if ranking is not None and ranking.request_id == request_id and covers(ranking.applied, offsets):
+                    ranking = self.newest(user_id, request_id)
+                    if ranking is not None and covers(ranking.applied, offsets):
                         return ranking
                     await self._changed.setdefault(user_id, asyncio.Event()).wait()
         except TimeoutError:

@@ -15,7 +15,7 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import DeadLetter
 from ranker.contracts.topics import DEAD_LETTERS
 from ranker.registry.bundle import newest_version, read_remote_manifest
-from ranker.state.codec import decode_row
+from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.row import EVENT, NO_TIME, UserRow
 from streams.kafka.connection import partition_of
 
@@ -42,11 +42,27 @@ def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
     likely = partition_of(key, broker.partitions)
     others = [number for number in range(broker.partitions) if number != likely]
     for partitions in ([likely], others):  # producers may spread keys in another way
-        rows = [m for m in read_to_end(broker, broker.changelog, partitions) if m.key() == key] if partitions else []
-        if rows:
-            row = decode_row(rows[-1].value() or b"")
-            return {"user_id": user_id, "partition": rows[-1].partition(), **_shown(row, _action_names(settings))}
+        for partition in partitions:
+            values = _stored(settings, partition, key)
+            if key in values:
+                row = _row(key, values)
+                return {"user_id": user_id, "partition": partition, **_shown(row, _action_names(settings))}
     raise LiverankError(f"no worker has a row of user {user_id!r}: nothing was sent for it, or nothing was handled yet")
+
+
+def _stored(settings: Settings, partition: int, key: bytes) -> dict[bytes, bytes]:
+    """What a partition of the changelog holds of a user: the newest value under each of the user's keys."""
+    values: dict[bytes, bytes] = {}
+    for message in read_to_end(settings.broker, changelog_name(settings.broker), [partition]):
+        name = bytes(message.key() or b"")
+        if name == key or name.startswith(list_prefix(key)):
+            values[name] = bytes(message.value() or b"")
+    return values
+
+
+def _row(key: bytes, values: dict[bytes, bytes]) -> UserRow:
+    lists = [decode_list(value) for name, value in values.items() if name != key and value]
+    return assembled(decode_row(values[key]), {listed.request_id: listed for listed in lists})
 
 
 def _letter(message: Message) -> dict[str, Any]:
@@ -65,16 +81,22 @@ def _letter(message: Message) -> dict[str, Any]:
 
 
 def _shown(row: UserRow, actions: tuple[str, ...]) -> dict[str, Any]:
-    current = row.candidates
     return {
         "revision": row.revision,
         "count": row.count,
         "applied": row.applied,
         "erased_at": None if row.erased_at == NO_TIME else _time(row.erased_at),
         "attributes": row.attributes,
-        "list": None if current is None else {
-            "request_id": current.request_id, "ts": _time(current.ts), "items": list(current.item_ids),
-        },
+        "attributes_ts": None if row.attributes_ts == NO_TIME else _time(row.attributes_ts),
+        "lists": [
+            {
+                "request_id": listed.request_id,
+                "ts": _time(listed.ts),
+                "expires_at": _time(listed.expires_at),
+                "items": list(listed.item_ids),
+            }
+            for listed in reversed(row.current)
+        ],
         "events": [
             {
                 "ts": _time(int(event["ts"])),
@@ -102,4 +124,7 @@ def _sent_at(message: Message) -> int:
 
 
 def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        return f"{ms} ms"

@@ -10,8 +10,9 @@ from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import CANDIDATES, INTERACTIONS
+from ranker.state.attribution import owner_of
 from ranker.state.codec import decode_row, encode_row
-from ranker.state.fold import apply_input
+from ranker.state.fold import DEFAULT_RULES, RowRules, apply_input
 from ranker.state.row import EMPTY, UserRow
 
 
@@ -26,13 +27,14 @@ class Step(NamedTuple):
 class Fold:
     """The rows of all users seen so far, and one record after another applied to them. Most rows lie on disk."""
 
-    def __init__(self, schema: FeatureSchema, *, held: int = HELD) -> None:
+    def __init__(self, schema: FeatureSchema, rules: RowRules = DEFAULT_RULES, *, held: int = HELD) -> None:
         """
         Args:
             schema: of the log.
+            rules: how many lists a row holds, and for how long.
             held: rows that are in memory, at least; twice as many at most.
         """
-        self._schema = schema
+        self._schema, self._rules = schema, rules
         self._rows: SpillingDict[UserRow] = SpillingDict(encode_row, decode_row, held)
         self._offset = 0
 
@@ -44,7 +46,8 @@ class Fold:
         """The row of the record's user moves on."""
         topic = CANDIDATES if isinstance(record, CandidateList) else INTERACTIONS
         before = self.row(record.user_id)
-        after = apply_input(before, record, Position(topic, 0, self._offset, time_of(record)), self._schema)
+        at = Position(topic, 0, self._offset, time_of(record))
+        after = apply_input(before, record, at, self._schema, self._rules)
         self._offset += 1
         self._rows.put(record.user_id, after)
         return Step(record, before, after)
@@ -62,11 +65,17 @@ def time_of(record: UserInput) -> int:
     return getattr(record, "ts", None) or 0
 
 
-def chosen_from_list(step: Step) -> int | None:
-    """Place of the chosen item in the list as it stood before the event; None where it was not in one."""
-    record, current = step.record, step.before.candidates
-    if not isinstance(record, Interaction) or current is None:
+class Chosen(NamedTuple):
+    """An event's item in a list: the row as a ranking of that list saw it before the event, and the item's place."""
+
+    row: UserRow
+    place: int
+
+
+def chosen_from_list(step: Step) -> Chosen | None:
+    """Where the chosen item stood before the event; None where it was in no list that the event belongs to."""
+    record = step.record
+    listed = owner_of(step.before, record) if isinstance(record, Interaction) else None
+    if listed is None or not isinstance(record, Interaction) or record.item_id not in listed.item_ids:
         return None
-    if record.request_id is not None and record.request_id != current.request_id:
-        return None
-    return current.item_ids.index(record.item_id) if record.item_id in current.item_ids else None
+    return Chosen(step.before.of(listed), listed.item_ids.index(record.item_id))

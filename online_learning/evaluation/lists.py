@@ -90,7 +90,7 @@ def _query(step: Step, positives: set[str]) -> Query | None:
     chosen = chosen_from_list(step)
     if chosen is None or not isinstance(step.record, Interaction) or step.record.action not in positives:
         return None
-    return Query(step.before, chosen, step.record)
+    return Query(chosen.row, chosen.place, step.record)
 
 
 def _within(ts: int | None, start: int | None, end: int | None) -> bool:

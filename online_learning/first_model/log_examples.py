@@ -20,10 +20,13 @@ from ranker.contracts.records import CandidateList, Example, Interaction, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import ItemTables
-from ranker.state.attribution import example_of_silence, examples_of
+from ranker.state.attribution import ShownList, example_of_silence, examples_of
+from ranker.state.fold import DEFAULT_RULES, RowRules
 from ranker.state.row import UserRow
 
 ATTRIBUTION_MS = 30_000
+#: Recalled lists are on nobody's page: each takes the place of the one before.
+ONE_LIST = RowRules(lists=1)
 
 
 def gather(
@@ -46,7 +49,7 @@ def gather(
         recall: makes a list before each positive event; None where the log has its own.
     """
     counts = ItemCounts(tables)
-    rows = Fold(schema)
+    rows = Fold(schema, DEFAULT_RULES if recall is None else ONE_LIST)
     examples = StoredExamples()
     uncounted: deque[tuple[int, Counted]] = deque()
     newest = 0
@@ -88,13 +91,15 @@ def step_examples(
     step: Step, tables: ItemTables, schema: FeatureSchema, window_ms: int = ATTRIBUTION_MS, model: str = ""
 ) -> list[Example]:
     """The examples of one step of a log, as a worker would send them."""
-    statistics = partial(_statistics, tables)
-    return examples_of(step.before, step.record, step.after, schema, window_ms, model, statistics)
+    shown = ShownList(model, partial(_statistics, tables))
+    return list(examples_of(step.before, step.record, step.after, schema, window_ms, lambda _: shown))
 
 
 def silence_example(user_id: str, row: UserRow, tables: ItemTables, schema: FeatureSchema) -> Example | None:
-    """The example of a row's list once its window has passed without a choice, as a worker would send it."""
-    return example_of_silence(user_id, row, schema, ATTRIBUTION_MS, "", partial(_statistics, tables))
+    """The example of a row's newest list once its window has passed without a choice, as a worker would send it."""
+    assert row.candidates is not None
+    shown = ShownList("", partial(_statistics, tables))
+    return example_of_silence(user_id, row, row.candidates, schema, ATTRIBUTION_MS, lambda _: shown)
 
 
 def _statistics(tables: ItemTables, items: tuple[str, ...]) -> np.ndarray:
@@ -114,8 +119,8 @@ class Counted(NamedTuple):
 def counted(step: Step, schema: FeatureSchema) -> Counted:
     """What a step adds to the counts, once its example is made."""
     record, shown = step.record, np.zeros(0, np.int64)
-    if isinstance(record, CandidateList) and step.after.candidates is not None:
-        shown = np.array([hash_id(item) for item in step.after.candidates.item_ids], np.int64)
+    if isinstance(record, CandidateList) and (listed := step.after.named(record.request_id)) is not None:
+        shown = np.array([hash_id(item) for item in listed.item_ids], np.int64)
     if not isinstance(record, Interaction):
         return Counted(shown)
     positive = bool(schema.positive_numbers[schema.action_number(record.action)])

@@ -39,7 +39,7 @@ class ListSimulation(SimulatedTrainer):
         step = self.rows.apply(record)
         chosen, ranked = chosen_from_list(step), None
         if asked and chosen is not None and self._is_positive(record):
-            ranked = RankedClick(step.before, chosen, pessimistic_rank(self._scores(step.before), chosen))
+            ranked = RankedClick(*chosen, pessimistic_rank(self._scores(chosen.row), chosen.place))
         if self.sync_ms is not None:
             for example in step_examples(step, self.trainer.versions.serving.tables, self.schema):
                 self._learn_at(now, example)

@@ -16,7 +16,7 @@ import numpy as np
 from online_learning.data.log_fold import Fold, Step, time_of
 from online_learning.data.recall import CountRecall
 from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
-from online_learning.first_model.log_examples import ATTRIBUTION_MS, silence_example, step_examples
+from online_learning.first_model.log_examples import ATTRIBUTION_MS, ONE_LIST, silence_example, step_examples
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.gate import GateRules, Promote, decide_release
@@ -26,24 +26,33 @@ from online_learning.trainer.trainer import Trainer
 from ranker.contracts.records import Example, Interaction, Item
 from ranker.features.list import list_inputs
 from ranker.items.catalog import Catalog
+from ranker.state.fold import DEFAULT_RULES, RowRules
 from ranker.state.row import UserRow
 
 
 class SimulatedTrainer:
     """A trainer and what serves beside it, on a log's own time."""
 
-    def __init__(self, origin: Origin, recipe: Recipe, online: OnlineRecipe, sync_ms: int | None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        recipe: Recipe,
+        online: OnlineRecipe,
+        sync_ms: int | None,
+        rules: RowRules = DEFAULT_RULES,
+    ) -> None:
         """
         Args:
             origin: the first model.
             recipe: how it was trained, and learns on.
             online: the trainer's settings; its times are in the log's time.
             sync_ms: between two deltas; None: nothing is learned.
+            rules: of the rows.
         """
         self.trainer = Trainer(origin, Catalog(origin.schema.item_numeric), online, recipe)
         self.schema = origin.schema
         self.weights = np.array([action.weight for action in self.schema.positives])
-        self.rows = Fold(self.schema)
+        self.rows = Fold(self.schema, rules)
         self.sync_ms = sync_ms
         self.bundles = self.rejected = 0
         self._due: list[tuple[int, int, Example]] = []
@@ -95,7 +104,7 @@ class Simulation(SimulatedTrainer):
         self, origin: Origin, recipe: Recipe, online: OnlineRecipe, recall: CountRecall, sync_ms: int | None
     ) -> None:
         """As for `SimulatedTrainer`; `recall` makes the lists."""
-        super().__init__(origin, recipe, online, sync_ms)
+        super().__init__(origin, recipe, online, sync_ms, ONE_LIST)
         self.recall = recall
 
     def event(self, event: Interaction, asked: bool) -> int | None:

@@ -117,7 +117,7 @@ class InputDecoder:
         if value is None and at.topic == ITEMS:
             return None
         if value is None and at.topic == USERS:
-            return User(user_id=text_key)
+            return User(user_id=text_key, ts=self._time(None, at, now_ms))
         record = self._parse(at.topic, value)
         own = getattr(record, name)
         if own != text_key:
@@ -126,10 +126,10 @@ class InputDecoder:
             return self._interaction(record, at, now_ms)
         if isinstance(record, CandidateList):
             return self._candidates(record, at, now_ms)
-        if isinstance(record, Erasure):
+        if isinstance(record, Erasure | User):
             return msgspec.structs.replace(record, ts=self._time(record.ts, at, now_ms))
-        assert isinstance(record, Item | User)
-        return self._item(record, now_ms) if isinstance(record, Item) else record
+        assert isinstance(record, Item)
+        return self._item(record, now_ms)
 
     def _key(self, key: bytes | None, name: str) -> str:
         if not key:
@@ -167,7 +167,13 @@ class InputDecoder:
         if not 1 <= count <= most:
             reason = "too-many-items" if count else "empty-list"
             raise InvalidRecord(reason, f"the list has {count} items; it must have 1 to {most}")
-        return msgspec.structs.replace(candidates, ts=self._time(candidates.ts, at, now_ms))
+        ts, end = self._time(candidates.ts, at, now_ms), candidates.expires_at or None
+        if end is not None and end < ts:
+            raise InvalidRecord(
+                "past-timestamp",
+                f"expires_at is {end}, before the list's own time, {ts}; it must be milliseconds since the epoch, UTC",
+            )
+        return msgspec.structs.replace(candidates, ts=ts, expires_at=end)
 
     def _time(self, ts: int | None, at: Position, now_ms: int) -> int:
         """The record's own time, else its message's: both may lie where events can lie."""

@@ -57,7 +57,7 @@ class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A recall stage's list for a user, in the order shown: replaces the current list and asks for a ranking."""
+    """A recall stage's list for a user, in the order shown: one of the user's current lists, and asks for a ranking."""
 
     request_id: Id
     user_id: Id
@@ -65,6 +65,7 @@ class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts: EventTime | None = None
     context: Context | None = None
     k: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
+    expires_at: Timestamp | None = None  # the last time at which an event makes a ranking of it; else a day after `ts`
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,10 +81,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A user's attributes; the newest record of the topic holds."""
+    """A user's attributes; the newest record by `ts` holds."""
 
     user_id: Id
     attributes: Context = msgspec.field(default_factory=dict)
+    ts: Timestamp | None = None  # else the message's
 
 
 class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):

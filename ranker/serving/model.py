@@ -22,7 +22,7 @@ from ranker.serving.scorer import Graphs, OnnxScorer, open_graphs
 from ranker.state.row import CurrentList, UserRow
 
 TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relative
-_LISTS_KEPT = 65_536
+_USERS_KEPT, _LISTS_KEPT = 32_768, 4  # of lists' own inputs: users, and lists of each
 
 
 def load_model(
@@ -112,15 +112,15 @@ class ServingModel:
         self.scorer = OnnxScorer(graphs, manifest.config, self.tables, options)
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
-        self._lists: dict[str, tuple[CurrentList, UserRow, int, ListInputs]] = {}
+        self._lists: dict[str, dict[str, tuple[CurrentList, UserRow, int, ListInputs]]] = {}  # by user and request
 
     def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
-        """Each user's current list in its new order.
+        """Each row's newest list in its new order.
 
         A pure function of the rows, the catalogue and this model; what it keeps between calls only saves time.
 
         Args:
-            rows: distinct user ids with their rows; each row has a current list.
+            rows: user ids with their rows, see `UserRow.of`. A user comes once for each list, with the same events.
         """
         inputs = self._inputs(rows)
         logits = self.scorer.score(inputs)
@@ -173,18 +173,21 @@ class ServingModel:
     def _listed(self, user_id: str, row: UserRow) -> ListInputs:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
         assert row.candidates is not None
-        kept = self._lists.get(user_id)
+        current, lists = row.candidates, self._lists.get(user_id, {})
+        kept = lists.get(current.request_id)
         if (
             kept is not None
-            and kept[0] is row.candidates
+            and kept[0] is current
             and kept[1].attributes == row.attributes
             and kept[2] == self.catalog.count
         ):
             return kept[3]
         listed = list_inputs(row, self.catalog, self.schema)
-        if len(self._lists) >= _LISTS_KEPT:
+        if len(self._lists) >= _USERS_KEPT:
             self._lists.clear()
-        self._lists[user_id] = (row.candidates, row, self.catalog.count, listed)
+        if len(lists) >= _LISTS_KEPT:
+            lists = {}
+        self._lists[user_id] = {**lists, current.request_id: (current, row, self.catalog.count, listed)}
         return listed
 
     def _ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:

@@ -28,8 +28,9 @@ class Ranked(Struct, frozen=True):
 
 
 def ranking_id(user_id: str, row: UserRow, model_version: str) -> str:
-    """Names a ranking: the same row ranked by the same version again is the same ranking."""
-    return f"{user_id}:{row.revision}:{model_version}"
+    """Names a ranking: the same list of the same row ranked by the same version again is the same ranking."""
+    assert row.candidates is not None
+    return f"{user_id}:{row.candidates.request_id}:{row.revision}:{model_version}"
 
 
 def answer(
@@ -41,15 +42,15 @@ def answer(
     previous: Mapping[str, int] | None = None,
     delta: int = 0,
 ) -> Ranking:
-    """The ranking record of one user.
+    """The ranking record of one list of a user.
 
     Args:
         user_id: whose list it is.
-        row: the state that was ranked; it has a current list.
+        row: the state that was ranked, as `UserRow.of` gives it for the list.
         ranked: what `ServingModel.rank` gave for this row.
         cause: the newest input that the row knows of.
         model_version: the version that ranked.
-        previous: item id -> rank in the ranking before, of the same request; None where it is not known.
+        previous: item id -> rank in the ranking before, of the same list; None where it is not known.
         delta: sequence of the last delta that the version has taken.
     """
     assert row.candidates is not None

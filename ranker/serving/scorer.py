@@ -110,7 +110,7 @@ class OnnxScorer:
         """Logits float32 [C, A] of each user's candidates.
 
         Args:
-            users: distinct user ids with their inputs.
+            users: user ids with their inputs. A user comes once for each list, with the same events.
         """
         encodings = self.encode(users)
         events = max(1, *(encoding.length for encoding in encodings))
@@ -121,20 +121,21 @@ class OnnxScorer:
         return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
 
     def encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
-        """The users' encodings, kept from now on: made anew, extended, or as they were.
+        """The users' encodings, kept from now on: made anew, extended, or as they were. A user's lists share one.
 
         Args:
-            users: distinct user ids with their inputs.
+            users: as for `score`.
         """
-        encodings: list[Encoding] = []
+        encodings: dict[str, Encoding] = {}
         extended: list[tuple[UserInputs, Encoding]] = []
         rebuilt: list[tuple[UserInputs, Encoding]] = []
         for user_id, inputs in users:
+            if user_id in encodings:
+                continue
             encoding = self.cache.pop(user_id, None)
             if encoding is None or not self._extends(encoding, inputs):
                 encoding = Encoding(self.layers, self.window, self.width)
-            self.cache[user_id] = encoding
-            encodings.append(encoding)
+            self.cache[user_id] = encodings[user_id] = encoding
             if len(inputs.history) > encoding.length:
                 (extended if encoding.length else rebuilt).append((inputs, encoding))
         while len(self.cache) > self.capacity:
@@ -144,7 +145,7 @@ class OnnxScorer:
                 self._extend(group)
         self.extended += len(extended)
         self.rebuilt += len(rebuilt)
-        return encodings
+        return [encodings[user_id] for user_id, _ in users]
 
     def forget(self, user_id: str) -> None:
         """Drop a user's encoding."""

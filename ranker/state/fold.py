@@ -3,12 +3,18 @@
 Kafka keeps no order between topics and delivers at least once, so the fold is commutative and idempotent:
 
 * an input whose offset is not above the last applied one of its topic changes nothing;
-* an event whose id is among the newest `window` events changes nothing but that offset;
-* the history is the newest `window` distinct events by (ts, id), the current list the newest by (ts, request_id);
-* the long-term summary is a sum of decayed counts, in cells that items hash to: a sum does not ask for an order.
+* an event is named by (event_id, item_id, action): one that is among the newest `window` events is a repeat. It changes
+  nothing but that offset; of two different records of one name the one with the smaller (ts, value) holds;
+* the history is the newest `window` distinct events by (ts, key);
+* of a request the newest record by ts is its list, and the lists are the newest few by (ts, request_id). One that an
+  event or another list is later than `expires_at` has ended: it holds its place, and its content is gone;
+* the attributes are those of the newest record of `users`;
+* the long-term summary is a sum of decayed counts, in cells that items hash to: a sum does not ask for an order;
+* whatever is not later than the user's newest erasure never was, whether it comes before it or after.
 
-Deduplication by event id reaches back `window` events. A repeat across topics that comes later than that counts again
-in `count`, `revision` and the summary; never in the history.
+So whatever the order, history, lists, attributes and time of erasure are the same. Repeats are known among the newest
+`window` events. One that comes later counts again in `count`, `revision` and the summary, as does in `revision` one of
+an event that was erased; and of two different records of one name both do, where more than a window lies between them.
 """
 
 from __future__ import annotations
@@ -18,18 +24,43 @@ import struct
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Context, Erasure, Interaction, User
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.row import _ORDER, EVENT, SUMMARY_CELLS, CurrentList, KnownFields, UserRow
+from ranker.state.row import (
+    _ORDER,
+    EVENT,
+    NO_TIME,
+    SUMMARY_CELLS,
+    CurrentList,
+    KnownFields,
+    UserRow,
+    event_key,
+    list_tag,
+)
 
-_PACK = struct.Struct("<qqqBhf")
+_PACK = struct.Struct("<qqqBhfI")
 _HOUR_MS = 3_600_000
+_uncached = hash_id.__wrapped__  # ids of events are seen once: they would only push items out of the cache
+_content = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def apply_input(row: UserRow, record: UserInput, at: Position, schema: FeatureSchema) -> UserRow:
+class RowRules(Struct, frozen=True, kw_only=True):
+    """What the operator says about rows: how many lists are current at once, and how long one is that does not say."""
+
+    lists: int = 3
+    list_hours: float = 24.0
+
+
+DEFAULT_RULES = RowRules()
+
+
+def apply_input(
+    row: UserRow, record: UserInput, at: Position, schema: FeatureSchema, rules: RowRules = DEFAULT_RULES
+) -> UserRow:
     """The row after one input; the same object where the input was applied before.
 
     Args:
@@ -37,6 +68,7 @@ def apply_input(row: UserRow, record: UserInput, at: Position, schema: FeatureSc
         record: a decoded input, its optional `ts` and `event_id` filled in (see `ranker.contracts.decoding`).
         at: where the input stands in its topic.
         schema: names the window, the half-life and the actions' numbers.
+        rules: the operator's.
     """
     # By the broker's name: a topic that is mapped anew is another one, whose offsets begin anew.
     if at.offset <= row.applied.get(at.broker_topic, -1):
@@ -45,66 +77,140 @@ def apply_input(row: UserRow, record: UserInput, at: Position, schema: FeatureSc
     if isinstance(record, Interaction):
         return _apply_event(row, record, applied, schema)
     if isinstance(record, CandidateList):
-        return _apply_list(row, record, applied, schema)
+        return _apply_list(row, record, applied, schema, rules)
     if isinstance(record, User):
-        return _replace(row, applied=applied, revision=row.revision + 1, attributes=_known(record.attributes))
+        return _apply_attributes(row, record, at.ts if record.ts is None else record.ts, applied)
     return _apply_erasure(row, record, applied, schema)
 
 
 def _apply_event(row: UserRow, event: Interaction, applied: dict[str, int], schema: FeatureSchema) -> UserRow:
     assert event.ts is not None
     assert event.event_id is not None
-    event_id, item = hash_id(event.event_id), hash_id(event.item_id)
-    if _holds(row.events, event_id):
-        return _replace(row, applied=applied)
     if event.ts <= row.erased_at:
         return _replace(row, applied=applied, revision=row.revision + 1)
+    item, action = hash_id(event.item_id), schema.action_number(event.action)
+    key = event_key(_uncached(event.event_id), item, action)
     position = -1 if event.position is None else event.position
     value = math.nan if event.value is None else event.value
-    packed = _PACK.pack(event.ts, event_id, item, schema.action_number(event.action), position, value)
-    summary, summary_ts = _count(row, item, event.ts, schema)
+    tag = 0 if event.request_id is None else list_tag(event.request_id)
+    packed = _PACK.pack(event.ts, key, item, action, position, value, tag)
+    changes: dict[str, object] = {}
+    known = _place(row.events, key)
+    if known is not None:
+        row = _first_of(row, known, packed, schema)
+    else:
+        summary, summary_ts = _count(row, item, event.ts, schema)
+        events = _insert(row.events, packed)[-schema.window * EVENT.itemsize :]
+        changes = {"count": row.count + 1, "events": events, "summary": summary, "summary_ts": summary_ts}
+    newest = max(row.newest, event.ts)
     return _replace(
         row,
         applied=applied,
-        revision=row.revision + 1,
-        count=row.count + 1,
-        events=_insert(row.events, packed)[-schema.window * EVENT.itemsize :],
-        summary=summary,
-        summary_ts=summary_ts,
+        revision=row.revision + (known is None),
+        newest=newest,
+        lists=_kept(row.lists, newest),
+        **changes,
     )
 
 
-def _apply_list(row: UserRow, candidates: CandidateList, applied: dict[str, int], schema: FeatureSchema) -> UserRow:
+def _first_of(row: UserRow, place: int, packed: bytes, schema: FeatureSchema) -> UserRow:
+    """The row with one of two records of an event: nearly always they are the same."""
+    size = EVENT.itemsize
+    stored = row.events[place : place + size]
+    if stored == packed or _strength(packed) >= _strength(stored):
+        return row
+    events = _insert(row.events[:place] + row.events[place + size :], packed)
+    if row.count <= schema.window:  # all of them are there: the sum is made anew, exactly
+        return _summed(_replace(row, events=events), schema)
+    _, _, item, *_ = _PACK.unpack(stored)
+    summary, summary_ts = _count(row, item, _ORDER.unpack_from(stored)[0], schema, -1.0)
+    row = _replace(row, events=events, summary=summary, summary_ts=summary_ts)
+    summary, summary_ts = _count(row, item, _ORDER.unpack_from(packed)[0], schema)
+    return _replace(row, summary=summary, summary_ts=summary_ts)
+
+
+def _strength(packed: bytes) -> tuple[float, ...]:
+    """Of two records of one event the one where this is smaller holds: by time, then by value, none before any."""
+    ts, _, _, _, position, value, tag = _PACK.unpack(packed)
+    return ts, -math.inf if math.isnan(value) else value, position, tag
+
+
+def _apply_list(
+    row: UserRow, candidates: CandidateList, applied: dict[str, int], schema: FeatureSchema, rules: RowRules
+) -> UserRow:
     assert candidates.ts is not None
-    current = row.candidates
-    newer = current is None or (candidates.ts, candidates.request_id) > (current.ts, current.request_id)
-    if newer and candidates.ts > row.erased_at:
-        current = current_list(candidates, schema)
-    return _replace(row, applied=applied, revision=row.revision + 1, candidates=current)
+    if candidates.ts <= row.erased_at:
+        return _replace(row, applied=applied, revision=row.revision + 1)
+    lists = _among(row.lists, current_list(candidates, schema, rules), rules.lists)
+    newest = max(row.newest, candidates.ts)
+    return _replace(row, applied=applied, revision=row.revision + 1, newest=newest, lists=_kept(lists, newest))
+
+
+def _among(lists: tuple[CurrentList, ...], made: CurrentList, most: int) -> tuple[CurrentList, ...]:
+    """The newest lists with one more, which takes the place of an older one of its request."""
+    same = next((listed for listed in lists if listed.request_id == made.request_id), None)
+    if same is not None and not _replaces(made, same):
+        return lists
+    others = (listed for listed in lists if listed is not same)
+    return tuple(sorted((*others, made), key=lambda listed: (listed.ts, listed.request_id))[-most:])
+
+
+def _replaces(made: CurrentList, same: CurrentList) -> bool:
+    """Whether a list holds in place of another of its request: the newer one, and of two at one time the one that
+    lasts longer, then either, as long as it is the same in any order."""
+    if (made.ts, made.expires_at) != (same.ts, same.expires_at):
+        return (made.ts, made.expires_at) > (same.ts, same.expires_at)
+    return bool(same.item_ids) and _content(made) > _content(same)
+
+
+def _kept(lists: tuple[CurrentList, ...], newest: int) -> tuple[CurrentList, ...]:
+    """The lists as of a time: those that are out of date end.
+
+    They keep their places: an older list that lasts longer, and comes later, must not be current or not by the order.
+    """
+    for listed in lists:
+        if newest > listed.expires_at and listed.item_ids:
+            break
+    else:
+        return lists
+    return tuple(one.ended() if newest > one.expires_at and one.item_ids else one for one in lists)
+
+
+def _apply_attributes(row: UserRow, user: User, ts: int, applied: dict[str, int]) -> UserRow:
+    """The newest attributes hold; of two at one time either, as long as it is the same in any order."""
+    row = _replace(row, applied=applied, revision=row.revision + 1)
+    known = _known(user.attributes)
+    if ts <= row.erased_at or ts < row.attributes_ts:
+        return row
+    if ts == row.attributes_ts and _content(known) <= _content(row.attributes):
+        return row
+    return _replace(row, attributes=known, attributes_ts=ts)
 
 
 def _apply_erasure(row: UserRow, erasure: Erasure, applied: dict[str, int], schema: FeatureSchema) -> UserRow:
     """Drops all up to the erasure's time and remembers that time alone, so that what comes late stays forgotten."""
     assert erasure.ts is not None
-    erased_at = max(erasure.ts, row.erased_at)
+    row = _replace(row, applied=applied, revision=row.revision + 1)
+    erased_at = erasure.ts
+    if erased_at <= row.erased_at:
+        return row
     events = np.frombuffer(row.events, EVENT)
     kept = events[events["ts"] > erased_at]
-    fresh = UserRow(erased_at=erased_at)
-    for event in kept:
-        summary, summary_ts = _count(fresh, int(event["item"]), int(event["ts"]), schema)
-        fresh = _replace(fresh, summary=summary, summary_ts=summary_ts)
-    current = row.candidates
-    return _replace(
-        fresh,
-        applied=applied,
-        revision=row.revision + 1,
+    stays = row.attributes_ts > erased_at
+    row = _replace(
+        row,
         count=len(kept),
         events=kept.tobytes(),
-        candidates=current if current is not None and current.ts > erased_at else None,
+        lists=tuple(listed for listed in row.lists if listed.ts > erased_at),
+        attributes=row.attributes if stays else {},
+        attributes_ts=row.attributes_ts if stays else NO_TIME,
+        newest=row.newest if row.newest > erased_at else NO_TIME,
+        erased_at=erased_at,
     )
+    return _summed(row, schema)
 
 
-def current_list(candidates: CandidateList, schema: FeatureSchema) -> CurrentList:
+def current_list(candidates: CandidateList, schema: FeatureSchema, rules: RowRules = DEFAULT_RULES) -> CurrentList:
     """The list as the row keeps it: of an item named twice the first stays, of features what the schema declares."""
     assert candidates.ts is not None
     first: dict[str, Candidate] = {}
@@ -118,6 +224,7 @@ def current_list(candidates: CandidateList, schema: FeatureSchema) -> CurrentLis
     for line, item in zip(features, items, strict=True):
         known = {"score": item.score, **(item.features or {})}
         line[:] = [_number(known.get(name)) for name in columns]
+    lasts = round(rules.list_hours * _HOUR_MS)
     return CurrentList(
         ts=candidates.ts,
         request_id=candidates.request_id,
@@ -126,6 +233,7 @@ def current_list(candidates: CandidateList, schema: FeatureSchema) -> CurrentLis
         item_ids=tuple(item.item_id for item in items),
         columns=columns,
         features=features.tobytes(),
+        expires_at=candidates.ts + lasts if candidates.expires_at is None else candidates.expires_at,
     )
 
 
@@ -146,8 +254,12 @@ def _replace(row: UserRow, **changes: object) -> UserRow:
     return msgspec.structs.replace(row, **changes)
 
 
-def _holds(events: bytes, event_id: int) -> bool:
-    return bool(events) and bool((np.frombuffer(events, EVENT)["id"] == event_id).any())
+def _place(events: bytes, key: int) -> int | None:
+    """Where the event of a key begins among these; None where it is not there."""
+    if not events:
+        return None
+    found = np.frombuffer(events, EVENT)["id"] == key
+    return int(found.argmax()) * EVENT.itemsize if found.any() else None
 
 
 def _insert(events: bytes, packed: bytes) -> bytes:
@@ -159,7 +271,18 @@ def _insert(events: bytes, packed: bytes) -> bytes:
     return events[:place] + packed + events[place:]
 
 
-def _count(row: UserRow, item: int, ts: int, schema: FeatureSchema) -> tuple[bytes, int]:
+def _summed(row: UserRow, schema: FeatureSchema) -> UserRow:
+    """The row with its summary made anew of the events that it holds."""
+    events = np.frombuffer(row.events, EVENT)
+    if not len(events):
+        return _replace(row, summary=b"", summary_ts=NO_TIME)
+    newest = int(events["ts"][-1])
+    weights = np.exp2((events["ts"] - newest) / (schema.half_life_hours * _HOUR_MS))
+    cells = np.bincount(events["item"] % SUMMARY_CELLS, weights, SUMMARY_CELLS)
+    return _replace(row, summary=cells.astype("<f4").tobytes(), summary_ts=newest)
+
+
+def _count(row: UserRow, item: int, ts: int, schema: FeatureSchema, times: float = 1.0) -> tuple[bytes, int]:
     """The summary with one more event: every cell is the sum of 2^(-age / half-life) as of the newest event's time."""
     cells = row.long_term()
     half_life = schema.half_life_hours * _HOUR_MS
@@ -168,5 +291,5 @@ def _count(row: UserRow, item: int, ts: int, schema: FeatureSchema) -> tuple[byt
         cells, weight, newest = cells * np.float32(scale), 1.0, ts
     else:
         cells, weight, newest = cells.copy(), 2.0 ** ((ts - row.summary_ts) / half_life), row.summary_ts
-    cells[item % SUMMARY_CELLS] += weight
+    cells[item % SUMMARY_CELLS] += times * weight
     return cells.astype("<f4").tobytes(), newest

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import struct
+from hashlib import blake2b
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
-#: One event of the history, 31 bytes: `id` and `item` are 8-byte hashes, `action` the schema's number.
+from ranker.contracts.ids import hash_id
+
+#: One event of the history, 35 bytes: `id` is its `event_key`, `item` the hash of the item's id, `action` the schema's
+#: number, `list` the `list_tag` of the request that the event names, 0 where it names none.
 EVENT = np.dtype(
-    [("ts", "<i8"), ("id", "<i8"), ("item", "<i8"), ("action", "u1"), ("position", "<i2"), ("value", "<f4")]
-)
+    [
+        ("ts", "<i8"), ("id", "<i8"), ("item", "<i8"), ("action", "u1"), ("position", "<i2"), ("value", "<f4"),
+        ("list", "<u4"),
+    ]
+)  # fmt: skip
 _ORDER = struct.Struct("<qq")
+_KEY = struct.Struct("<qqB")
 SUMMARY_CELLS = 64
 NO_TIME = -(1 << 62)
 
@@ -19,8 +28,29 @@ NO_TIME = -(1 << 62)
 KnownFields = dict[str, str | float | bool]
 
 
+def event_key(event_id: int, item: int, action: int) -> int:
+    """What names an event: the hash of (event_id, item_id, action), so that each item of an order counts.
+
+    Args:
+        event_id: hash of the event's id.
+        item: hash of the item's id.
+        action: the schema's number.
+    """
+    packed = _KEY.pack(event_id, item, action)
+    return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little", signed=True) or 1
+
+
+def list_tag(request_id: str) -> int:
+    """A list's name in events, 32 bits: it has to differ among the few lists of one user."""
+    return hash_id(request_id) & 0xFFFF_FFFF or 1
+
+
 class CurrentList(Struct, frozen=True, array_like=True):
-    """The list that is being re-ranked. `features` is float32 [items, columns], NaN where a candidate has none."""
+    """A list that is being re-ranked. `features` is float32 [items, columns], NaN where a candidate has none.
+
+    One that is out of date has ended: nothing but its name and its times is kept, so that it holds its place among the
+    newest.
+    """
 
     ts: int
     request_id: str
@@ -29,6 +59,7 @@ class CurrentList(Struct, frozen=True, array_like=True):
     item_ids: tuple[str, ...]
     columns: tuple[str, ...]
     features: bytes
+    expires_at: int = 1 << 62  # the last time at which an event makes a ranking of it
 
     def column(self, name: str) -> np.ndarray | None:
         """float32 [items] of a named feature; None where no candidate carries it."""
@@ -37,11 +68,16 @@ class CurrentList(Struct, frozen=True, array_like=True):
         matrix: np.ndarray = np.frombuffer(self.features, "<f4").reshape(len(self.item_ids), len(self.columns))
         return matrix[:, self.columns.index(name)]
 
+    def ended(self) -> CurrentList:
+        """What is kept of it when it is out of date."""
+        return CurrentList(self.ts, self.request_id, None, {}, (), (), b"", self.expires_at)
+
 
 class UserRow(Struct, frozen=True, array_like=True):
-    """The row. Fields are appended, never removed or moved: an older, shorter row decodes with the defaults.
+    """The row, version 2. Fields are appended, never removed or moved: a shorter row decodes with the defaults.
 
-    `revision` counts the inputs applied, `count` the distinct events; `events` is EVENT records, oldest first.
+    `revision` counts the inputs applied, `count` the distinct events; `events` is EVENT records, oldest first; `lists`
+    are the newest few by (ts, request_id), oldest first, ended ones among them.
     """
 
     applied: dict[str, int] = {}
@@ -50,9 +86,35 @@ class UserRow(Struct, frozen=True, array_like=True):
     events: bytes = b""
     summary: bytes = b""
     summary_ts: int = NO_TIME
-    candidates: CurrentList | None = None
+    lists: tuple[CurrentList, ...] = ()
     attributes: KnownFields = {}
     erased_at: int = NO_TIME
+    attributes_ts: int = NO_TIME
+    newest: int = NO_TIME  # of all events and lists applied, in time; what makes lists end
+
+    @property
+    def current(self) -> tuple[CurrentList, ...]:
+        """The lists that are ranked, oldest first."""
+        return tuple(listed for listed in self.lists if listed.item_ids)
+
+    @property
+    def candidates(self) -> CurrentList | None:
+        """The newest of the lists that are ranked."""
+        for listed in reversed(self.lists):
+            if listed.item_ids:
+                return listed
+        return None
+
+    def of(self, listed: CurrentList) -> UserRow:
+        """The row as a ranking of one of its lists sees it, and as the list's examples keep it: without the others."""
+        return msgspec.structs.replace(self, lists=(listed,))
+
+    def named(self, request_id: str) -> CurrentList | None:
+        """The list of a request, if it is ranked."""
+        for listed in self.lists:
+            if listed.request_id == request_id and listed.item_ids:
+                return listed
+        return None
 
     def visible(self, window: int) -> bytes:
         """The newest events that the model sees, at most `window`.
@@ -68,7 +130,7 @@ class UserRow(Struct, frozen=True, array_like=True):
     def now(self) -> int:
         """The newest time this row knows of, in milliseconds: what ages are measured against."""
         newest = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
-        return max(newest, self.candidates.ts if self.candidates else NO_TIME)
+        return max(newest, self.lists[-1].ts if self.lists else NO_TIME)
 
     def newest_items(self, count: int) -> list[int]:
         """Hashes of the items of the newest events, oldest first."""

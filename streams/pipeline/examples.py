@@ -1,4 +1,4 @@
-"""What is learned from: each applied input joined with the list it came after, onto `examples`.
+"""What is learned from: each applied input joined with the lists it came after, onto `examples`.
 
 The join itself is `ranker.state.attribution`. It runs on the scorer thread after a batch's rankings have been sent, so
 no ranking of that batch waits for it; a checkpoint waits for both, so an input is acknowledged only after its examples
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 import numpy as np
@@ -27,8 +27,8 @@ from ranker.contracts.topics import EXAMPLES
 from ranker.items.catalog import UNKNOWN
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
-from ranker.state.attribution import astray, example_of_silence, examples_of, first_click_in_time
-from ranker.state.row import UserRow
+from ranker.state.attribution import ShownList, astray, example_of_silence, examples_of, first_click_in_time
+from ranker.state.row import CurrentList, UserRow
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.pipeline.windows import AttributionWindows
@@ -42,9 +42,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LastRanking(Struct, frozen=True):
-    """What a user looks at."""
+    """What a user looks at: a list as it was ranked last."""
 
-    request_id: str
     listed: tuple[str, ...]  # the list as it came
     model: str
     ranks: dict[str, int]
@@ -53,13 +52,13 @@ class LastRanking(Struct, frozen=True):
 
 
 class _Work(Struct, frozen=True):
-    """An input to join; without a record, a list whose time is up."""
+    """An input to join, or the request of a list whose time is up."""
 
     user: bytes
     before: UserRow
-    record: UserInput | None
+    record: UserInput | str
     after: UserRow
-    last: LastRanking | None
+    last: Mapping[str, LastRanking]  # by request
 
 
 class Examples:
@@ -76,32 +75,41 @@ class Examples:
         self._waiting: deque[_Work] = deque()
         self.windows = AttributionWindows(settings.attribution_ms)
 
-    def applied(self, key: Key, before: UserRow, record: UserInput, after: UserRow, last: LastRanking | None) -> None:
-        """Queue an input that was applied; `drain` joins it. Belongs to the event loop."""
-        if after.revision == before.revision:
+    def applied(
+        self, key: Key, before: UserRow, record: UserInput, after: UserRow, last: Mapping[str, LastRanking]
+    ) -> None:
+        """Queue an input that was applied; `drain` joins it. Belongs to the event loop.
+
+        Args:
+            key: the user.
+            before: the row before it.
+            record: the input.
+            after: the row after it.
+            last: the last rankings of the user's lists, by request.
+        """
+        if after is before:
             return
         if astray(before, record, self._schema):
             self._metrics.examples.labels("astray").inc()
         if before.candidates is not None:
-            self._waiting.append(_Work(key[1], before, record, after, _of(before, last)))
-        current = after.candidates
-        if current is not None and (before.candidates is None or before.candidates.request_id != current.request_id):
-            self.windows.opened(key, current.request_id, current.ts)
+            self._waiting.append(_Work(key[1], before, record, after, last))
+        for current in after.current if after.lists is not before.lists else ():
+            if before.named(current.request_id) is None:
+                self.windows.opened(key, current.request_id, current.ts)
 
     def passed(
         self,
         partition: int,
         ts: int,
         row_of: Callable[[Key], UserRow],
-        last_of: Callable[[str], LastRanking | None],
+        last_of: Callable[[str], Mapping[str, LastRanking]],
     ) -> bool:
         """Queue the lists whose windows close with an event of this time; whether there are any."""
         queued = False
         for key, request_id in self.windows.closed(partition, ts):
             row = row_of(key)
-            if row.candidates is not None and row.candidates.request_id == request_id:
-                last = _of(row, last_of(key[1].decode()))
-                self._waiting.append(_Work(key[1], row, None, row, last))
+            if row.named(request_id) is not None:
+                self._waiting.append(_Work(key[1], row, request_id, row, last_of(key[1].decode())))
                 queued = True
         return queued
 
@@ -117,38 +125,41 @@ class Examples:
 
     def _join(self, work: _Work) -> None:
         user_id = work.user.decode()
-        model = self._model(user_id, work.last)
-        ranks: Mapping[str, int] = work.last.ranks if work.last else {}
-        chances = work.last.propensities if work.last else None
-        version = work.last.model if work.last else model.version
-
-        def statistics(items: tuple[str, ...]) -> np.ndarray:
-            # Deltas may have come since the ranking: what it saw counts, not what is known now.
-            seen = work.last.statistics if work.last else None
-            return statistics_of(model, items) if seen is None else seen
-
-        if work.record is None:
-            silence = example_of_silence(
-                user_id, work.before, self._schema, self._window_ms, version, statistics, ranks, chances
-            )
+        shown_of = partial(self._shown, user_id, work.last)
+        if isinstance(work.record, str):
+            listed = work.before.named(work.record)
+            assert listed is not None
+            silence = example_of_silence(user_id, work.before, listed, self._schema, self._window_ms, shown_of)
             if silence is not None:
                 self._send(work.user, silence)
             return
-        for example in examples_of(
-            work.before, work.record, work.after, self._schema, self._window_ms, version, statistics, ranks, chances
-        ):
+        for example in examples_of(work.before, work.record, work.after, self._schema, self._window_ms, shown_of):
             self._send(work.user, example)
-            if work.last is not None and first_click_in_time(work.before, example, self._schema):
+            if example.request_id in work.last and first_click_in_time(work.before, example, self._schema):
                 assert example.outcome is not None
-                self._watch.clicked(version, ranks.get(example.outcome.item_id))
+                shown = work.last[example.request_id]
+                self._watch.clicked(shown.model, shown.ranks.get(example.outcome.item_id))
 
-    def _model(self, user_id: str, last: LastRanking | None) -> ServingModel:
+    def _shown(self, user_id: str, last: Mapping[str, LastRanking], listed: CurrentList) -> ShownList:
+        """How a list was shown: by the last ranking, if that is of the list as it is in the row."""
+        seen = last.get(listed.request_id)
+        if seen is None or seen.listed != listed.item_ids:
+            model = self._slot.serving.model_of(user_id)
+            assert model is not None
+            return ShownList(model.version, partial(statistics_of, model))
+
+        def statistics(items: tuple[str, ...]) -> np.ndarray:
+            # Deltas may have come since the ranking: what it saw counts, not what is known now.
+            return statistics_of(self._model(user_id, seen), items) if seen.statistics is None else seen.statistics
+
+        return ShownList(seen.model, statistics, seen.ranks, seen.propensities or {})
+
+    def _model(self, user_id: str, last: LastRanking) -> ServingModel:
         """The model that ranked the list, where it is still loaded."""
         serving = self._slot.serving
-        if last is not None:
-            for model in serving.models:
-                if model.version == last.model:
-                    return model
+        for model in serving.models:
+            if model.version == last.model:
+                return model
         ranks_now = serving.model_of(user_id)
         assert ranks_now is not None
         return ranks_now
@@ -158,14 +169,6 @@ class Examples:
             "none" if example.outcome is None else "late" if example.late else "in-time"
         ).inc()
         self._outbox.send(EXAMPLES, user, _encode(example))
-
-
-def _of(row: UserRow, last: LastRanking | None) -> LastRanking | None:
-    """The last ranking, if it is of the row's list."""
-    current = row.candidates
-    if last is None or current is None or (last.request_id, last.listed) != (current.request_id, current.item_ids):
-        return None
-    return last
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
 from streams.pipeline.intake import Intake
-from streams.pipeline.jobs import ForgetUser, Job, RankUser, WakeUp
+from streams.pipeline.jobs import ForgetUser, Job, RankList, WakeUp
 from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.telemetry.metrics import Metrics
@@ -52,11 +52,11 @@ class InputHandler:
         outbox: Outbox,
         metrics: Metrics,
         examples: Examples,
-        last: Callable[[str], LastRanking | None],
+        last: Callable[[str], Mapping[str, LastRanking]],
     ) -> None:
         assert slot.current is not None
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
-        self._schema = slot.current.schema
+        self._schema, self._rules = slot.current.schema, settings.rows
         translated = settings.broker.topics.translated
         self._decode = InputDecoder(self._schema, settings.limits, translated, metrics.left_out)
         self._intake = intake
@@ -87,7 +87,7 @@ class InputHandler:
         await self._outbox.room(_MOST_UNCONFIRMED)
 
     def handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
-        """The whole path of an input: decode, apply to the user's row, and rank where the user looks at a list.
+        """The whole path of an input: decode, apply to the user's row, and rank the lists that the user looks at.
 
         What this sends and changes is confirmed by the next checkpoint. An input that came before changes no row, and
         its ranking goes out again: a kill may have come between the row's write and the ranking's. One that this code
@@ -107,10 +107,8 @@ class InputHandler:
         record = self._decoded(at, key, value)
         assert key is not None
         before, row = self._applied(at, key, record)
-        if isinstance(record, Erasure):
-            self._forget(at, key)
-        if row.candidates is not None:
-            self._rank(at, key, value, record, row)
+        self._let_go(at, key, record, before, row)
+        self._rank(at, key, value, record, row)
         self._examples.applied((at.partition, key), before, record, row, self._last(record.user_id))
         # A device whose clock is ahead must not close everybody's lists.
         ts = min(getattr(record, "ts", None) or at.ts, now_ms())
@@ -132,7 +130,7 @@ class InputHandler:
     def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
         place = at.partition, key
         before = self._rows.get(place)
-        after = apply_input(before, record, at, self._schema)
+        after = apply_input(before, record, at, self._schema, self._rules)
         if after is not before:
             self._rows.put(place, after)
         elif before.applied[at.broker_topic] >= (end := self._intake.end(at)):
@@ -142,14 +140,22 @@ class InputHandler:
             )
         return before, after
 
-    def _rank(self, at: Position, key: bytes, value: bytes | None, record: UserInput, row: UserRow) -> None:
-        event_id = record.event_id if isinstance(record, Interaction) else None
-        # By partition too: where producers spread keys differently, a key has a row in each.
-        self._batcher.add((at.partition, key), RankUser(key, row, at, _kind(record), event_id, value))
+    def _let_go(self, at: Position, key: bytes, record: UserInput, before: UserRow, row: UserRow) -> None:
+        """What waits for a list that left is not ranked any more, nor what is older than an erasure."""
+        erased = isinstance(record, Erasure)
+        for listed in before.current if erased or row.lists is not before.lists else ():
+            if erased or row.named(listed.request_id) is None:
+                self._batcher.discard((at.partition, key, listed.request_id))
+        if erased:
+            self._batcher.add(ForgetUser(key), ForgetUser(key))
 
-    def _forget(self, at: Position, key: bytes) -> None:
-        self._batcher.discard((at.partition, key))
-        self._batcher.add(ForgetUser(key), ForgetUser(key))
+    def _rank(self, at: Position, key: bytes, value: bytes | None, record: UserInput, row: UserRow) -> None:
+        """Each current list is ranked again, so that the last ranking of each knows of all."""
+        event_id = record.event_id if isinstance(record, Interaction) else None
+        for listed in row.current:
+            # By partition too: where producers spread keys differently, a key has a row in each.
+            place = at.partition, key, listed.request_id
+            self._batcher.add(place, RankList(key, row.of(listed), at, _kind(record), event_id, value))
 
 
 def _kind(record: UserInput) -> str:

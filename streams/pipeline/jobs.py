@@ -8,11 +8,11 @@ from ranker.contracts.inputs import Position
 from ranker.state.row import UserRow
 
 
-class RankUser(Struct, frozen=True):
-    """Rank a user's current list."""
+class RankList(Struct, frozen=True):
+    """Rank one of a user's current lists."""
 
     user: bytes
-    row: UserRow
+    row: UserRow  # as `UserRow.of` gives it for the list
     at: Position  # of the newest input that the row knows of
     kind: str
     event_id: str | None = None
@@ -29,4 +29,4 @@ class WakeUp(Struct, frozen=True):
     """Nothing to rank: look at what waits beside rankings."""
 
 
-Job = RankUser | ForgetUser | WakeUp
+Job = RankList | ForgetUser | WakeUp

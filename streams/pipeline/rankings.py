@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 
 from ranker.contracts.errors import InvalidRecord
@@ -21,14 +21,15 @@ from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
-from streams.pipeline.jobs import ForgetUser, Job, RankUser
+from streams.pipeline.jobs import ForgetUser, Job, RankList
 from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_PREVIOUS_KEPT = 50_000
+_PREVIOUS_KEPT = 50_000  # users
+_NONE: dict[str, LastRanking] = {}
 #: Users in a row that the model failed on, one by one, before it counts as broken and not they.
 _MOST_FAILURES = 16
 
@@ -70,7 +71,8 @@ class Rankings:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._again = again
-        self._previous: OrderedDict[str, LastRanking] = OrderedDict()
+        self._lists = settings.lists
+        self._previous: OrderedDict[str, dict[str, LastRanking]] = OrderedDict()  # by user and request
         self._failures = 0
         self._faults = Faults()
 
@@ -86,7 +88,7 @@ class Rankings:
         for job in jobs:
             if isinstance(job, ForgetUser):
                 self._forget(job.user.decode())
-        ranked = [job for job in jobs if isinstance(job, RankUser)]
+        ranked = [job for job in jobs if isinstance(job, RankList)]
         for wave in _waves(ranked):
             for model, some in _by_model(serving, wave):
                 self._rank_and_send(serving, model, some)
@@ -94,11 +96,11 @@ class Rankings:
             self._metrics.batch(len(ranked), monotonic() - started)
         self._examples.drain()
 
-    def last(self, user_id: str) -> LastRanking | None:
-        """A user's last ranking, where it is remembered. Any thread may ask."""
-        return self._previous.get(user_id)
+    def last(self, user_id: str) -> Mapping[str, LastRanking]:
+        """The last rankings of a user's lists, as far as they are remembered, by request. Any thread may ask."""
+        return self._previous.get(user_id, _NONE)
 
-    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankUser]) -> None:
+    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankList]) -> None:
         """What a canary fails on is ranked by the other model, and the canary's watch hears of it."""
         results: Sequence[Ranked | None]
         if model is serving.canary and serving.current is not None:
@@ -114,7 +116,7 @@ class Rankings:
             if result is not None:
                 self._send_or_refuse(model, job, result)
 
-    def _rank(self, model: ServingModel, jobs: Sequence[RankUser]) -> Sequence[Ranked | None]:
+    def _rank(self, model: ServingModel, jobs: Sequence[RankList]) -> Sequence[Ranked | None]:
         try:
             results = model.rank([(job.user.decode(), job.row) for job in jobs])
         except Exception:
@@ -123,7 +125,7 @@ class Rankings:
         self._failures = 0
         return results
 
-    def _rank_alone(self, model: ServingModel, job: RankUser) -> Ranked | None:
+    def _rank_alone(self, model: ServingModel, job: RankList) -> Ranked | None:
         """One user's ranking. A user on whom the model fails must not stop all others: that is a dead letter."""
         try:
             result = model.rank([(job.user.decode(), job.row)])[0]
@@ -137,7 +139,7 @@ class Rankings:
         self._failures = 0
         return result
 
-    def _send_or_refuse(self, model: ServingModel, job: RankUser, result: Ranked) -> None:
+    def _send_or_refuse(self, model: ServingModel, job: RankList, result: Ranked) -> None:
         """A ranking that no record can be made of costs itself."""
         try:
             self._send(model, job, result)
@@ -146,7 +148,7 @@ class Rankings:
         else:
             self._faults.sound()
 
-    def _send(self, model: ServingModel, job: RankUser, result: Ranked) -> None:
+    def _send(self, model: ServingModel, job: RankList, result: Ranked) -> None:
         row, user_id = job.row, job.user.decode()
         assert row.candidates is not None
         at = job.at
@@ -161,8 +163,8 @@ class Rankings:
         if self._explore:
             name = ranking_id(user_id, row, model.version)
             result = explore(result, self._explore, self._explore_after, name)
-        last = self._previous.get(user_id)
-        previous = last.ranks if last is not None and last.request_id == row.candidates.request_id else None
+        last = self.last(user_id).get(row.candidates.request_id)
+        previous = None if last is None else last.ranks
         ranking = answer(user_id, row, result, cause, model.version, previous, model.sequence)
         self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
         self._metrics.ranked(time() - at.ts / 1000)
@@ -171,14 +173,16 @@ class Rankings:
 
     def _remember(self, user_id: str, current: CurrentList, version: str, result: Ranked) -> None:
         items, chances = result.item_ids, result.propensities
-        self._previous[user_id] = LastRanking(
-            current.request_id,
+        last = LastRanking(
             current.item_ids,
             version,
             dict(zip(items, range(1, len(items) + 1), strict=True)),
             None if chances is None else dict(zip(items, chances, strict=True)),
             result.statistics,
         )
+        # Made anew, since others may read what is there.
+        others = [one for one in self.last(user_id).items() if one[0] != current.request_id]
+        self._previous[user_id] = dict([*others[len(others) + 1 - self._lists :], (current.request_id, last)])
         self._previous.move_to_end(user_id)
         if len(self._previous) > _PREVIOUS_KEPT:
             self._previous.popitem(last=False)
@@ -190,26 +194,30 @@ class Rankings:
             model.forget(user_id)
 
 
-def _waves(jobs: Sequence[RankUser]) -> list[list[RankUser]]:
-    """The jobs in groups in which no user comes twice, as the model asks: a key may have rows in two partitions."""
-    waves: list[dict[bytes, RankUser]] = []
+def _waves(jobs: Sequence[RankList]) -> list[list[RankList]]:
+    """The jobs in groups in which a user comes with the same events alone, as the model asks.
+
+    A key may have rows in two partitions, and the newer row of one list may be in work beside the older of another.
+    """
+    waves: list[dict[bytes, list[RankList]]] = []
     for job in jobs:
         for wave in waves:
-            if job.user not in wave:
-                wave[job.user] = job
+            beside = wave.setdefault(job.user, [])
+            if not beside or (beside[0].row.events, beside[0].row.count) == (job.row.events, job.row.count):
+                beside.append(job)
                 break
         else:
-            waves.append({job.user: job})
-    return [list(wave.values()) for wave in waves]
+            waves.append({job.user: [job]})
+    return [[job for jobs in wave.values() for job in jobs] for wave in waves]
 
 
-def _by_model(serving: Serving, jobs: Sequence[RankUser]) -> list[tuple[ServingModel, list[RankUser]]]:
+def _by_model(serving: Serving, jobs: Sequence[RankList]) -> list[tuple[ServingModel, list[RankList]]]:
     """The jobs of each model that ranks for some of the users; nearly always there is one."""
     current = serving.current
     assert current is not None
     if serving.canary is None:
         return [(current, list(jobs))] if jobs else []
-    parts: dict[str, tuple[ServingModel, list[RankUser]]] = {}
+    parts: dict[str, tuple[ServingModel, list[RankList]]] = {}
     for job in jobs:
         model = serving.model_of(job.user.decode()) or current
         parts.setdefault(model.version, (model, []))[1].append(job)

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
 
 from ranker.contracts.errors import LaterRow, RowError
-from ranker.state.codec import decode_row
-from ranker.state.row import EMPTY, UserRow
-from streams.state.store import Key
+from ranker.state.codec import assembled, decode_list, decode_row, encode_head, encode_list, list_key
+from ranker.state.row import EMPTY, CurrentList, UserRow
+from streams.state.store import Key, StoredRow
 
 _ROWS_KEPT = 20_000
 
-#: Hears of a stored row that is none: its key, its bytes, and what is wrong.
+#: Hears of a stored value that is none of a row: its key, its bytes, and what is wrong.
 Damaged = Callable[[Key, bytes, RowError], None]
+#: The lists that are stored of a user, by their keys; None for one that cannot be read.
+StoredLists = Mapping[bytes, CurrentList | None]
+
+
+class ChangedRow(Struct, frozen=True):
+    """A row to be written, and the lists that are stored beside the head that it replaces."""
+
+    row: UserRow
+    stored: StoredLists
+
+    def values(self, user: bytes) -> dict[bytes, bytes | None]:
+        """What is to be written, in order: tombstones of lists that left, lists that came, the head that knows of both.
+
+        After a kill between two of them the head is the one before, and the inputs since come again. A list that the
+        head knows of and that is not there is about to leave; one that it does not know of, or not yet, is about to
+        come.
+        """
+        lists = {list_key(user, listed.request_id): listed for listed in self.row.current}
+        values: dict[bytes, bytes | None] = {key: None for key in self.stored if key not in lists}
+        for key, listed in lists.items():
+            if self.stored.get(key) is not listed:
+                values[key] = encode_list(listed)
+        values[user] = encode_head(self.row)
+        return values
 
 
 class RowCache:
@@ -21,13 +47,13 @@ class RowCache:
 
     def __init__(
         self,
-        read: Callable[[int, bytes], bytes | None],
+        read: Callable[[int, bytes], StoredRow],
         kept: int = _ROWS_KEPT,
         damaged: Damaged = lambda key, stored, why: None,
     ) -> None:
         """
         Args:
-            read: gives the stored row of a partition's user.
+            read: gives what is stored of a partition's user.
             kept: decoded rows in memory, beside those that wait for a checkpoint.
             damaged: hears of what is stored and is no row: its user starts from the empty one.
         """
@@ -35,6 +61,7 @@ class RowCache:
         self._kept = kept
         self._damaged = damaged
         self._rows: OrderedDict[Key, UserRow] = OrderedDict()
+        self._lists: dict[Key, StoredLists] = {}  # of the rows in memory that have some
         self._changed: dict[Key, UserRow] = {}
         self._writing: dict[Key, UserRow] = {}
 
@@ -48,7 +75,7 @@ class RowCache:
         if row is not None:
             self._rows.move_to_end(key)
             return row
-        row = self._rows[key] = self._decoded(key, self._read(*key) or b"")
+        row = self._rows[key] = self._decoded(key, self._read(*key))
         self._evict()
         return row
 
@@ -56,10 +83,13 @@ class RowCache:
         """A user's row after an input that changed it."""
         self._rows[key] = self._changed[key] = row
 
-    def take_changed(self) -> dict[Key, UserRow]:
-        """The rows put since the last call. They stay in memory until `written`."""
+    def take_changed(self) -> dict[Key, ChangedRow]:
+        """The rows put since the last call, to be written. They stay in memory until `written`."""
         self._writing, self._changed = self._changed, {}
-        return self._writing
+        taken = {key: ChangedRow(row, self._lists.get(key, {})) for key, row in self._writing.items()}
+        for key, row in self._writing.items():
+            self._stored(key, {list_key(key[1], listed.request_id): listed for listed in row.current})
+        return taken
 
     def written(self) -> None:
         """What `take_changed` gave is on disk."""
@@ -67,17 +97,35 @@ class RowCache:
 
     def clear(self) -> None:
         """Partitions may have left: another worker may write these rows before they are read here again."""
-        for rows in (self._rows, self._changed, self._writing):
+        for rows in (self._rows, self._lists, self._changed, self._writing):
             rows.clear()
 
-    def _decoded(self, key: Key, stored: bytes) -> UserRow:
+    def _stored(self, key: Key, lists: StoredLists) -> None:
+        if lists:
+            self._lists[key] = lists
+        else:
+            self._lists.pop(key, None)
+
+    def _decoded(self, key: Key, stored: StoredRow) -> UserRow:
+        head = EMPTY
         try:
-            return decode_row(stored)
+            head = decode_row(stored.head or b"")
+        except LaterRow:
+            raise
+        except RowError as why:
+            self._damaged(key, stored.head or b"", why)
+        lists = {place: self._list(key, value) for place, value in stored.lists.items()}
+        self._stored(key, lists)
+        return assembled(head, {listed.request_id: listed for listed in lists.values() if listed is not None})
+
+    def _list(self, key: Key, stored: bytes) -> CurrentList | None:
+        try:
+            return decode_list(stored)
         except LaterRow:
             raise
         except RowError as why:
             self._damaged(key, stored, why)
-            return EMPTY
+            return None
 
     def _evict(self) -> None:
         """Drop the row used longest ago. One that is not on disk yet counts as used now."""
@@ -88,3 +136,4 @@ class RowCache:
             self._rows.move_to_end(oldest)
         else:
             del self._rows[oldest]
+            self._lists.pop(oldest, None)

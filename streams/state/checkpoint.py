@@ -7,7 +7,8 @@ rankings minds. In order:
    example is made of the row before its input, so it must be safe before that row is replaced;
 2. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
    and taken within a part of that time is not sent at all, or refused by the broker for its age (`topics`);
-3. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them;
+3. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them; of
+   each the lists that left or came before the head that knows of that;
 4. the rows go to RocksDB with the offset of their changelog records;
 5. the inputs' offsets are committed.
 """
@@ -23,11 +24,9 @@ from time import monotonic
 from typing import TypeVar
 
 from ranker.contracts.errors import LiverankError
-from ranker.state.codec import encode_row
-from ranker.state.row import UserRow
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
-from streams.state.cache import RowCache
+from streams.state.cache import ChangedRow, RowCache
 from streams.state.store import Key, RowTable
 from streams.telemetry.metrics import Metrics
 
@@ -135,16 +134,16 @@ class Checkpoints:
         log.warning("the group went on without this worker; what it had in work comes again elsewhere")
         self._left()
 
-    async def _encode(self, changed: Mapping[Key, UserRow]) -> dict[int, dict[bytes, bytes]]:
-        """The rows as stored, by partition and user."""
-        encoded: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+    async def _encode(self, changed: Mapping[Key, ChangedRow]) -> dict[int, dict[bytes, bytes | None]]:
+        """The rows as stored, by partition: keys and values in the order in which they are to be written."""
+        encoded: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         for part in _slices(list(changed.items())):
             for (partition, user), row in part:
-                encoded[partition][user] = encode_row(row)
+                encoded[partition] |= row.values(user)
             await asyncio.sleep(0)
         return encoded
 
-    async def _send(self, partition: int, rows: dict[bytes, bytes], last: dict[int, int]) -> None:
+    async def _send(self, partition: int, rows: dict[bytes, bytes | None], last: dict[int, int]) -> None:
         """Rows to the changelog. They are confirmed in order, so the last one's offset is the highest."""
         changelog, final = self._table.changelog_topic_name, next(reversed(rows))
         for part in _slices(list(rows.items())):
@@ -152,12 +151,12 @@ class Checkpoints:
                 raise UnsafeCheckpointError(
                     f"rows were not sent within {self._lease_s:.1f} s: another worker may hold their partitions by now"
                 )
-            for user, row in part:
-                confirmed = partial(last.__setitem__, partition) if user is final else None
-                self._changelog.send(changelog, user, row, partition, confirmed)
+            for key, value in part:
+                confirmed = partial(last.__setitem__, partition) if key is final else None
+                self._changelog.send(changelog, key, value, partition, confirmed)
             await asyncio.sleep(0)
 
-    async def _store(self, partition: int, rows: dict[bytes, bytes], offset: int) -> None:
+    async def _store(self, partition: int, rows: dict[bytes, bytes | None], offset: int) -> None:
         """Rows to RocksDB. Only the last slice says how far the copy reaches, so a kill between leaves it true."""
         *parts, final = _slices(list(rows.items()))
         for part in parts:

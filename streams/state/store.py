@@ -1,5 +1,8 @@
 """The users' rows on disk: a Faust table over RocksDB that is written by checkpoints.
 
+A row is several values (`ranker.state.codec`): its head under the user's key, and each list under one that begins with
+the user's. The table knows of no rows, only of keys and values.
+
 The changelog is the state of record. RocksDB holds a copy of its confirmed prefix and the offset where that ends, both
 written in one batch, so a kill at any moment leaves the copy equal to what the changelog says.
 """
@@ -7,16 +10,25 @@ written in one batch, so a kill at any moment leaves the copy equal to what the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import faust
 import rocksdict
 from faust.stores import rocksdb
 
 from ranker.contracts.errors import LiverankError
+from ranker.state.codec import list_prefix
 from streams.settings import TABLE, WorkerSettings
 
 Key = tuple[int, bytes]  # partition and user id
+
+
+class StoredRow(NamedTuple):
+    """What is stored of a user."""
+
+    head: bytes | None
+    lists: dict[bytes, bytes]  # by their keys
 
 
 class StoreError(LiverankError):
@@ -39,23 +51,30 @@ class RowStore(rocksdb.Store):  # type: ignore[misc]
 
     mundane_level = "debug"  # of "Starting..." and the like
 
-    def read(self, partition: int, user: bytes) -> bytes | None:
-        """A stored row, None where there is none.
+    def read(self, partition: int, user: bytes) -> StoredRow:
+        """All that is stored of a user: also a list that no head knows of, since a kill came between the two.
 
         Raises:
             StoreError: it cannot be read.
         """
+        prefix = list_prefix(user)
         try:
-            found: bytes | None = self._db_for_partition(partition).get(user)
+            db = self._db_for_partition(partition)
+            lists = dict(takewhile(lambda entry: entry[0].startswith(prefix), db.items(from_key=prefix)))
+            return StoredRow(db.get(user), lists)
         except Exception as error:  # RocksDB's errors have no class of their own
             raise StoreError(f"the rows of partition {partition} cannot be read: {error}; check the disk") from error
-        return found
 
-    def write(self, partition: int, rows: Mapping[bytes, bytes], offset: int | None = None) -> None:
-        """Store confirmed rows, all or none; with `offset`, also that the changelog is copied up to there."""
+    def write(self, partition: int, values: Mapping[bytes, bytes | None], offset: int | None = None) -> None:
+        """Store confirmed values (None: a tombstone), all or none; with `offset`, also that the changelog is copied up
+        to there.
+        """
         batch = rocksdict.WriteBatch(raw_mode=True)
-        for user, row in rows.items():
-            batch.put(user, row)
+        for key, value in values.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
         if offset is not None:
             batch.put(self.offset_key, str(offset).encode())
         self._db_for_partition(partition).write(batch)

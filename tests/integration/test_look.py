@@ -42,7 +42,7 @@ def test_the_state_of_a_user(installation: Installation, monkeypatch: pytest.Mon
     installation.all_handled()
     found = asked(installation, monkeypatch, tmp_path / "out", "state", "looked-at")
     assert (found["revision"], found["count"]) == (3, 2)
-    assert found["list"]["items"] == ["item-1", "item-2"]
+    assert [listed["items"] for listed in found["lists"]] == [["item-1", "item-2"]]
     assert sorted(event["action"] for event in found["events"]) == ["click", "view"]
     missing = CliRunner().invoke(app, ["state", "nobody"])
     assert "no worker has a row of user 'nobody'" in str(missing.exception)

@@ -146,7 +146,9 @@ def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, wo
     running.finish()
     installation.all_handled()
     rankings = [ranking for ranking in installation.rankings() if ranking.user_id.startswith("swaps")]
-    named = Counter((ranking.user_id, tuple(sorted(ranking.applied.items()))) for ranking in rankings)
+    named = Counter(
+        (ranking.user_id, ranking.request_id, tuple(sorted(ranking.applied.items()))) for ranking in rankings
+    )
     assert [name for name, count in named.items() if count > 1] == []
     assert set(versions) <= {ranking.model for ranking in rankings}
     last = {ranking.user_id: ranking for ranking in rankings}  # a user's rankings come in order

@@ -152,7 +152,7 @@ def poison_all(installation: Installation, worker: Worker, trainer: Process, nam
     send_compressed(installation, stranger)
     for topic, value in TAKEN:
         installation.send(topic, stranger, {"user_id": stranger, **value})
-        if topic == "candidates":  # of two lists that wait together only the newer one is ranked
+        if topic == "candidates":  # of lists that wait together those that the next ones push out are not ranked
             ranked(installation, value["request_id"])
     click(installation, stranger, "after extremes")
     click(installation, other, "after poison")

@@ -24,7 +24,7 @@ from ranker.features.list import list_inputs
 from ranker.features.user import user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import STATISTICS, ItemTables
-from ranker.state.attribution import astray, examples_of
+from ranker.state.attribution import ShownList, astray, examples_of
 from ranker.state.codec import decode_row, encode_row
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY
@@ -125,12 +125,14 @@ def test_the_way_of_an_input(sent: list[tuple[str, bytes | None, bytes | None, i
             before, row = row, apply_input(row, record, at, SCHEMA)
             assert decode_row(encode_row(row)) == row
             astray(before, record, SCHEMA)
-            for example in examples_of(
-                before, record, row, SCHEMA, 1000, "m", lambda items: np.zeros((len(items), len(STATISTICS)))
-            ):
-                assert decode_row(example.state) == before
+            shown = ShownList("m", lambda items: np.zeros((len(items), len(STATISTICS))))
+            for example in examples_of(before, record, row, SCHEMA, 1000, lambda _, shown=shown: shown):
+                listed = before.named(example.request_id)
+                assert listed is not None
+                assert decode_row(example.state) == before.of(listed)
                 msgspec.json.encode(example)
-            check_features(row, tables)
+            for listed in row.current:
+                check_features(row.of(listed), tables)
 
 
 def check_features(row: Any, tables: ItemTables) -> None:
@@ -160,7 +162,14 @@ def test_every_decoder(data: st.DataObject) -> None:
 
 
 @FUZZED
-@given(st.one_of(st.binary(max_size=200), PACKED.map(lambda value: b"\x01" + msgspec.msgpack.encode(value))))
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.sampled_from([b"\x01", b"\x02"]).flatmap(
+            lambda v: PACKED.map(lambda value: v + msgspec.msgpack.encode(value))
+        ),
+    )
+)
 def test_stored_rows(stored: bytes) -> None:
     """What is stored is a row, or says that it is none."""
     try:

@@ -36,7 +36,7 @@ from ranker.contracts.topics import ITEMS, USER_INPUTS
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
 from ranker.serving.model import ServingModel, load_model
-from ranker.state.codec import decode_row
+from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 from streams.kafka.admin import create_topics
@@ -237,8 +237,20 @@ class Installation:
         """The users' rows, as the changelog has them."""
         newest: dict[Key, bytes] = {}
         for message in self.read(self.settings.broker.changelog):
-            newest[message.partition(), message.key()] = message.value()
-        return {key: decode_row(value) for key, value in newest.items()}
+            place = message.partition(), message.key()
+            if message.value() is None:
+                newest.pop(place, None)
+            else:
+                newest[place] = message.value()
+        rows = {}
+        for (partition, key), value in newest.items():
+            if b"\xff" not in key:
+                prefix = list_prefix(key)
+                beside = (held for (at, name), held in newest.items() if at == partition and name.startswith(prefix))
+                lists = {listed.request_id: listed for listed in map(decode_list, beside)}
+                row = rows[partition, key] = assembled(decode_row(value), lists)
+                assert set(lists) == {listed.request_id for listed in row.current}, f"lists of no head: {key!r}"
+        return rows
 
     def folded_rows(self, model: ServingModel, seed: int | None = None) -> dict[Key, UserRow]:
         """The users' rows, folded here from the input topics; with a seed, in a shuffled interleaving of the topics."""
@@ -305,12 +317,14 @@ def assert_state_and_rankings(installation: Installation) -> dict[str, int]:
         wrong = {key: unequal for key, row in folded.items() if (unequal := differences(stored[key], row))}
         assert not wrong, wrong
     last = _last_rankings(rankings)
-    listed = {key[1].decode(): row for key, row in folded.items() if row.candidates is not None}
-    assert set(listed) <= set(last), f"users without a ranking: {set(listed) - set(last)}"
+    listed = {
+        (key[1].decode(), current.request_id): row.of(current) for key, row in folded.items() for current in row.current
+    }
+    assert set(listed) <= set(last), f"lists without a ranking: {set(listed) - set(last)}"
     users = sorted(listed)
     for start in range(0, len(users), 32):
         some = users[start : start + 32]
-        for user, expected in zip(some, model.rank([(user, listed[user]) for user in some]), strict=True):
+        for user, expected in zip(some, model.rank([(user[0], listed[user]) for user in some]), strict=True):
             ranking = last[user]
             assert ranking.revision == listed[user].revision, user
             assert ranking.applied == listed[user].applied, user
@@ -318,7 +332,7 @@ def assert_state_and_rankings(installation: Installation) -> dict[str, int]:
             wanted = dict(zip(expected.item_ids, expected.scores, strict=True))
             assert scores == _close(wanted), user
     inputs = sum(sum(1 for _ in installation.read(topic)) for topic in USER_INPUTS)
-    seen = {(r.user_id, r.revision, r.cause.topic, r.cause.offset) for r in rankings}
+    seen = {(r.user_id, r.request_id, r.revision, r.cause.topic, r.cause.offset) for r in rankings}
     return {"users": len(stored), "inputs": inputs, "rankings": len(rankings), "repeated": len(rankings) - len(seen)}
 
 
@@ -328,13 +342,13 @@ def _close(scores: Mapping[str, float]) -> Any:
     return pytest.approx(scores, rel=1e-4, abs=1e-4)
 
 
-def _last_rankings(rankings: list[Ranking]) -> dict[str, Ranking]:
-    """What a consumer holds that keeps the highest revision, and the later one of two."""
-    last: dict[str, Ranking] = {}
+def _last_rankings(rankings: list[Ranking]) -> dict[tuple[str, str], Ranking]:
+    """What a consumer holds that keeps the highest revision of each list, and the later one of two."""
+    last: dict[tuple[str, str], Ranking] = {}
     for ranking in rankings:
-        held = last.get(ranking.user_id)
+        held = last.get((ranking.user_id, ranking.request_id))
         if held is None or ranking.revision >= held.revision:
-            last[ranking.user_id] = ranking
+            last[ranking.user_id, ranking.request_id] = ranking
     return last
 
 

@@ -184,13 +184,15 @@ def test_the_screen_shows_lists_and_figures(users: list[SimulatedUser]) -> None:
     click = user.next_record(0)
     assert isinstance(click, Interaction)
     ranking = a_ranking("u0", user.request_id, [click.item_id, *user.shown], {})
-    shown = DemoView(Tally(), Learning("demo"), Pages(), users, {}, TITLES)
+    shown = DemoView(Tally(), Learning("demo"), Pages(), users, nothing, TITLES)
     text = drawn(shown, 200, 50)
     assert "MRR shown -, liverank -" in text
     assert "no version was announced yet" in text
     shown.tally.click(click.item_id, user.shown, ranking, [])
     shown.tally.event(click, 3.14, ranking)
-    text = drawn(msgspec.structs.replace(shown, rankings={"u0": ranking}), 200, 50)
+    text = drawn(
+        msgspec.structs.replace(shown, newest=lambda name, request: ranking if name == "u0" else None), 200, 50
+    )
     assert f"✓ {TITLES[click.item_id]}" in text
     assert f"unknown to the model: {TITLES[user.taste.favourites(1)[0]]}" in text
     assert "p50 3.1 ms" in text
@@ -208,7 +210,7 @@ def test_the_screen_shows_what_is_learned(users: list[SimulatedUser]) -> None:
         learning.ranked(msgspec.structs.replace(a_ranking("u0", "r", [], {}), model=f"2026T{number}"), 1000 * number)
     delta = b'{"model": "demo", "base": "2026T4", "sequence": 5500, "learned_until": 0, "rows": {}}'
     learning.took(SimpleNamespace(topic="model-deltas", value=delta))
-    text = drawn(DemoView(Tally(), learning, pages, users, {}, TITLES), 100, 30, now=7000)
+    text = drawn(DemoView(Tally(), learning, pages, users, nothing, TITLES), 100, 30, now=7000)
     assert "model 2026T5 since 2.0 s, swaps 5, refused 2" in text
     assert "last delta 1.5 s ago" in text
     assert "trainer 0.300, serving 0.200, first 0.100" in text
@@ -226,18 +228,24 @@ def test_the_screen_is_no_larger_than_the_terminal(
     rankings = {}
     for user in users:
         user.next_record(0)
-        rankings[user.user_id] = a_ranking(user.user_id, user.request_id, user.shown, {})
+        rankings[user.user_id, user.request_id] = a_ranking(user.user_id, user.request_id, user.shown, {})
     learning = Learning("demo")
     for number in range(6):
         update = ModelUpdate(model="demo", version=f"2026T{number}", sha256="", reason="why " * 50, ts=0)
         learning.took(SimpleNamespace(topic="model-updates", value=msgspec.json.encode(update)))
     titles = {film: f"{title}, a title that is too long for any column" for film, title in TITLES.items()}
-    lines = drawn(DemoView(Tally(), learning, Pages(), users, rankings, titles), width, height).splitlines()
+    shown = DemoView(Tally(), learning, Pages(), users, lambda *named: rankings[named], titles)
+    lines = drawn(shown, width, height).splitlines()
     assert len(lines) < height
     assert max(len(line) for line in lines) <= width
     assert max(line.count("╭") for line in lines) == beside
     assert sum("promoted" in line for line in lines) == 4
     assert lines[-1].strip() == "Ctrl-C ends it"
+
+
+def nothing(user_id: str, request_id: str) -> Ranking | None:
+    """No ranking came."""
+    return None
 
 
 def drawn(shown: DemoView, width: int, height: int, now: int = 0) -> str:

@@ -29,10 +29,11 @@ def test_what_the_broker_has_not_taken_is_missing() -> None:
     assert covered_at([SentInput("u", "clicks", 0.0)], [arrival(1.0, 1, clicks=9)]) == [None]
 
 
-def test_a_ranking_is_repeated_by_its_id_or_by_its_users_revision() -> None:
-    """The same revision by two versions is one too many; the same revision of two users is not."""
+def test_a_ranking_is_repeated_by_its_id_or_by_its_lists_revision() -> None:
+    """The same revision by two versions is one too many; the same revision of two users, or of two lists, is not."""
     first, other = arrival(1.0, 1, clicks=1), arrival(1.0, 1, user="v", clicks=1)
     assert repeated([first, other, arrival(2.0, 2, clicks=2)]) == 0
     assert repeated([first, first]) == 1
     assert repeated([first, Arrival(2.0, "u", 1, "by another version", {"clicks": 1}, "v2")]) == 1
     assert repeated([first, Arrival(2.0, "u", 2, first.ranking_id, {"clicks": 2}, "v1")]) == 1
+    assert repeated([first, Arrival(2.0, "u", 1, "of the list beside it", {"clicks": 1}, "v1", "r2")]) == 0

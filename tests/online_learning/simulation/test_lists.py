@@ -41,7 +41,7 @@ def test_frozen_it_ranks_as_a_worker_would(folder: Path) -> None:
     """Every click on a list is there, with the rank that the served graphs give it."""
     model = load_model(folder, Catalog(), ServingOptions(provider="cpu"))
     asked = [
-        Query(step.before, chosen, step.record)
+        Query(chosen.row, chosen.place, step.record)
         for step in fold(stream.records(40), stream.SCHEMA)
         if isinstance(step, Step) and isinstance(step.record, Interaction) and step.record.action != "view"
         if (chosen := chosen_from_list(step)) is not None

@@ -88,9 +88,9 @@ def test_unknown_fields_and_other_scripts_are_fine() -> None:
 
 
 def test_tombstones() -> None:
-    """No body withdraws an item and clears a user's attributes."""
+    """No body withdraws an item and clears a user's attributes, as of the message's time."""
     assert decode("items", None, b"a") is None
-    assert decode("users", None) == User(user_id="u")
+    assert decode("users", None) == User(user_id="u", ts=NOW - 5)
 
 
 def test_a_list_keeps_its_features() -> None:

@@ -109,6 +109,28 @@ def test_the_cache_is_used_and_bounded(folder: Path) -> None:
     assert model.scorer.rebuilt > 2
 
 
+def test_lists_of_a_user_share_the_history(folder: Path) -> None:
+    """Ranked together each gets what it gets alone; and the history is encoded, and extended, once."""
+    row = acted(listed("u", range(5)), "u", 1, 1, "click")
+    others = [Candidate(item_id=f"item-{item}") for item in range(3, 10)]
+    beside = CandidateList(request_id="beside", user_id="u", items=others, ts=T0 + 5)
+    model = fresh(folder)
+    for ts in (10, 20):
+        row = acted(row, "u", ts, ts % 7, "view")
+        if ts == 10:
+            row = apply_input(row, beside, Position("candidates", 0, 7, T0), SCHEMA)
+        views = [row.of(one) for one in row.current]
+        together = model.rank([("u", view) for view in views])
+        for view, ranked in zip(views, together, strict=True):
+            alone = fresh(folder).rank([("u", view)])[0]
+            assert ranked.item_ids == alone.item_ids
+            np.testing.assert_allclose(ranked.scores, alone.scores, atol=1e-4)
+    assert len(views) == 2
+    assert (model.scorer.rebuilt, model.scorer.extended) == (1, 1)
+    model.forget("u")
+    assert not model._lists
+
+
 @given(st.lists(events, min_size=2, max_size=5))
 @settings(max_examples=15, deadline=None)
 def test_batch_equals_one_by_one(folder: Path, histories: list[list[tuple[int, int, str]]]) -> None:
@@ -177,5 +199,5 @@ def test_k_cuts_the_list(folder: Path) -> None:
     model = fresh(folder)
     whole = model.rank([("u", row)])[0].item_ids
     assert row.candidates is not None
-    cut = msgspec.structs.replace(row, candidates=msgspec.structs.replace(row.candidates, k=2))
+    cut = row.of(msgspec.structs.replace(row.candidates, k=2))
     assert model.rank([("u", cut)])[0].item_ids == whole[:2]

@@ -15,10 +15,10 @@ from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import STATISTICS
-from ranker.state.attribution import astray, example_of_silence, examples_of
+from ranker.state.attribution import ShownList, astray, example_of_silence, examples_of, owner_of
 from ranker.state.codec import decode_row, encode_row
-from ranker.state.fold import apply_input
-from ranker.state.row import EMPTY, EVENT, UserRow
+from ranker.state.fold import RowRules, apply_input
+from ranker.state.row import EMPTY, EVENT, UserRow, event_key
 
 SCHEMA = FeatureSchema(window=32)
 T0, WINDOW = 1_700_000_000_000, 30_000
@@ -34,23 +34,23 @@ def event(event_id: str, ts: int, item: str = "a", action: str = "click", reques
     return Interaction(user_id="u", item_id=item, action=action, event_id=event_id, ts=T0 + ts, request_id=request)
 
 
-def join(log: list[UserInput], row: UserRow = EMPTY, first: int = 0) -> list[list[Example]]:
+def join(log: list[UserInput], row: UserRow = EMPTY, first: int = 0, lists: int = 3) -> list[list[Example]]:
     """The examples of each input of a log that goes on from a row; statistics name the input that asks for them."""
     made = []
     for offset, record in enumerate(log, first):
         known = np.full(len(STATISTICS), offset, np.float32)
-        after = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA)
-        of = lambda items, known=known: np.tile(known, (len(items), 1))  # noqa: E731
-        made.append(examples_of(row, record, after, SCHEMA, WINDOW, "v", of))
+        after = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA, RowRules(lists=lists))
+        seen = ShownList("v", lambda items, known=known: np.tile(known, (len(items), 1)))
+        made.append(list(examples_of(row, record, after, SCHEMA, WINDOW, lambda _, seen=seen: seen)))
         row = after
     return made
 
 
-def folded(log: list[UserInput]) -> UserRow:
+def folded(log: list[UserInput], lists: int = 3) -> UserRow:
     """The row after a log."""
     row = EMPTY
     for offset, record in enumerate(log):
-        row = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA)
+        row = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA, RowRules(lists=lists))
     return row
 
 
@@ -85,48 +85,52 @@ def test_nothing_from_after_the_ranking_is_in_an_example(log: list[UserInput], d
     """
     made = join(log)
     for at, examples in enumerate(made):
+        before = folded(log[:at])
         for example in examples:
-            assert decode_row(example.state) == folded(log[:at])
+            listed = before.named(example.request_id)
+            assert listed is not None
+            assert decode_row(example.state) == before.of(listed)
             assert all(item.statistics == [at] * len(STATISTICS) for item in example.items)
-            named = example.outcome.event_id if example.outcome else None
-            assert named is None or hash_id(named) not in np.frombuffer(decode_row(example.state).events, EVENT)["id"]
+            if (drawn := example.outcome) is not None:
+                action = SCHEMA.action_number(drawn.action)
+                key = event_key(hash_id(drawn.event_id), hash_id(drawn.item_id), action)
+                assert key not in np.frombuffer(before.events, EVENT)["id"]
     at = data.draw(st.integers(0, len(log) - 1))
     current = folded(log[:at]).candidates
     other = event("other", data.draw(st.integers(0, 200_000)), *(current.item_ids[:1] if current else "a"))
-    for before, after in zip(made[at], join([*log[:at], other])[at], strict=False):
-        same = {"example_id": "", "outcome": None, "late": False, "ts": 0}
-        assert msgspec.structs.replace(before, **same) == msgspec.structs.replace(after, **same)
+    others = {example.request_id: example for example in join([*log[:at], other])[at]}
+    for before in made[at]:
+        if (after := others.get(before.request_id)) is not None:
+            same = {"example_id": "", "outcome": None, "late": False, "ts": 0}
+            assert msgspec.structs.replace(before, **same) == msgspec.structs.replace(after, **same)
     assert join(log[: at + 1]) == made[: at + 1]
 
 
-@given(logs())
-def test_every_list_and_every_positive_action_is_accounted_for(log: list[UserInput]) -> None:
-    """Each positive action gives one example or is astray or off the list; each list that closed gives one of nothing
-    drawn exactly where nothing was drawn in time; nothing comes twice."""
-    made = join(log)
+@given(logs(), st.sampled_from([1, 3]))
+def test_every_list_and_every_positive_action_is_accounted_for(log: list[UserInput], lists: int) -> None:
+    """Each positive action gives one example of the list that it belongs to, or is astray or off the lists; a list that
+    closed gives one of nothing drawn exactly where nothing was drawn in time; nothing comes twice."""
+    made = join(log, lists=lists)
     named = Counter(example.example_id for examples in made for example in examples)
     assert set(named.values()) <= {1}
+    times = {record.ts for record in log if isinstance(record, Interaction) and record.request_id is None}
+    ties = any(isinstance(record, CandidateList) and record.ts in times for record in log)
+    drew_in_time: set[str] = set()
     for at, record in enumerate(log):
-        before = folded(log[:at])
-        current = before.candidates
+        before = folded(log[:at], lists)
         drawn = [one for one in made[at] if one.outcome is not None]
-        if isinstance(record, Interaction) and record.action == "click" and current is not None:
-            listed = record.item_id in current.item_ids
-            assert len(drawn) == int(listed and not astray(before, record, SCHEMA))
-            assert all(one.late == (record.ts > current.ts + WINDOW) for one in drawn)
+        owner = None
+        if isinstance(record, Interaction) and record.action == "click":
+            owner = owner_of(before, record)
+            assert owner is None or not astray(before, record, SCHEMA)
+        if owner is not None and record.item_id in owner.item_ids:
+            assert [(one.request_id, one.late) for one in drawn] == [(owner.request_id, record.ts > owner.ts + WINDOW)]
         else:
             assert not drawn
         for one in made[at]:
-            if one.outcome is None:
-                assert current is not None
-                in_time = [event for event in log[:at] if _on(event, current.item_ids, current.ts)]
-                assert not in_time
-
-
-def _on(record: UserInput, items: tuple[str, ...], since: int) -> bool:
-    """Whether a record is a positive action on one of these items since a time."""
-    positive = isinstance(record, Interaction) and record.action == "click"
-    return positive and record.item_id in items and record.ts >= since
+            if one.outcome is None and not ties:  # of two lists of one time the newer takes the events of that time
+                assert one.request_id not in drew_in_time
+        drew_in_time |= {one.request_id for one in drawn if not one.late}
 
 
 @given(logs(), st.data())
@@ -146,10 +150,10 @@ def test_the_clock_closes_a_list_as_the_next_input_would(log: list[UserInput]) -
     if row.candidates is None:
         return
     end = row.candidates.ts + WINDOW
-    of = lambda items: np.full((len(items), len(STATISTICS)), len(log), np.float32)  # noqa: E731
-    silent = example_of_silence("u", row, SCHEMA, WINDOW, "v", of)
-    following = join([*log, event("next", max(end, row.now) + 1 - T0, "z", "view")])[-1]
-    assert ([silent] if silent else []) == following
+    seen = ShownList("v", lambda items: np.full((len(items), len(STATISTICS)), len(log), np.float32))
+    silent = [example_of_silence("u", row, listed, SCHEMA, WINDOW, lambda _: seen) for listed in row.current]
+    following = join([*log, event("next", max(end, row.newest) + 1 - T0, "z", "view")])[-1]
+    assert [example for example in silent if example] == following
 
 
 @pytest.mark.parametrize(
@@ -177,15 +181,38 @@ def test_a_second_action_gives_a_second_example() -> None:
     assert outcomes(join(log)) == [("r", "e1", False), ("r", "e2", False)]
 
 
-def test_what_happened_before_the_list_is_not_its_outcome() -> None:
-    """A click that comes after a newer list, was made before it and names none, is astray; it is counted as that."""
-    log: list[UserInput] = [shown("r", 0), shown("s", 10_000), event("e", 9_000)]
-    assert outcomes(join(log)) == [("r", None, False)]
+def test_what_happened_before_the_lists_is_not_their_outcome() -> None:
+    """A click that names no list, and was made before all of them, is astray; one on a list that is not current too."""
+    log: list[UserInput] = [shown("r", 5_000), shown("s", 10_000), event("e", 4_000), event("f", 9_000)]
+    assert outcomes(join(log)) == [("r", "f", False)]
     assert astray(folded(log[:2]), log[2], SCHEMA)
     assert not astray(folded(log[:2]), event("e", 11_000), SCHEMA)
-    assert not astray(folded(log[:2]), event("e", 9_000, request="s"), SCHEMA)
-    assert not astray(folded(log[:2]), event("e", 9_000, action="view"), SCHEMA)
+    assert not astray(folded(log[:2]), event("e", 4_000, request="s"), SCHEMA)
+    assert not astray(folded(log[:2]), event("e", 4_000, action="view"), SCHEMA)
+    assert astray(folded(log[:2]), event("e", 11_000, request="another"), SCHEMA)
     assert astray(EMPTY, event("e", 9_000, request="s"), SCHEMA)
+
+
+def test_two_lists_on_one_page() -> None:
+    """An event belongs to the list that it names; else to the newest that holds its item; each list closes for itself,
+    and where only the newest may be current the older closes with it."""
+    log: list[UserInput] = [
+        shown("left", 0, "abc"), shown("right", 100, "bcd"),
+        event("e1", 200, "b", request="left"), event("e2", 300, "b"), event("e3", 400, "a"), event("e4", 500, "z"),
+        shown("below", 600, "xy"), shown("last", 31_000, "z"),
+    ]  # fmt: skip
+    assert outcomes(join(log)) == [
+        ("left", "e1", False), ("right", "e2", False), ("left", "e3", False), ("below", None, False)
+    ]  # fmt: skip
+    assert outcomes(join(log, lists=1)) == [("left", None, False), ("right", "e2", False), ("below", None, False)]
+
+
+def test_each_item_of_an_order_is_an_outcome() -> None:
+    """Three items of the list under one event_id: three examples with ids of their own; what comes again gives none."""
+    order = [event("o-1", 10, item) for item in "abc"]
+    made = [one for examples in join([shown("r", 0), *order, *order]) for one in examples]
+    assert [one.outcome and one.outcome.item_id for one in made] == ["a", "b", "c"]
+    assert len({one.example_id for one in made}) == 3
 
 
 def test_an_erasure_teaches_nothing() -> None:

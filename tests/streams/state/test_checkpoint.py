@@ -14,6 +14,7 @@ from streams.kafka.outbox import SendError
 from streams.kafka.progress import PartitionProgress
 from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints, UnsafeCheckpointError
+from streams.state.store import StoredRow
 from streams.telemetry.metrics import Metrics
 
 PLACE = ("clicks", 0)
@@ -28,7 +29,7 @@ class World:
         self.error: SendError | None = None
         self.progress = PartitionProgress()
         self.progress.start({PLACE: 0})
-        self.rows = RowCache(lambda partition, user: None)
+        self.rows = RowCache(lambda partition, user: StoredRow(None, {}))
         self.checkpoints = Checkpoints(
             progress=self.progress,
             rows=self.rows,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ranker.contracts.errors import RowError
-from ranker.state.codec import ROW_VERSION, encode_row
-from ranker.state.row import EMPTY, UserRow
+from ranker.state.codec import ROW_VERSION, decode_row, encode_list, encode_row, list_key, list_prefix
+from ranker.state.row import EMPTY, CurrentList, UserRow
 from streams.state.cache import RowCache
-from streams.state.store import Key
+from streams.state.store import Key, StoredRow
 
 
 class Disk:
@@ -18,9 +19,19 @@ class Disk:
         self.rows: dict[Key, bytes] = {}
         self.reads = 0
 
-    def read(self, partition: int, user: bytes) -> bytes | None:
+    def read(self, partition: int, user: bytes) -> StoredRow:
         self.reads += 1
-        return self.rows.get((partition, user))
+        lists = {
+            name: value
+            for (at, name), value in self.rows.items()
+            if at == partition and name.startswith(list_prefix(user))
+        }
+        return StoredRow(self.rows.get((partition, user)), lists)
+
+
+def taken(rows: RowCache) -> dict[Key, UserRow]:
+    """The rows that a checkpoint takes."""
+    return {key: changed.row for key, changed in rows.take_changed().items()}
 
 
 def test_a_row_is_read_once_and_from_its_own_partition() -> None:
@@ -57,11 +68,11 @@ def test_a_checkpoint_takes_each_changed_row_once_in_its_newest_version() -> Non
     rows = RowCache(Disk().read)
     rows.put((0, b"u"), UserRow(revision=1))
     rows.put((0, b"u"), UserRow(revision=2))
-    assert rows.take_changed() == {(0, b"u"): UserRow(revision=2)}
+    assert taken(rows) == {(0, b"u"): UserRow(revision=2)}
     rows.put((0, b"u"), UserRow(revision=3))
     rows.written()
-    assert rows.take_changed() == {(0, b"u"): UserRow(revision=3)}
-    assert rows.take_changed() == {}
+    assert taken(rows) == {(0, b"u"): UserRow(revision=3)}
+    assert taken(rows) == {}
 
 
 def test_nothing_is_kept_when_partitions_may_have_left() -> None:
@@ -72,7 +83,7 @@ def test_nothing_is_kept_when_partitions_may_have_left() -> None:
     rows.clear()
     disk.rows[0, b"u"] = encode_row(UserRow(revision=9))
     assert rows.get((0, b"u")).revision == 9
-    assert rows.take_changed() == {}
+    assert taken(rows) == {}
 
 
 def test_a_row_of_a_later_release_is_refused() -> None:
@@ -83,7 +94,9 @@ def test_a_row_of_a_later_release_is_refused() -> None:
         RowCache(disk.read).get((0, b"u"))
 
 
-@pytest.mark.parametrize("stored", [b"\x93garbage", b"\x01\xc1", encode_row(UserRow(events=b"x" * 30)), b"\x00{}"])
+@pytest.mark.parametrize(
+    "stored", [b"\x93garbage", b"\x01\xc1", b"\x02\xc1", encode_row(UserRow(events=b"x" * 30)), b"\x00{}"]
+)
 def test_a_damaged_row_is_set_aside(stored: bytes) -> None:
     """It is told of, its user starts from the empty row, and what comes of that is stored."""
     disk, told = Disk(), []
@@ -92,4 +105,79 @@ def test_a_damaged_row_is_set_aside(stored: bytes) -> None:
     assert rows.get((0, b"u")) is EMPTY
     assert told == [((0, b"u"), stored)]
     rows.put((0, b"u"), UserRow(revision=1))
-    assert rows.take_changed() == {(0, b"u"): UserRow(revision=1)}
+    assert taken(rows) == {(0, b"u"): UserRow(revision=1)}
+
+
+def a_list(request: str, ts: int, *items: str) -> CurrentList:
+    return CurrentList(ts, request, None, {}, items or ("a",), (), b"")
+
+
+def write(disk: Disk, rows: RowCache) -> list[bytes]:
+    """A checkpoint onto the disk: the keys in the order in which they were written."""
+    written: list[bytes] = []
+    for (partition, user), changed in rows.take_changed().items():
+        for key, value in changed.values(user).items():
+            written.append(key)
+            if value is None:
+                del disk.rows[partition, key]
+            else:
+                disk.rows[partition, key] = value
+    rows.written()
+    return written
+
+
+def test_an_event_rewrites_the_head_alone() -> None:
+    """A list is written when it comes, before the head; when it leaves its tombstone is; and a row is put together of
+    its pieces."""
+    disk = Disk()
+    rows, key = RowCache(disk.read), (0, b"u")
+    one, two = a_list("r1", 1), a_list("r2", 2, "b", "c")
+    rows.put(key, UserRow(revision=1, lists=(one, two)))
+    assert write(disk, rows) == [list_key(b"u", "r1"), list_key(b"u", "r2"), b"u"]
+    rows.put(key, UserRow(revision=2, lists=(one, two)))
+    assert write(disk, rows) == [b"u"]
+    again = RowCache(disk.read)
+    row = again.get(key)
+    assert row == UserRow(revision=2, lists=(one, two))
+    again.put(key, UserRow(revision=3, lists=(row.lists[1], a_list("r3", 3))))
+    assert write(disk, again) == [list_key(b"u", "r1"), list_key(b"u", "r3"), b"u"]
+    again.put(key, UserRow(revision=4, lists=(row.lists[1].ended(), a_list("r3", 9))))
+    assert write(disk, again) == [list_key(b"u", "r2"), list_key(b"u", "r3"), b"u"]
+    assert [name for _, name in disk.rows] == [b"u", list_key(b"u", "r3")]
+
+
+def test_a_row_of_version_1_is_written_in_pieces() -> None:
+    """The value that held all is replaced by a head."""
+    disk, key = Disk(), (0, b"u")
+    whole = msgspec.msgpack.encode([{"clicks": 1}, 1, 0, b"", b"", 0, [5, "r", None, {}, ["a"], [], b""]])
+    disk.rows[key] = b"\x01" + whole
+    rows = RowCache(disk.read)
+    row = rows.get(key)
+    assert row.current[0].item_ids == ("a",)
+    rows.put(key, msgspec.structs.replace(row, revision=2))
+    assert write(disk, rows) == [list_key(b"u", "r"), b"u"]
+    assert decode_row(disk.rows[key]).current == ()
+    assert RowCache(disk.read).get(key) == rows.get(key)
+
+
+def test_a_list_of_no_head_is_taken_away() -> None:
+    """A kill came before the head, and what then came first erased the user: nothing of the list may stay."""
+    disk, key = Disk(), (0, b"u")
+    disk.rows[0, list_key(b"u", "r")] = encode_list(a_list("r", 1))
+    rows = RowCache(disk.read)
+    assert rows.get(key) == EMPTY
+    rows.put(key, UserRow(revision=1, erased_at=5))
+    assert write(disk, rows) == [list_key(b"u", "r"), b"u"]
+    assert list(disk.rows) == [key]
+
+
+def test_a_damaged_list_costs_itself() -> None:
+    """The user goes on without it, and it is told of."""
+    disk, told, key = Disk(), [], (0, b"u")
+    rows = RowCache(disk.read)
+    rows.put(key, UserRow(revision=1, lists=(a_list("r1", 1), a_list("r2", 2))))
+    write(disk, rows)
+    disk.rows[0, list_key(b"u", "r1")] = b"\x02\xc1"
+    again = RowCache(disk.read, damaged=lambda key, kept, why: told.append(kept))
+    assert [listed.request_id for listed in again.get(key).current] == ["r2"]
+    assert told == [b"\x02\xc1"]
