@@ -10,6 +10,7 @@ from faust.types import TP
 
 from streams.kafka import connection
 from streams.kafka.progress import PartitionProgress
+from streams.kafka.topic_ids import TopicIds
 from streams.settings import WorkerSettings
 from streams.state.checkpoint import Checkpoints
 from streams.state.store import RowTable
@@ -26,6 +27,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     settings: WorkerSettings
     progress: PartitionProgress
+    topic_ids: TopicIds
     checkpoints: Checkpoints
     left: Callable[[], None]
 

@@ -18,6 +18,7 @@ from streams.kafka.consumer import ChunkTransport
 from streams.kafka.fencing import delivery_s, lease_s
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
+from streams.kafka.topic_ids import TopicIds
 from streams.models.canary_watch import CanaryWatch
 from streams.models.manager import ModelManager
 from streams.pipeline.agents import AGENTS, Agent, Receive
@@ -77,6 +78,8 @@ class Assembly:
         self.app = app = faust_app(settings)
         app.settings = settings
         self._progress = app.progress = PartitionProgress()
+        self._looking: asyncio.Task[None] | None = None
+        self._topic_ids = app.topic_ids = TopicIds(settings.broker, map(settings.broker.topics.called, AGENTS))
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
         self.outbox = outbox = Outbox(settings.broker)
         self._changelog = Outbox(settings.broker, delivery_s(settings.broker))
@@ -110,6 +113,7 @@ class Assembly:
             metrics=metrics,
             examples=self._examples,
             last=rankings.last,
+            topic_ids=app.topic_ids,
         )
         self._items = ItemHandler(
             decoder=InputDecoder(slot.current.schema, settings.limits, settings.broker.topics.translated),
@@ -155,6 +159,7 @@ class Assembly:
                     return
                 await self.app.checkpoints.take()
             self.watch.look()
+            self._look_at_topics_soon()
             self.app.consumer.rewind_lost(self._idle)
             lags, open_offsets = self._lags()
             self._metrics.lag(lags, open_offsets)
@@ -174,10 +179,40 @@ class Assembly:
 
     def close(self, timeout_s: float) -> None:
         """End the threads and wait for the last confirmations."""
+        if self._looking is not None:
+            self._looking.cancel()
         self._batcher.close()
         self._items.close()
         self.outbox.close(timeout_s)
         self._changelog.close(timeout_s)
+
+    def _look_at_topics_soon(self) -> None:
+        """Beside checkpoints, since the broker may take its time."""
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            self._looking.result()
+        self._looking = asyncio.create_task(self._look_at_topics())
+
+    async def _look_at_topics(self) -> None:
+        """Read topics that were made anew from their beginning.
+
+        Raises:
+            TopicError: rows know of records that a topic does not have, though it is the same.
+        """
+        doubts, changed = self._users.doubts(), await self._topic_ids.look()
+        if changed:
+
+            def take_over() -> None:
+                for topic in changed:
+                    if self._topic_ids.of(topic):  # else the broker had not said until now
+                        self.app.consumer.read_anew(topic)
+                self._topic_ids.learn(changed)
+
+            await self.app.checkpoints.between(take_over)
+        for topic, error in doubts.items():
+            if topic not in changed:
+                raise error
 
     def _register(self, topic: str, agent: Agent, receive: Receive, settings: WorkerSettings) -> None:
         inputs = self.app.topic(

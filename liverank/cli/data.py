@@ -176,7 +176,7 @@ def rank_command(
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Rank one user's current list offline: events and candidates in, the list out, no Kafka."""
+    """Rank one user's newest list offline: events and candidates in, the list out, no Kafka."""
     from liverank.offline.rank import rank_file
 
     settings = settings_from(config, registry=registry)

@@ -46,11 +46,11 @@ class Awaited:
         self._changed: dict[str, asyncio.Event] = {}
 
     def put(self, ranking: Ranking) -> None:
-        """Take a ranking in: of several of a list the highest revision holds."""
+        """Take a ranking in: of several of a list the highest (epoch, revision) holds."""
         lists = self._newest.setdefault(ranking.user_id, {})
         known = lists.pop(ranking.request_id, None)
-        newer = known is None or ranking.revision >= known.revision
-        lists[ranking.request_id] = ranking if known is None or newer else known
+        older = known is not None and (ranking.epoch, ranking.revision) < (known.epoch, known.revision)
+        lists[ranking.request_id] = known if known is not None and older else ranking
         if len(lists) > _LISTS_KEPT:
             del lists[next(iter(lists))]
         if (event := self._changed.pop(ranking.user_id, None)) is not None:

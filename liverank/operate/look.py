@@ -53,7 +53,7 @@ def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
 def _stored(settings: Settings, partition: int, key: bytes) -> dict[bytes, bytes]:
     """What a partition of the changelog holds of a user: the newest value under each of the user's keys."""
     values: dict[bytes, bytes] = {}
-    for message in read_to_end(settings.broker, changelog_name(settings.broker), [partition]):
+    for message in read_to_end(settings.broker, settings.broker.changelog, [partition]):
         name = bytes(message.key() or b"")
         if name == key or name.startswith(list_prefix(key)):
             values[name] = bytes(message.value() or b"")

@@ -159,7 +159,7 @@ class InputDecoder:
             event,
             action=action,
             ts=self._time(event.ts, at, now_ms),
-            event_id=event.event_id or f"{at.broker_topic}-{at.partition}-{at.offset}",
+            event_id=event.event_id or at.event_id,
         )
 
     def _candidates(self, candidates: CandidateList, at: Position, now_ms: int) -> CandidateList:
@@ -167,7 +167,7 @@ class InputDecoder:
         if not 1 <= count <= most:
             reason = "too-many-items" if count else "empty-list"
             raise InvalidRecord(reason, f"the list has {count} items; it must have 1 to {most}")
-        ts, end = self._time(candidates.ts, at, now_ms), candidates.expires_at or None
+        ts, end = self._time(candidates.ts, at, now_ms), candidates.expires_at
         if end is not None and end < ts:
             raise InvalidRecord(
                 "past-timestamp",

@@ -10,13 +10,17 @@ UserInput = Interaction | CandidateList | User | Erasure
 
 
 class Position(NamedTuple):
-    """Where a message stands, and its own timestamp in milliseconds."""
+    """Where a message stands, and its own timestamp in milliseconds.
+
+    `topic_id` tells a topic from one of the same name that was deleted; empty where the broker did not say.
+    """
 
     topic: str  # ours
     partition: int
     offset: int
     ts: int
     called: str = ""  # what the broker calls the topic, where that is another name
+    topic_id: bytes = b""
 
     @property
     def broker_topic(self) -> str:
@@ -27,3 +31,8 @@ class Position(NamedTuple):
     def place(self) -> str:
         """For people: where the message is on the broker."""
         return f"{self.broker_topic}-{self.partition}:{self.offset}"
+
+    @property
+    def event_id(self) -> str:
+        """What names an event that has no id of its own."""
+        return f"{self.broker_topic}-{self.partition}-{self.offset}"

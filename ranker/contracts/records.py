@@ -46,6 +46,8 @@ class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: Number | None = None
     text: str | None = None
     context: Context | None = None
+    ranking_id: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None  # of the ranking that was shown
+    revision: Annotated[int, Meta(ge=1, le=MAX_INTEGER)] | None = None  # of the list's ranking that was shown
 
 
 class Candidate(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,7 +67,7 @@ class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts: EventTime | None = None
     context: Context | None = None
     k: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
-    expires_at: Timestamp | None = None  # the last time at which an event makes a ranking of it; else a day after `ts`
+    expires_at: EventTime | None = None  # the last time at which an event makes a ranking of it; else a day after `ts`
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,7 +87,7 @@ class User(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     user_id: Id
     attributes: Context = msgspec.field(default_factory=dict)
-    ts: Timestamp | None = None  # else the message's
+    ts: EventTime | None = None  # else the message's
 
 
 class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,7 +129,7 @@ class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
-    """A user's current list, re-ranked. Of several, the one with the highest `revision` holds.
+    """One of a user's current lists, re-ranked. Of several, the one with the highest (`epoch`, `revision`) holds.
 
     `applied` names the last offset of each topic that the ranking knows of. `model` and `delta` name the weights: the
     version, and the sequence of the last delta applied to it, 0 where none was.
@@ -143,6 +145,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     cause: Cause
     items: list[RankedItem]
     delta: int = 0
+    epoch: int = 0  # when the user's state was begun, in milliseconds: `revision` counts from there
 
 
 class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -61,7 +61,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             name=CANDIDATES, key="user_id", record=CandidateList, direction="in",
-            purpose="a recall stage's list: replaces the user's current list and asks for a ranking",
+            purpose="a recall stage's list: one of the user's current lists from now on, and asks for a ranking",
         ),
         Topic(
             name=ITEMS, key="item_id", record=Item, direction="in", compacted=True,
@@ -81,7 +81,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             name=RANKINGS, key="user_id", record=Ranking, direction="out",
-            purpose="a user's current list, re-ranked",
+            purpose="one of a user's current lists, re-ranked",
         ),
         Topic(
             name=EXAMPLES, key="user_id", record=Example, direction="internal",

@@ -78,6 +78,7 @@ def answer(
             for rank, (item_id, score, chances, propensity) in enumerate(lines, 1)
         ],
         delta=delta,
+        epoch=row.epoch,
     )
 
 

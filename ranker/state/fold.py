@@ -2,7 +2,8 @@
 
 Kafka keeps no order between topics and delivers at least once, so the fold is commutative and idempotent:
 
-* an input whose offset is not above the last applied one of its topic changes nothing;
+* an input whose offset is not above the last applied one of its topic changes nothing; of a topic made anew, which has
+  another id, none was applied;
 * an event is named by (event_id, item_id, action): one that is among the newest `window` events is a repeat. It changes
   nothing but that offset; of two different records of one name the one with the smaller (ts, value) holds;
 * the history is the newest `window` distinct events by (ts, key);
@@ -71,11 +72,16 @@ def apply_input(
         rules: the operator's.
     """
     # By the broker's name: a topic that is mapped anew is another one, whose offsets begin anew.
-    if at.offset <= row.applied.get(at.broker_topic, -1):
+    topic = at.broker_topic
+    known = row.topics.get(topic, b"")
+    anew = bool(known and at.topic_id) and known != at.topic_id
+    if at.offset <= row.applied.get(topic, -1) and not anew:
         return row
-    applied = {**row.applied, at.broker_topic: at.offset}
+    if at.topic_id not in (b"", known):
+        row = _replace(row, topics={**row.topics, topic: at.topic_id})
+    applied = {**row.applied, topic: at.offset}
     if isinstance(record, Interaction):
-        return _apply_event(row, record, applied, schema)
+        return _apply_event(row, record, at, applied, schema)
     if isinstance(record, CandidateList):
         return _apply_list(row, record, applied, schema, rules)
     if isinstance(record, User):
@@ -83,13 +89,17 @@ def apply_input(
     return _apply_erasure(row, record, applied, schema)
 
 
-def _apply_event(row: UserRow, event: Interaction, applied: dict[str, int], schema: FeatureSchema) -> UserRow:
+def _apply_event(
+    row: UserRow, event: Interaction, at: Position, applied: dict[str, int], schema: FeatureSchema
+) -> UserRow:
     assert event.ts is not None
     assert event.event_id is not None
     if event.ts <= row.erased_at:
         return _replace(row, applied=applied, revision=row.revision + 1)
     item, action = hash_id(event.item_id), schema.action_number(event.action)
-    key = event_key(_uncached(event.event_id), item, action)
+    # A position alone would name an event of the topic that was there before as well.
+    own = event.event_id if event.event_id != at.event_id else at.event_id + at.topic_id.hex()
+    key = event_key(_uncached(own), item, action)
     position = -1 if event.position is None else event.position
     value = math.nan if event.value is None else event.value
     tag = 0 if event.request_id is None else list_tag(event.request_id)

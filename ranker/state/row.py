@@ -91,6 +91,8 @@ class UserRow(Struct, frozen=True, array_like=True):
     erased_at: int = NO_TIME
     attributes_ts: int = NO_TIME
     newest: int = NO_TIME  # of all events and lists applied, in time; what makes lists end
+    topics: dict[str, bytes] = {}  # whose offsets are applied: ids by name
+    epoch: int = 0  # when the row was begun, in milliseconds: `revision` counts from there
 
     @property
     def current(self) -> tuple[CurrentList, ...]:

@@ -1,5 +1,5 @@
-"""Faust's consumer with five changes: it hands on chunks, it can go back, it commits what a checkpoint covers, it
-fetches without detours, and it reads what was committed.
+"""Faust's consumer with six changes: it hands on chunks, it can go back, it commits what a checkpoint covers, it
+fetches without detours, it reads what was committed, and it knows a topic from another one of its name.
 
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
@@ -12,6 +12,8 @@ fetches without detours, and it reads what was committed.
 * Faust reads what transactions send before they are committed, unless its own are on. Here an aborted one never
   happened. It leaves offsets without a record, and so does a transaction's marker: where no record follows them,
   `pass_markers` counts them as handled, so that a partition can be read to its end.
+* Faust goes on at the committed offset, whatever topic has it now. Here the topic's id is committed with it, as its
+  metadata, and a topic with another id is read from its beginning.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from msgspec import Struct
 from streams.kafka import connection
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.progress import PartitionProgress, Place
+from streams.kafka.topic_ids import TopicIds
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress: PartitionProgress = self.app.progress
+        self._topic_ids: TopicIds = self.app.topic_ids
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
@@ -153,7 +157,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             return True
         consumer = self._thread._ensure_consumer()
         try:
-            given = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items()}
+            given = {
+                driver.ensure_aiokafka_TP(tp): (offset, self._topic_ids.of(tp.topic).hex())
+                for tp, offset in offsets.items()
+            }
             await self._thread.call_thread(consumer.commit, given)
         except (CommitFailedError, IllegalStateError):
             return False
@@ -174,6 +181,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """
         await super().perform_seek()
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        for tp in await self._made_anew(inputs):
+            log.warning("%s was deleted and made anew: %s-%d is read from its beginning", tp.topic, *tp)
+            self._committed_offset[tp] = 0
         committed = {tp: self._committed_offset.get(tp) or 0 for tp in inputs}
         await self._refuse_recreated(committed)
         self._rewinds.update(committed)
@@ -225,6 +235,27 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         if dropped:
             await self._go_back(dropped)
         self._settled = self._settled or settled
+
+    def read_anew(self, topic: str) -> None:
+        """The topic was deleted and made anew: what this worker has of it is read from its beginning."""
+        for tp in self.assignment():
+            if tp.topic == topic and not self._is_changelog_tp(tp):
+                log.warning("%s was deleted and made anew: %s-%d is read from its beginning", topic, *tp)
+                self.progress.restart((tp.topic, tp.partition))
+                self._committed_offset[tp] = self._rewinds[tp] = 0
+
+    async def _made_anew(self, inputs: list[TP]) -> list[TP]:
+        """Those whose committed offset is of another topic of the same name. An earlier release committed no ids."""
+        changed = await self._topic_ids.take()
+        coordinator = self._thread._ensure_consumer()._coordinator
+        asked = [driver.ensure_aiokafka_TP(tp) for tp in inputs]
+        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, asked)
+
+        def other(tp: TP, place: Any) -> bool:
+            was, now = found[place].metadata if place in found else "", self._topic_ids.of(tp.topic).hex()
+            return bool(was and now) and was != now
+
+        return [tp for tp, place in zip(inputs, asked, strict=True) if tp.topic in changed or other(tp, place)]
 
     async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:
         """Committed offsets beyond a topic's end belong to an earlier topic of its name."""

@@ -19,6 +19,7 @@ class PartitionProgress:
     def __init__(self) -> None:
         self._next: dict[Place, int] = {}
         self._handled: dict[Place, int] = {}
+        self.restarts = 0  # of partitions, so far
 
     def start(self, committed: Mapping[Place, int]) -> None:
         """Partitions that came, with their committed offsets; 0 where nothing was ever committed."""
@@ -29,6 +30,13 @@ class PartitionProgress:
         """All partitions may have left."""
         self._next.clear()
         self._handled.clear()
+
+    def restart(self, place: Place) -> None:
+        """The partition is another one of the same name: it is read from its beginning."""
+        self.restarts += 1
+        self._handled.pop(place, None)
+        if place in self._next:
+            self._next[place] = 0
 
     def expected(self, place: Place) -> int | None:
         """The next offset in line; None where the partition's committed offset is not known yet."""

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
-from ranker.contracts.records import Example
+from ranker.contracts.records import Example, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import EXAMPLES
 from ranker.items.catalog import UNKNOWN
@@ -45,10 +45,32 @@ class LastRanking(Struct, frozen=True):
     """What a user looks at: a list as it was ranked last."""
 
     listed: tuple[str, ...]  # the list as it came
+    ranking_id: str
+    revision: int
     model: str
-    ranks: dict[str, int]
-    propensities: dict[str, float] | None = None
+    order: tuple[str, ...]  # as it was ranked
+    chances: tuple[float, ...] | None = None  # of each place, where the ranking explored
     statistics: np.ndarray | None = None  # float32 [listed, len(STATISTICS)] that it was ranked with
+    earlier: tuple[LastRanking, ...] = ()  # of the same list, the newest first, without statistics
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Item id -> rank, from 1."""
+        return {item: rank for rank, item in enumerate(self.order, 1)}
+
+    @property
+    def propensities(self) -> dict[str, float]:
+        """Item id -> the chance of its place; none where the ranking did not explore."""
+        return {} if self.chances is None else dict(zip(self.order, self.chances, strict=True))
+
+    def shown_to(self, record: UserInput | str) -> LastRanking | None:
+        """The ranking that the user looked at: the one that an event names, if it is remembered; else this one."""
+        if not isinstance(record, Interaction) or (record.ranking_id is None and record.revision is None):
+            return self
+        for one in (self, *self.earlier):
+            if record.ranking_id in (None, one.ranking_id) and record.revision in (None, one.revision):
+                return one
+        return None
 
 
 class _Work(Struct, frozen=True):
@@ -125,7 +147,7 @@ class Examples:
 
     def _join(self, work: _Work) -> None:
         user_id = work.user.decode()
-        shown_of = partial(self._shown, user_id, work.last)
+        shown_of = partial(self._shown, user_id, work.record, work.last)
         if isinstance(work.record, str):
             listed = work.before.named(work.record)
             assert listed is not None
@@ -137,11 +159,14 @@ class Examples:
             self._send(work.user, example)
             if example.request_id in work.last and first_click_in_time(work.before, example, self._schema):
                 assert example.outcome is not None
-                shown = work.last[example.request_id]
-                self._watch.clicked(shown.model, shown.ranks.get(example.outcome.item_id))
+                shown = work.last[example.request_id].shown_to(work.record)
+                if shown is not None:
+                    self._watch.clicked(shown.model, shown.ranks.get(example.outcome.item_id))
 
-    def _shown(self, user_id: str, last: Mapping[str, LastRanking], listed: CurrentList) -> ShownList:
-        """How a list was shown: by the last ranking, if that is of the list as it is in the row."""
+    def _shown(
+        self, user_id: str, record: UserInput | str, last: Mapping[str, LastRanking], listed: CurrentList
+    ) -> ShownList:
+        """How a list was shown: by the ranking that the input names, or the last one, of the list as the row has it."""
         seen = last.get(listed.request_id)
         if seen is None or seen.listed != listed.item_ids:
             model = self._slot.serving.model_of(user_id)
@@ -152,7 +177,10 @@ class Examples:
             # Deltas may have come since the ranking: what it saw counts, not what is known now.
             return statistics_of(self._model(user_id, seen), items) if seen.statistics is None else seen.statistics
 
-        return ShownList(seen.model, statistics, seen.ranks, seen.propensities or {})
+        shown = seen.shown_to(record)
+        if shown is None:  # it names one that is not remembered: where the items stood is not known
+            return ShownList(seen.model, statistics)
+        return ShownList(shown.model, statistics, shown.ranks, shown.propensities)
 
     def _model(self, user_id: str, last: LastRanking) -> ServingModel:
         """The model that ranked the list, where it is still loaded."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.inputs import Position, UserInput
@@ -20,6 +22,7 @@ from streams.kafka.connection import partition_of
 from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.kafka.position import position
+from streams.kafka.topic_ids import TopicIds
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
 from streams.pipeline.examples import Examples, LastRanking
@@ -53,6 +56,7 @@ class InputHandler:
         metrics: Metrics,
         examples: Examples,
         last: Callable[[str], Mapping[str, LastRanking]],
+        topic_ids: TopicIds,
     ) -> None:
         assert slot.current is not None
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
@@ -67,13 +71,16 @@ class InputHandler:
         self._metrics = metrics
         self._examples = examples
         self._last = last
+        self._topic_ids = topic_ids
+        self._doubts: dict[str, TopicError] = {}
         self._faults = Faults()
 
     async def receive(self, message: Any) -> None:
         """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
         records = self._intake.admitted(message)
         for number, record in enumerate(records, 1):
-            self.handle(position(record, self._topics), record.key, record.value)
+            at = position(record, self._topics, self._topic_ids.of(record.topic))
+            self.handle(at, record.key, record.value)
             self._intake.done(record)
             if number % _TURN == 0 or self._batcher.full or len(self._outbox) > _MOST_UNCONFIRMED:
                 await self._pause()
@@ -115,6 +122,13 @@ class InputHandler:
         if self._examples.passed(at.partition, ts, self._rows.get, self._last):
             self.wake()
 
+    def doubts(self) -> dict[str, TopicError]:
+        """Topics of which rows know records that they do not have, since the last call: what is wrong unless such a
+        topic was made anew.
+        """
+        doubts, self._doubts = self._doubts, {}
+        return doubts
+
     def wake(self) -> None:
         """Have the scorer thread look at what waits beside rankings."""
         self._batcher.add(WakeUp(), WakeUp())
@@ -130,14 +144,19 @@ class InputHandler:
     def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
         place = at.partition, key
         before = self._rows.get(place)
+        if not before.revision:
+            before = msgspec.structs.replace(before, epoch=now_ms())
         after = apply_input(before, record, at, self._schema, self._rules)
         if after is not before:
             self._rows.put(place, after)
         elif before.applied[at.broker_topic] >= (end := self._intake.end(at)):
-            raise TopicError(
+            self._doubts[at.broker_topic] = TopicError(
                 f"{at.broker_topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
-                f"{before.applied[at.broker_topic]}: the topic was created anew. {RECREATED_ADVICE}"
+                f"{before.applied[at.broker_topic]}: the topic was created anew, or its broker lost records. "
+                f"{RECREATED_ADVICE}"
             )
+            if not before.topics.get(at.broker_topic) or not at.topic_id:
+                raise self._doubts[at.broker_topic]
         return before, after
 
     def _let_go(self, at: Position, key: bytes, record: UserInput, before: UserRow, row: UserRow) -> None:

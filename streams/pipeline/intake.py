@@ -26,18 +26,21 @@ class Intake:
             metrics: counts holes and gaps.
         """
         self._app = app
+        self._restarts: dict[str, int] = {}  # by topic, when its chunk in work was admitted
         self._progress = progress
         self._metrics = metrics
 
     def current(self, message: Any) -> bool:
         """Whether the message's partition is still, or again, what it was when it was fetched."""
         app = self._app
-        return bool(app.flow_control.is_active() and message.generation_id == app.consumer_generation_id)
+        same = self._restarts.get(message.topic) == self._progress.restarts
+        return bool(same and app.flow_control.is_active() and message.generation_id == app.consumer_generation_id)
 
     def admitted(self, message: Any) -> list[Any]:
         """The chunk's records that are next in line; none, and a rewind, where records before them are missing."""
         place, chunk = (message.topic, message.partition), message.value
         assert isinstance(chunk, Chunk)
+        self._restarts[message.topic] = self._progress.restarts
         expected = self._progress.expected(place)
         if expected is None:
             return []  # it comes again once the committed offset is known

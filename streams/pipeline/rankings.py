@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 
+import msgspec
+
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Cause
+from ranker.contracts.records import Cause, Ranking
 from ranker.contracts.topics import RANKINGS
 from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
@@ -29,6 +31,7 @@ from streams.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _PREVIOUS_KEPT = 50_000  # users
+_EARLIER_KEPT = 2  # rankings of a list before its last: those that somebody may still look at
 _NONE: dict[str, LastRanking] = {}
 #: Users in a row that the model failed on, one by one, before it counts as broken and not they.
 _MOST_FAILURES = 16
@@ -168,17 +171,23 @@ class Rankings:
         ranking = answer(user_id, row, result, cause, model.version, previous, model.sequence)
         self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
         self._metrics.ranked(time() - at.ts / 1000)
-        self._remember(user_id, row.candidates, model.version, result)
+        self._remember(ranking, row.candidates, result)
         self._recent.put(user_id, row)
 
-    def _remember(self, user_id: str, current: CurrentList, version: str, result: Ranked) -> None:
-        items, chances = result.item_ids, result.propensities
+    def _remember(self, ranking: Ranking, current: CurrentList, result: Ranked) -> None:
+        user_id, before = ranking.user_id, self.last(ranking.user_id).get(current.request_id)
+        earlier: tuple[LastRanking, ...] = ()
+        if before is not None and before.listed == current.item_ids:
+            earlier = (msgspec.structs.replace(before, earlier=(), statistics=None), *before.earlier)[:_EARLIER_KEPT]
         last = LastRanking(
-            current.item_ids,
-            version,
-            dict(zip(items, range(1, len(items) + 1), strict=True)),
-            None if chances is None else dict(zip(items, chances, strict=True)),
-            result.statistics,
+            listed=current.item_ids,
+            ranking_id=ranking.ranking_id,
+            revision=ranking.revision,
+            model=ranking.model,
+            order=tuple(result.item_ids),
+            chances=None if result.propensities is None else tuple(result.propensities),
+            statistics=result.statistics,
+            earlier=earlier,
         )
         # Made anew, since others may read what is there.
         others = [one for one in self.last(user_id).items() if one[0] != current.request_id]

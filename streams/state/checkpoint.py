@@ -109,6 +109,11 @@ class Checkpoints:
                 await self._take()
                 self._broken = False
 
+    async def between(self, act: Callable[[], None]) -> None:
+        """Do something while no checkpoint is under way."""
+        async with self._lock:
+            act()
+
     async def _take(self) -> None:
         started = monotonic()
         offsets, changed = self._progress.take(), self._rows.take_changed()

@@ -58,7 +58,7 @@ class Metrics:
         )
         self.examples = Counter(
             "liverank_examples",
-            "Examples sent by what the list drew; astray: positive actions on another list than the current one",
+            "Examples sent by what the list drew; astray: positive actions on another list than the current ones",
             ["outcome"],
             registry=registry,
         )

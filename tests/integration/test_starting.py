@@ -123,25 +123,53 @@ def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: 
     assert "was changed" in ends_with(bare.worker("bad-bundle").start())
 
 
-def test_a_topic_that_was_created_anew_is_not_read_on(registry: Path, tmp_path: Path) -> None:
-    """Its records would be passed over as acknowledged ones, without a word."""
+def test_a_topic_made_anew_is_read_from_its_beginning(registry: Path, tmp_path: Path) -> None:
+    """Made while the worker is away, and while it runs, each time with more records than before, on the same item: none
+    passes for a repeat, the last ranking knows of all, and revisions only grow."""
     with start_broker("kafka", tmp_path / "broker") as broker:
         made = Installation(
             changed(Settings(), brokers=broker.address, registry=str(registry), metrics_port=-1), tmp_path
         )
         made.create_topics()
         worker = made.worker("worker").start().ready()
-        for number in range(3):
-            made.send("clicks", "u", {"user_id": "u", "item_id": f"item-{number}"})
+        made.send("candidates", "u", {"user_id": "u", "request_id": "r", "items": [{"item_id": "item-1"}]})
+        click_often(made, 3)
         made.all_handled()
         worker.stop()
-        admin = AdminClient({"bootstrap.servers": broker.address})
-        admin.delete_topics(["clicks"])["clicks"].result(30)
-        eventually("the topic is gone", lambda: "clicks" not in admin.list_topics(timeout=10).topics)
-        made.create_topics()
+        make_anew(made, "clicks")
+        click_often(made, 5)
         worker.start().ready()
-        made.send("clicks", "u", {"user_id": "u", "item_id": "item-1"})
-        assert "created anew" in ends_with(worker)
+        eventually("all clicks so far are counted", lambda: count_of(made, "u") == 3 + 5)
+        make_anew(made, "clicks")
+        click_often(made, 9, named="running")
+        eventually("all clicks are counted", lambda: count_of(made, "u") == 3 + 5 + 9)
+        made.all_handled()
+        assert worker.stop() <= 5.0
+        rankings = [one for one in made.rankings() if one.user_id == "u"]
+        assert [one.revision for one in rankings] == sorted(one.revision for one in rankings)
+        assert rankings[-1].applied["clicks"] == 8
+        assert len({one.epoch for one in rankings}) == 1
+
+
+def click_often(made: Installation, count: int, named: str | None = None) -> None:
+    """So many clicks, with ids of their own where they are named."""
+    for number in range(count):
+        own = {} if named is None else {"event_id": f"{named}-{number}"}
+        made.send("clicks", "u", {"user_id": "u", "item_id": "item-1", **own})
+
+
+def make_anew(made: Installation, topic: str) -> None:
+    """Delete a topic and create it again."""
+    admin = AdminClient({"bootstrap.servers": made.settings.broker.addresses})
+    admin.delete_topics([topic])[topic].result(30)
+    eventually("the topic is gone", lambda: topic not in admin.list_topics(timeout=10).topics)
+    made.create_topics()
+
+
+def count_of(made: Installation, user: str) -> int:
+    """How many events of a user the changelog's row counts."""
+    found = [row.count for key, row in made.stored_rows().items() if key[1] == user.encode()]
+    return found[0] if found else 0
 
 
 def test_a_password_is_neither_needed_in_a_file_nor_shown(bare: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

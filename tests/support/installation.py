@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -40,6 +41,7 @@ from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 from streams.kafka.admin import create_topics
+from streams.kafka.topic_ids import TopicIds
 from tests.support.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
@@ -260,9 +262,11 @@ class Installation:
         else:
             messages = _interleaved(queues, random.Random(seed))
         decode = InputDecoder(model.schema, self.settings.worker.limits)
+        ids = TopicIds(self.settings.broker, USER_INPUTS)
+        asyncio.run(ids.take())
         rows: dict[Key, UserRow] = {}
         for message in messages:
-            at = _position(message)
+            at = _position(message)._replace(topic_id=ids.of(message.topic()))
             try:
                 record = decode(at, message.key(), message.value(), now_ms())
             except InvalidRecord:
@@ -273,11 +277,12 @@ class Installation:
 
 
 def differences(stored: UserRow, folded: UserRow) -> list[str]:
-    """The fields in which two rows differ; the long-term summary, a sum in another order, may to rounding."""
+    """The fields in which two rows differ, but for when they were begun; the summary, a sum in another order, may to
+    rounding."""
     unequal = [
         f"{name}: {getattr(stored, name)!r:.200} instead of {getattr(folded, name)!r:.200}"
         for name in UserRow.__struct_fields__
-        if name != "summary" and getattr(stored, name) != getattr(folded, name)
+        if name not in ("summary", "epoch") and getattr(stored, name) != getattr(folded, name)
     ]
     if not np.allclose(stored.long_term(), folded.long_term(), rtol=1e-4, atol=1e-4):
         unequal.append("summary")

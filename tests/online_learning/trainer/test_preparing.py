@@ -29,7 +29,7 @@ def poisoned(example: Example, number: int) -> list[Example]:
     made = [
         change(example, state=example.state[:-5]),
         change(example, state=b"\xff"),
-        change(example, state=encode_row(change(row, candidates=None))),
+        change(example, state=encode_row(change(row, lists=()))),
         change(example, state=encode_row(change(row, events=foreign.tobytes()))),
         change(example, state=encode_row(change(row, events=row.events * 100))),
         change(example, state=encode_row(change(row, summary=b"\x00\x00\xc0\x7f" * 64))),

@@ -156,6 +156,16 @@ def test_each_item_of_an_order_counts() -> None:
     assert sorted(np.frombuffer(row.events, EVENT)["item"].tolist()) == sorted(map(hash_id, ("a", "a", "b", "c")))
 
 
+def test_a_topic_made_anew_has_other_records_under_the_same_offsets() -> None:
+    """Its id says so: they are applied, and an event that its position names is another; what comes again is not."""
+    row = EMPTY
+    for number, topic_id in enumerate((b"first", b"first", b"second", b"second", b"", b"second")):
+        at = Position("clicks", 0, number % 2, T0, topic_id=topic_id)
+        record = msgspec.structs.replace(click(at.event_id, 1), ts=T0 + number)
+        row = apply_input(row, record, at, SCHEMA)
+    assert (row.count, row.revision, row.applied, row.topics) == (4, 4, {"clicks": 1}, {"clicks": b"second"})
+
+
 def test_of_two_records_of_an_event_the_smaller_holds() -> None:
     """By time, then by value, whichever comes first."""
     for records in (one := [click("e", 5, value=2.0), click("e", 5, value=1.0), click("e", 9, value=0.0)]), one[::-1]:

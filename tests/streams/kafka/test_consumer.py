@@ -35,6 +35,7 @@ class Fetched(ChunkConsumer):
         self.flow_active = True
         self._buffered_partitions: set[TP] = set()
         self._read_offset: dict[TP, int | None] = {}
+        self._committed_offset: dict[TP, int | None] = {}
         self._position: dict[TP, int] = {}
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
@@ -251,3 +252,18 @@ def test_records_that_were_dropped_are_no_markers() -> None:
     consumer._marks_due = 0.0
     consumer.chunks()
     assert consumer.progress.expected(("clicks", 0)) == 2
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
+    """In the midst of a chunk: the rest is not handled, what was is not committed, and all of the new one comes."""
+    consumer = Fetched(range(10))
+    consumer.committed(0)
+    (chunk,) = consumer.chunks()
+    intake = Intake(consumer.app, consumer.progress, Metrics())
+    intake.done(intake.admitted(chunk)[0])
+    assert intake.current(chunk)
+    consumer.read_anew("clicks")
+    assert not intake.current(chunk)
+    assert consumer.progress.take() == {}
+    consumer.offsets = list(range(20))
+    assert consumer.handle(chunk, *consumer.chunks(), *consumer.chunks()) == list(range(20))
