@@ -210,6 +210,7 @@ class Assembly:
                 self._topic_ids.learn(changed)
 
             await self.app.checkpoints.between(take_over)
+            await self.app.consumer.refresh()
         for topic, error in doubts.items():
             if topic not in changed:
                 raise error

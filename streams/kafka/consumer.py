@@ -181,10 +181,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """
         await super().perform_seek()
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
-        for tp in await self._made_anew(inputs):
-            log.warning("%s was deleted and made anew: %s-%d is read from its beginning", tp.topic, *tp)
-            self._committed_offset[tp] = 0
-        committed = {tp: self._committed_offset.get(tp) or 0 for tp in inputs}
+        committed = await self._committed(inputs)
         await self._refuse_recreated(committed)
         self._rewinds.update(committed)
         self._sought = True
@@ -244,18 +241,31 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 self.progress.restart((tp.topic, tp.partition))
                 self._committed_offset[tp] = self._rewinds[tp] = 0
 
-    async def _made_anew(self, inputs: list[TP]) -> list[TP]:
-        """Those whose committed offset is of another topic of the same name. An earlier release committed no ids."""
+    async def refresh(self) -> None:
+        """Ask for the topics' partitions now: aiokafka looks every five minutes."""
+        await self._thread.call_thread(self._thread._ensure_consumer()._client.force_metadata_update)
+
+    async def _committed(self, inputs: list[TP]) -> dict[TP, int]:
+        """Where to go on; 0 where nothing was committed, or something of another topic of the same name.
+
+        The topic's id is the committed metadata; an earlier release committed none.
+        """
         changed = await self._topic_ids.take()
         coordinator = self._thread._ensure_consumer()._coordinator
-        asked = [driver.ensure_aiokafka_TP(tp) for tp in inputs]
-        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, asked)
-
-        def other(tp: TP, place: Any) -> bool:
-            was, now = found[place].metadata if place in found else "", self._topic_ids.of(tp.topic).hex()
-            return bool(was and now) and was != now
-
-        return [tp for tp, place in zip(inputs, asked, strict=True) if tp.topic in changed or other(tp, place)]
+        asked = {driver.ensure_aiokafka_TP(tp): tp for tp in inputs}
+        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, list(asked))
+        committed = dict.fromkeys(inputs, 0)
+        for place, tp in asked.items():
+            self._committed_offset[tp] = None  # Faust keeps an offset that the group has no more
+            if place not in found:
+                continue
+            was, now = found[place].metadata, self._topic_ids.of(tp.topic).hex()
+            if tp.topic in changed or (was and now and was != now):
+                log.warning("%s was deleted and made anew: %s-%d is read from its beginning", tp.topic, *tp)
+            else:
+                committed[tp] = found[place].offset
+            self._committed_offset[tp] = committed[tp]
+        return committed
 
     async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:
         """Committed offsets beyond a topic's end belong to an earlier topic of its name."""

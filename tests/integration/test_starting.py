@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from liverank.local.broker import start_broker
 from liverank.settings import Settings, changed
 from ranker.contracts.schema import FeatureSchema
 from ranker.registry.bundle import registry_versions
@@ -123,39 +122,39 @@ def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: 
     assert "was changed" in ends_with(bare.worker("bad-bundle").start())
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning(registry: Path, tmp_path: Path) -> None:
+def test_a_topic_made_anew_is_read_from_its_beginning(bare: Installation, registry: Path) -> None:
     """Made while the worker is away, and while it runs, each time with more records than before, on the same item: none
     passes for a repeat, the last ranking knows of all, and revisions only grow."""
-    with start_broker("kafka", tmp_path / "broker") as broker:
-        made = Installation(
-            changed(Settings(), brokers=broker.address, registry=str(registry), metrics_port=-1), tmp_path
-        )
-        made.create_topics()
-        worker = made.worker("worker").start().ready()
-        made.send("candidates", "u", {"user_id": "u", "request_id": "r", "items": [{"item_id": "item-1"}]})
-        click_often(made, 3)
-        made.all_handled()
+    bare.create_topics()
+    shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+    worker = bare.worker("worker").start().ready()
+    try:
+        bare.send("candidates", "anew", {"user_id": "anew", "request_id": "r", "items": [{"item_id": "item-1"}]})
+        click_often(bare, 3)
+        bare.all_handled()
         worker.stop()
-        make_anew(made, "clicks")
-        click_often(made, 5)
+        make_anew(bare, "clicks")
+        click_often(bare, 5)
         worker.start().ready()
-        eventually("all clicks so far are counted", lambda: count_of(made, "u") == 3 + 5)
-        make_anew(made, "clicks")
-        click_often(made, 9, named="running")
-        eventually("all clicks are counted", lambda: count_of(made, "u") == 3 + 5 + 9)
-        made.all_handled()
+        eventually("all clicks so far are counted", lambda: count_of(bare, "anew") == 3 + 5)
+        make_anew(bare, "clicks")
+        click_often(bare, 9, named="running")
+        eventually("all clicks are counted", lambda: count_of(bare, "anew") == 3 + 5 + 9)
+        bare.all_handled()
         assert worker.stop() <= 5.0
-        rankings = [one for one in made.rankings() if one.user_id == "u"]
-        assert [one.revision for one in rankings] == sorted(one.revision for one in rankings)
-        assert rankings[-1].applied["clicks"] == 8
-        assert len({one.epoch for one in rankings}) == 1
+    finally:
+        bare.close()
+    rankings = [one for one in bare.rankings() if one.user_id == "anew"]
+    assert [one.revision for one in rankings] == sorted(one.revision for one in rankings)
+    assert rankings[-1].applied["clicks"] == 8
+    assert len({one.epoch for one in rankings}) == 1
 
 
 def click_often(made: Installation, count: int, named: str | None = None) -> None:
     """So many clicks, with ids of their own where they are named."""
     for number in range(count):
         own = {} if named is None else {"event_id": f"{named}-{number}"}
-        made.send("clicks", "u", {"user_id": "u", "item_id": "item-1", **own})
+        made.send("clicks", "anew", {"user_id": "anew", "item_id": "item-1", **own})
 
 
 def make_anew(made: Installation, topic: str) -> None:
