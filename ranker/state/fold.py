@@ -44,6 +44,7 @@ from ranker.state.row import (
 )
 
 _PACK = struct.Struct("<qqqBhfI")
+_KEY_AT = 8  # where `id` begins in an EVENT
 _HOUR_MS = 3_600_000
 _uncached = hash_id.__wrapped__  # ids of events are seen once: they would only push items out of the cache
 _content = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -105,7 +106,7 @@ def _apply_event(
     tag = 0 if event.request_id is None else list_tag(event.request_id)
     packed = _PACK.pack(event.ts, key, item, action, position, value, tag)
     changes: dict[str, object] = {}
-    known = _place(row.events, key)
+    known = _place(row.events, packed)
     if known is not None:
         row = _first_of(row, known, packed, schema)
     else:
@@ -264,12 +265,13 @@ def _replace(row: UserRow, **changes: object) -> UserRow:
     return msgspec.structs.replace(row, **changes)
 
 
-def _place(events: bytes, key: int) -> int | None:
-    """Where the event of a key begins among these; None where it is not there."""
-    if not events:
-        return None
-    found = np.frombuffer(events, EVENT)["id"] == key
-    return int(found.argmax()) * EVENT.itemsize if found.any() else None
+def _place(events: bytes, packed: bytes) -> int | None:
+    """Where the event of the same key begins among these; None where it is not there."""
+    key = packed[_KEY_AT : _KEY_AT + 8]
+    found = events.find(key)
+    while found >= 0 and found % EVENT.itemsize != _KEY_AT:  # by chance, across two fields
+        found = events.find(key, found + 1)
+    return None if found < 0 else found - _KEY_AT
 
 
 def _insert(events: bytes, packed: bytes) -> bytes:
@@ -298,8 +300,8 @@ def _count(row: UserRow, item: int, ts: int, schema: FeatureSchema, times: float
     half_life = schema.half_life_hours * _HOUR_MS
     if ts >= row.summary_ts:
         scale = 2.0 ** ((row.summary_ts - ts) / half_life) if row.summary else 0.0
-        cells, weight, newest = cells * np.float32(scale), 1.0, ts
+        cells, weight, newest = cells * np.float32(scale), 1.0, ts  # float32, as it is stored
     else:
         cells, weight, newest = cells.copy(), 2.0 ** ((ts - row.summary_ts) / half_life), row.summary_ts
     cells[item % SUMMARY_CELLS] += times * weight
-    return cells.astype("<f4").tobytes(), newest
+    return cells.tobytes(), newest
