@@ -11,9 +11,12 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from liverank.settings import Settings, changed
+from ranker.contracts.clock import now_ms
 from ranker.contracts.schema import FeatureSchema
 from ranker.registry.bundle import registry_versions
 from ranker.starter.bundle import starter_version
+from streams.kafka.admin import changelog_name
+from streams.kafka.connection import partition_of
 from tests.support.installation import Installation, Worker
 from tests.support.tiny import tiny_bundle
 from tests.support.trainer_process import Process
@@ -120,6 +123,31 @@ def test_a_bundle_that_was_changed_does_not_serve(bare: Installation, registry: 
     (graph,) = (bare.folder / "registry").glob("default/*/score.onnx")
     graph.write_bytes(graph.read_bytes()[:-1])
     assert "was changed" in ends_with(bare.worker("bad-bundle").start())
+
+
+def test_rows_of_version_1_are_taken_over(bare: Installation, registry: Path) -> None:
+    """A worker finds rows as earlier releases wrote them in its changelog: the next event ranks the list, the row is
+    stored in pieces, and what was applied is not applied again."""
+    bare.create_topics()
+    shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+    now, partition = now_ms(), partition_of(b"earlier", bare.settings.broker.partitions)
+    whole = [{"clicks": 0}, 5, 0, b"", b"", 0, [now - 1000, "r", None, {}, ["item-1", "item-2"], [], b""], {"n": 1.0}]
+    producer = bare.producer()
+    stored = b"\x01" + msgspec.msgpack.encode(whole)
+    producer.produce(changelog_name(bare.settings.broker), stored, b"earlier", partition)
+    assert producer.flush(30) == 0
+    worker = bare.worker("worker").start().ready()
+    try:
+        bare.send("views", "earlier", {"user_id": "earlier", "item_id": "item-2", "ts": now})
+        bare.all_handled()
+        worker.stop()
+    finally:
+        bare.close()
+    (row,) = (row for key, row in bare.stored_rows().items() if key[1] == b"earlier")
+    assert (row.revision, row.count, row.attributes, row.epoch) == (6, 1, {"n": 1.0}, 0)
+    assert [listed.item_ids for listed in row.current] == [("item-1", "item-2")]
+    ranking = [one for one in bare.rankings() if one.user_id == "earlier"][-1]
+    assert (ranking.revision, ranking.request_id, ranking.applied["clicks"]) == (6, "r", 0)
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning(bare: Installation, registry: Path) -> None:

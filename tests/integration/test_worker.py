@@ -75,6 +75,30 @@ def test_each_event_gives_a_ranking_that_says_what_it_knows(installation: Instal
     assert partition == ranking.cause.partition
 
 
+def test_two_lists_on_a_page(installation: Installation, user: str) -> None:
+    """Each is ranked again by each event, under a name of its own; one that has ended is not, and a record with the
+    request of one takes its place."""
+    now = now_ms()
+    left = {**shown(user, "item-1", "item-2"), "request_id": "left", "ts": now - 2000}
+    right = {**shown(user, "item-3", "item-4", "item-5"), "request_id": "right", "ts": now - 1000, "k": 2}
+    installation.send("candidates", user, left)
+    installation.send("candidates", user, {**right, "expires_at": now + 60_000})
+    _, offset = installation.send("clicks", user, {"user_id": user, "item_id": "item-2", "ts": now})
+    installation.all_handled()
+    last = {one.request_id: one for one in installation.rankings() if one.user_id == user}
+    assert {name: (one.revision, one.applied["clicks"], len(one.items)) for name, one in last.items()} == {
+        "left": (3, offset, 2), "right": (3, offset, 2),
+    }  # fmt: skip
+    assert len({one.ranking_id for one in last.values()}) == 2
+    installation.send("candidates", user, {**left, "ts": now + 1, "items": [{"item_id": "item-9"}]})
+    installation.send("clicks", user, {"user_id": user, "item_id": "item-9", "ts": now + 60_001})
+    installation.all_handled()
+    last = {one.request_id: one for one in installation.rankings() if one.user_id == user}
+    assert {name: (one.revision, len(one.items)) for name, one in last.items()} == {"left": (5, 1), "right": (4, 2)}
+    row = {key[1]: row for key, row in installation.stored_rows().items()}[user.encode()]
+    assert [listed.request_id for listed in row.current] == ["left"]
+
+
 def test_an_event_without_a_list_counts_for_the_list_that_comes(installation: Installation, user: str) -> None:
     """It gives no ranking of its own."""
     _, clicked = installation.send("clicks", user, {"user_id": user, "item_id": "item-3"})
