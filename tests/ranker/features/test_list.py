@@ -6,12 +6,13 @@ import math
 
 import pytest
 
+from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList
 from ranker.contracts.schema import ContextField, FeatureSchema
 from ranker.features.list import list_inputs
 from ranker.items.catalog import Catalog
-from ranker.state.fold import current_list
-from ranker.state.row import UserRow
+from ranker.state.fold import apply_input
+from ranker.state.row import EMPTY
 
 SCHEMA = FeatureSchema(
     context=(
@@ -39,5 +40,5 @@ SCHEMA = FeatureSchema(
 def test_context_fields(context: dict[str, str | float | bool | None], expected: list[float]) -> None:
     """A declared "1" is the number 1 too, "true" a boolean; a declared number may be a text; what is none counts 0."""
     listed = CandidateList(user_id="u", request_id="r", ts=1, items=[Candidate(item_id="a")], context=context)
-    row = UserRow(candidates=current_list(listed, SCHEMA))
+    row = apply_input(EMPTY, listed, Position("candidates", 0, 0, 1), SCHEMA)
     assert list_inputs(row, Catalog(), SCHEMA).context.tolist() == pytest.approx(expected)
