@@ -234,7 +234,7 @@ class ModelManager:
         self._behind = behind
         self._metrics.models.restart_needed.set(behind)
         if behind:
-            log.warning("this worker is to be started again, until when its version goes on: %s", why)
+            log.warning("this worker has to be started again, and serves on as it is until then: %s", why)
             self._dismiss(self.slot.set_canary(None))
             self._show()
 

@@ -180,7 +180,7 @@ def test_an_action_a_feature_and_a_field_are_added_under_events(
     assert "is of another kind than what was learned on: the action 'cart' is new" in trainer.ended()
     trainer = start_trainer(installation, trainers)
     for worker in workers:
-        eventually("it waits for its restart", lambda worker=worker: "is to be started again" in worker.log, SLOW_S)
+        eventually("it waits for its restart", lambda worker=worker: "has to be started again" in worker.log, SLOW_S)
     # The trainer goes on with examples of workers that know nothing of the new schema yet.
     eventually(
         "the trainer has made versions of the new schema", lambda: serving(installation) not in (None, new), SLOW_S
