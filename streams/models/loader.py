@@ -71,8 +71,10 @@ def fetch_copy(
     path_name(version, "version")
     into = copies(settings)
     if not (into / version).exists():
-        manifest, _ = read_remote_manifest(settings.registry.address, settings.registry.model, version)
-        if like is None:
+        manifest, digest = read_remote_manifest(settings.registry.address, settings.registry.model, version)
+        if sha256 not in (None, digest):
+            pass  # not the one that was announced: what it says counts for nothing, and fetching refuses it
+        elif like is None:
             _check_numbers(manifest, settings)
         else:
             check_inputs(manifest, like)
