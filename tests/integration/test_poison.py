@@ -180,7 +180,7 @@ def poison_all(installation: Installation, worker: Worker, trainer: Process, nam
     state = newest_checkpoint(installation.settings.trainer.data)
     assert state is not None
     good = {example.example_id for example in examples(installation)} - bad
-    assert {f"{other}:last:at last", f"{stranger}:large:after extremes"} & good
+    assert {f"{other}:last:at last:b:click", f"{stranger}:large:after extremes:b:click"} & good
     assert state.facts["trained"] == len(good)
 
 
