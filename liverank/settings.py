@@ -27,8 +27,7 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import TOPICS
 from ranker.mapping.topic_map import TopicMap, topic_map
-from ranker.registry.address import shown_address
-from ranker.registry.settings import RegistrySettings
+from ranker.registry.settings import RegistrySettings, shown_address
 from streams.settings import BrokerSettings, WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -63,11 +62,17 @@ VARIABLES: dict[tuple[str, str], str] = {
 } | {(TOPICS_TABLE, key): f"TOPICS_{key.upper().replace('-', '_')}" for key in ("prefix", *TOPICS)}
 
 
-#: Variables that are no settings: the broker's password, where jars come from and stay, what tests read.
-_BESIDE = ("SASL_PASSWORD", "MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS")
+#: Variables that are no settings: where jars come from and stay, what tests read.
+_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS")
 #: What Kubernetes tells every container of a service that is called `liverank` or `liverank-…`.
 _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=.*|=(tcp|udp|sctp).*)", re.DOTALL)
-_PASSWORD = "LIVERANK_SASL_PASSWORD"  # noqa: S105  # its name
+
+
+#: What only the environment holds: read where it is used, shown and written nowhere.
+SECRETS = {
+    "SASL_PASSWORD": ("broker", "sasl_password"), "SSL_KEY_PASSWORD": ("broker", "ssl_key_password"),
+    "SIGNING_KEY": ("registry", "signing_key"),
+}  # fmt: skip
 
 
 class SettingsError(LiverankError):
@@ -169,10 +174,12 @@ def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None 
         value = _value(settings, group, key)
         source = str(path) if key in tables.get(group, {}) else "default"
         source = PREFIX + variable if PREFIX + variable in environ else source
-        shown = "" if value is None else shown_address(str(value))
+        shown = "" if value is None else shown_address(str(value))  # a registry's may hold a password
         found.append(SettingSource(group=group, key=key, value=shown, source=source))
-    password = ("set", _PASSWORD) if environ.get(_PASSWORD) else ("", "default")
-    found.append(SettingSource(group="broker", key="sasl_password", value=password[0], source=password[1]))
+    for name, (group, key) in SECRETS.items():
+        held = bool(environ.get(PREFIX + name))
+        shown, source = ("set", PREFIX + name) if held else ("", "default")
+        found.append(SettingSource(group=group, key=key, value=shown, source=source))
     for group, name in (("worker", "rules"), ("worker", "schema")):
         given = tables.get(group, {}).get(name, {})
         for key, value in msgspec.structs.asdict(getattr(settings.worker, name) or FeatureSchema()).items():
@@ -288,7 +295,7 @@ def _nearest(given: str, valid: list[str], where: str, group: str | None = None)
 
 def _tell_of_misspelt(environ: Mapping[str, str]) -> None:
     """A variable of our prefix that nobody reads. No error: others name variables too, as Kubernetes does."""
-    known = [*dict.fromkeys(VARIABLES.values()), *_BESIDE]
+    known = [*dict.fromkeys(VARIABLES.values()), *SECRETS, *_BESIDE]
     for name, value in environ.items():
         own = name.removeprefix(PREFIX)
         if name == own or own in known or _OF_KUBERNETES.fullmatch(f"{own}={value}"):

@@ -62,6 +62,7 @@ def faust_app(settings: WorkerSettings) -> WorkerApp:
         topic_partitions=settings.broker.partitions,
         topic_replication_factor=max(1, settings.broker.replication),
         topic_disable_leader=True,
+        topic_allow_declare=False,  # a worker need not have the right to create topics: they are checked before
         key_serializer="raw",
         value_serializer="raw",
         cython_optimizations=True,

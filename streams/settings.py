@@ -47,7 +47,9 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str = ""
-    ssl_cafile: str = ""
+    ssl_cafile: str = ""  # PEM: who signs the brokers' certificates; the system's authorities where it is empty
+    ssl_certfile: str = ""  # PEM: this client's own certificate, where brokers ask for one (mTLS)
+    ssl_keyfile: str = ""  # PEM: its private key; that of `ssl_certfile` where it is empty
     topics: TopicMap = TopicMap()  # `[topics]`
 
     @property
@@ -64,6 +66,11 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def sasl_password(self) -> str:
         """The broker's password: from the environment alone, never from a file, never stored, never logged."""
         return os.environ.get("LIVERANK_SASL_PASSWORD", "")
+
+    @property
+    def ssl_key_password(self) -> str:
+        """What `ssl_keyfile` is encrypted with, if it is; from the environment alone, as `sasl_password`."""
+        return os.environ.get("LIVERANK_SSL_KEY_PASSWORD", "")
 
 
 class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ from ranker.contracts.schema import unlike
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
 from streams.assembly import Assembly
+from streams.kafka.access import WORKER, check_access
 from streams.kafka.admin import TopicError
 from streams.kafka.checks import check_topics
 from streams.kafka.follower import Follower
@@ -122,6 +123,7 @@ class WorkerProcess:
         settings, health = self._settings, self._health
         self._page(self._metrics.registry, health.not_ready, health.dead)
         health.unready = "looking at the topics"
+        await asyncio.to_thread(check_access, settings.broker, WORKER)
         if problems := await asyncio.to_thread(check_topics, settings.broker):
             raise TopicError("; ".join(problems))
         health.unready = "loading a model"
@@ -165,7 +167,7 @@ class WorkerProcess:
 
     def _encoder(self, model: ServingModel) -> TextEncoder | None:
         try:
-            return load_encoder(self._settings.registry.address, model.encoder, self._settings.data / "encoders")
+            return load_encoder(self._settings.registry, model.encoder, self._settings.data / "encoders")
         except EncoderError as error:
             log.warning("new items' texts are not encoded: %s", error)
             return None

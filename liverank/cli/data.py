@@ -70,12 +70,14 @@ def train_command(
 ) -> None:
     """Fit a model offline, on a log or on a running system's topics, and put its bundle into the registry."""
     from online_learning.first_model.fit import fit
+    from ranker.registry.signatures import check_signing
 
     if from_kafka == (dataset is not None):
         raise LiverankError(
             "train on a folder or a data set's name, or on the topics with --from-kafka: give one of them"
         )
     settings, begin, end = settings_from(config, registry=registry or out), moment_of(since), moment_of(until)
+    check_signing(settings.registry)
     if dataset is None:
         from liverank.operate.retrain import Retraining, train_from_topics
 
@@ -148,12 +150,17 @@ def replay_command(
     """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
     from liverank.offline.replay import between, replay, send_file
     from online_learning.progress import ProgressReport
+    from streams.kafka.access import APPLICATION, check_access
     from streams.kafka.connection import aiokafka
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
+    file = data is None and Path(dataset).is_file()
     broker = settings_from(config).broker
+    if not file:
+        open_log(dataset, data)  # what is wrong with it is said before the broker is asked
+    check_access(broker, APPLICATION)
     connection = aiokafka(broker)
-    if data is None and Path(dataset).is_file():
+    if file:
         report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
         return
     with progress_bars() as show:

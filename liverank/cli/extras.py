@@ -6,8 +6,8 @@ from __future__ import annotations
 EXTRAS: dict[str, frozenset[str]] = {
     "serve": frozenset(
         {
-            "aiokafka", "confluent_kafka", "cramjam", "faust", "fsspec", "mode", "onnxruntime", "prometheus_client",
-            "rocksdict", "safetensors", "threadpoolctl", "tokenizers", "uvloop",
+            "aiokafka", "confluent_kafka", "cramjam", "cryptography", "faust", "fsspec", "mode", "onnxruntime",
+            "prometheus_client", "rocksdict", "safetensors", "threadpoolctl", "tokenizers", "uvloop",
         }
     ),
     "train": frozenset(

@@ -12,6 +12,7 @@ from liverank.cli.bench import bench_app
 from liverank.cli.data import evaluate_command, rank_command, replay_command, train_command
 from liverank.cli.extras import missing_extra
 from liverank.cli.folder import data_app, init_command
+from liverank.cli.keys import keys_app
 from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
 from liverank.cli.operate import config_app, dead_letters_command, state_command
@@ -65,6 +66,7 @@ _add(
 _add("replay", replay_command, "liverank replay DIR --pace 10")
 _add("rank", rank_command, "liverank rank events.jsonl --registry registry --user u1")
 app.add_typer(model_app, name="model")
+app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 _add("dead-letters", dead_letters_command, "liverank dead-letters --newest 5")
 _add("state", state_command, "liverank state u1")

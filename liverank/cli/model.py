@@ -103,12 +103,13 @@ def model_show(
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """What a bundle is: its manifest."""
-    from ranker.registry.bundle import read_remote_manifest
+    """What a bundle is: who signed it, and its manifest."""
+    from ranker.registry.bundle import read_remote_manifest, signer
 
     settings = settings_from(config, registry=registry)
-    shown, place = version_from(settings, version or earlier), settings.registry
-    report(msgspec.to_builtins(read_remote_manifest(place.address, place.model, shown)[0]), json)
+    shown = version_from(settings, version or earlier)
+    manifest = read_remote_manifest(settings.registry, shown)[0]
+    report({"signature": signer(settings.registry, shown), **msgspec.to_builtins(manifest)}, json)
 
 
 @model_app.command("verify", epilog="Example:  liverank model verify --registry registry")
@@ -118,8 +119,9 @@ def model_verify(
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Check a bundle as a worker does before it serves: hashes, schema, golden outputs, numbers; else exit 1."""
+    """Check a bundle as a worker does: signature, hashes, schema, golden outputs, numbers; else exit 1."""
     from liverank.operate.models import read_control, verify
+    from ranker.registry.bundle import signer
 
     settings = settings_from(config, registry=registry)
     try:
@@ -128,8 +130,23 @@ def model_verify(
         known = None
         errors.print(f"not compared with what was announced and what serves: {error}", soft_wrap=True)
     sound = verify(settings, version, known)
-    line = f"{sound}: hashes, schema, golden outputs and numbers are fine"
-    report({"version": sound, "compared": known is not None}, json, line)
+    signature = signer(settings.registry, sound)
+    line = f"{sound}: {signature}; hashes, schema, golden outputs and numbers are fine"
+    report({"version": sound, "compared": known is not None, "signature": signature}, json, line)
+
+
+@model_app.command("sign", epilog="Example:  LIVERANK_SIGNING_KEY=... liverank model sign --registry registry")
+def model_sign(
+    version: Annotated[str | None, typer.Argument(help="A version; else the newest.")] = None,
+    registry: Registry = None,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Sign a bundle that was published without a key, and its encoder, once its hashes are checked."""
+    from liverank.operate.models import sign
+
+    signed, by = sign(settings_from(config, registry=registry), version)
+    report({"version": signed, "signature": by}, json, f"{signed}: {by}")
 
 
 @model_app.command("encoder", epilog="Example:  liverank model encoder minilm --registry registry")
@@ -141,9 +158,11 @@ def model_encoder(
 ) -> None:
     """Put a sentence encoder into the registry: with it items' texts count from the starter model on."""
     from online_learning.first_model.encoders import publish_encoder
+    from ranker.registry.signatures import check_signing
 
-    address = settings_from(config, registry=registry).registry.address
-    report({"encoder": publish_encoder(source, address)}, json)
+    settings = settings_from(config, registry=registry).registry
+    check_signing(settings)
+    report({"encoder": publish_encoder(source, settings.address)}, json)
 
 
 def _shown_time(ms: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,18 +40,20 @@ def trainer_command(config: Config = None) -> None:
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
+    from streams.kafka.access import TRAINER, check_access
     from streams.kafka.connection import aiokafka
     from streams.telemetry.logs import quieten
 
     log_to_stderr()
     quieten()
     settings = settings_from(config)
-    own, another = settings.trainer, _ANOTHER.format("trainer", "LIVERANK_TRAINER_")
+    broker, own, another = settings.broker, settings.trainer, _ANOTHER.format("trainer", "LIVERANK_TRAINER_")
     taken = f"{own.data} is in use by the process {{holder}}: {another}"
     # Of several that torchrun starts only the first has a folder and a page.
     with nullcontext() if int(os.environ.get("RANK", "0")) else held(own.data, taken):
         page = open_page(own.metrics_host, own.metrics_port, another)
-        run_trainer(own, aiokafka(settings.broker), f"{settings.broker.group}-trainer", page)
+        allowed = partial(check_access, broker, TRAINER, own.registry.model)
+        run_trainer(own, aiokafka(broker), f"{broker.group}-trainer", page, allowed)
 
 
 @topics_app.command("create", epilog="Example:  liverank topics create --replication-factor 3")
@@ -69,8 +72,11 @@ def topics_create(
 ) -> None:
     """Create every topic that is missing, with its partitions and clean-up policy, but none that [topics] names."""
     from streams.kafka.admin import create_topics
+    from streams.kafka.preflight import check_reached
 
-    created = create_topics(settings_from(config).broker, replication_factor)
+    broker = settings_from(config).broker
+    check_reached(broker)
+    created = create_topics(broker, replication_factor)
     report({"created": created}, json, "\n".join(created) or "all topics are there")
 
 
@@ -83,8 +89,10 @@ def topics_check(
     """Say what is wrong with the topics, and which of their newest records do not fit; exits 1 on errors."""
     from liverank.operate.sampling import sampled
     from streams.kafka.checks import examine
+    from streams.kafka.preflight import check_reached
 
     settings = settings_from(config)
+    check_reached(settings.broker)
     found = examine(settings.broker)
     if not any(finding.error for finding in found):
         found += sampled(settings, sample)
@@ -97,6 +105,23 @@ def topics_check(
     report({"errors": told["error"], "warnings": told["warning"]}, json, well)
     if told["error"]:
         raise typer.Exit(1)
+
+
+@topics_app.command("acls", epilog="Example:  liverank topics acls --worker 'User:CN=worker'")
+def topics_acls(
+    worker: Annotated[str, typer.Option(help="The workers' user, as Kafka names it.")] = "User:worker",
+    trainer: Annotated[str, typer.Option(help="The trainer's.")] = "User:trainer",
+    application: Annotated[str, typer.Option(help="Of what sends events and reads rankings.")] = "User:application",
+    operator: Annotated[str, typer.Option(help="Of who calls liverank's commands.")] = "User:operator",
+    config: Config = None,
+) -> None:
+    """Print the calls of kafka-acls.sh that give each role the rights it needs, and no others."""
+    from streams.kafka.access import ROLES, acl_commands
+
+    principals = dict(zip(ROLES, (worker, trainer, application, operator), strict=True))
+    settings = settings_from(config)
+    for line in acl_commands(settings.broker, principals, settings.registry.model):
+        print(line)
 
 
 def schema_command(

@@ -19,6 +19,7 @@ from ranker.contracts.records import CandidateList, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog, item_text
 from ranker.registry.encoder import load_encoder
+from ranker.registry.settings import RegistrySettings
 from ranker.serving.model import ServingModel, load_model
 from ranker.serving.options import ServingOptions
 from ranker.starter.bundle import publish_starter
@@ -56,7 +57,8 @@ def starter_figures(path: Path, people: int) -> dict[str, Any]:
 
 def _starter(registry: str, items: list[Item]) -> ServingModel:
     """The starter over the films and their encoded titles."""
-    catalog, encoder = Catalog(), load_encoder(registry, publish_encoder(registry=registry), Path(registry) / "cache")
+    name = publish_encoder(registry=registry)
+    catalog, encoder = Catalog(), load_encoder(RegistrySettings(address=registry), name, Path(registry) / "cache")
     for item, vector in zip(items, encoder.encode([item_text(item) for item in items]), strict=True):
         catalog.put(item)
         catalog.put_vector(vector_record(item, vector, encoder.name))

@@ -14,9 +14,9 @@ from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Cause, Item, ItemVector, Ranking
 from ranker.items.catalog import Catalog, item_text, text_hash
-from ranker.registry.address import shown_address
 from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
+from ranker.registry.settings import shown_address
 from ranker.serving.model import load_model
 from ranker.serving.ranking import answer
 from ranker.state.fold import apply_input
@@ -44,14 +44,14 @@ def open_bundle(settings: Settings, version: str | None = None) -> Path:
         raise LiverankError(
             f"the registry {where} has no model {settings.registry.model!r}; `liverank train` makes a first one"
         )
-    return fetch_bundle(settings.registry.address, settings.registry.model, version, settings.worker.data / "bundles")
+    return fetch_bundle(settings.registry, version, settings.worker.data / "bundles")
 
 
 def bundle_encoder(folder: Path, settings: Settings) -> TextEncoder | None:
     """The sentence encoder that a bundle's tables expect; None where the registry has it no more, as a worker does."""
     name = read_manifest(folder).encoder
     try:
-        return load_encoder(settings.registry.address, name, settings.worker.data / "encoders")
+        return load_encoder(settings.registry, name, settings.worker.data / "encoders")
     except EncoderError as error:
         log.warning("texts of items stay unread: %s", error)
         return None

@@ -114,7 +114,7 @@ def _action_names(settings: Settings) -> tuple[str, ...]:
         version = newest_version(settings.registry.address, settings.registry.model)
         if version is None:
             return ()
-        return read_remote_manifest(settings.registry.address, settings.registry.model, version)[0].schema.action_names
+        return read_remote_manifest(settings.registry, version)[0].schema.action_names
     except LiverankError:
         return ()
 

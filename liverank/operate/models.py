@@ -7,16 +7,18 @@ it goes back to, so that nothing newer replaces it before somebody promotes a ve
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Struct
 
 from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
+from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import decoded
 from ranker.contracts.errors import BundleError, InvalidRecord, LiverankError, OtherInputs
@@ -24,17 +26,22 @@ from ranker.contracts.path_names import path_name
 from ranker.contracts.records import ModelUpdate
 from ranker.contracts.topics import MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry.address import shown_address
 from ranker.registry.bundle import (
     Manifest,
+    check_remote,
     fetch_bundle,
     newest_version,
     read_manifest,
     read_remote_manifest,
     registry_versions,
+    signer,
 )
+from ranker.registry.encoder import DESCRIPTION, EncoderError, load_encoder
+from ranker.registry.settings import shown_address
+from ranker.registry.signatures import put_signature
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
 from streams.kafka import connection
+from streams.kafka.access import shown_user
 from streams.models.loader import check_inputs, load_version, refuse_renumbered
 
 log = logging.getLogger(__name__)
@@ -149,11 +156,35 @@ def verify(settings: Settings, version: str | None, known: Known | None) -> str:
     serving = known.stages.serving if known else None
     with TemporaryDirectory(prefix="liverank-verify-") as temporary:
         announced = known.manifests.get(version) if known else None
-        folder = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(temporary), announced)
+        folder = fetch_bundle(settings.registry, version, Path(temporary), announced)
         if serving in held and serving != version:
             _compared(read_manifest(folder), _manifest(settings, serving)[0])
         load_version(settings.worker, folder, Catalog(read_manifest(folder).schema.item_numeric), None, [])
     return version
+
+
+def sign(settings: Settings, version: str | None) -> tuple[str, str]:
+    """Sign a bundle of the registry that is whole, and its encoder where the registry has it; version, and who signed.
+
+    Args:
+        settings: where the registry is. Whose signatures count does not matter here.
+        version: the newest where None.
+
+    Raises:
+        LiverankError: the environment has no key, or the bundle is not what its manifest says.
+    """
+    registry = msgspec.structs.replace(settings.registry, require_signatures=False)
+    with TemporaryDirectory(prefix="liverank-sign-") as temporary:
+        version = version or newest_version(registry.address, registry.model)
+        if version is None:
+            raise LiverankError(f"the registry {shown_address(registry.address)} has no model {registry.model!r}")
+        folder = fetch_bundle(registry, version, Path(temporary))
+        put_signature(registry, f"{registry.model}/{version}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+        with suppress(EncoderError):  # workers tell of an encoder that is missing
+            encoder = load_encoder(registry, read_manifest(folder).encoder, Path(temporary) / "encoders")
+            described = (Path(temporary) / "encoders" / encoder.name / DESCRIPTION).read_bytes()
+            put_signature(registry, f"encoders/{encoder.name}/{DESCRIPTION}", described)
+    return version, signer(settings.registry, version)
 
 
 def promote(settings: Settings, version: str, reason: str | None) -> ModelUpdate:
@@ -240,7 +271,7 @@ def _announce(
     settings: Settings, known: Known, version: str, stage: str, reason: str | None, share: float | None = None
 ) -> ModelUpdate:
     path_name(version, "version")
-    digest = known.manifests.get(version) or _manifest(settings, version)[1]
+    digest = known.manifests.get(version) or check_remote(settings.registry, version)
     _follows(settings, known, version)
     update = ModelUpdate(
         model=settings.registry.model,
@@ -263,6 +294,11 @@ def _announce(
     except KafkaException as error:
         raise LiverankError(f"{topic} does not take the record: {error.args[0].str()}") from error
     if producer.flush(ANSWER_S) or failed:
+        if failed and failed[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise LiverankError(
+                f"{shown_user(settings.broker)} may not WRITE {MODEL_UPDATES}; `liverank topics acls` prints what an "
+                "operator needs"
+            )
         why = failed[0].str() if failed else "no answer"
         raise LiverankError(f"{topic} did not take the record: {why}; nothing has changed")
     return update
@@ -307,4 +343,4 @@ def _manifest(settings: Settings, version: str) -> tuple[Manifest, str]:
     Raises:
         BundleError: the registry has no such bundle; the newest ones that it has are named.
     """
-    return read_remote_manifest(settings.registry.address, settings.registry.model, version)
+    return read_remote_manifest(settings.registry, version)

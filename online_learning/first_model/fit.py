@@ -30,6 +30,7 @@ from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.registry.bundle import check_writable, new_version
 from ranker.registry.encoder import load_encoder
+from ranker.registry.settings import RegistrySettings
 
 
 class FirstModel(Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ def fit(
     torch.set_num_threads(1)  # matrices this small: a second thread waits more than it works
     with TemporaryDirectory(prefix="liverank-encoder-") as made:
         name = publish_encoder(encoder, made)
-        text_encoder = load_encoder(made, name, Path(made) / "cache")
+        text_encoder = load_encoder(RegistrySettings(address=made), name, Path(made) / "cache")
         records = _between(_with_lists(data, path), since, until)
         recall = CountRecall(data.recalled) if data.recalled else None
         catalog = Catalog(data.schema.item_numeric)

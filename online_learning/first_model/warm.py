@@ -62,7 +62,7 @@ def open_version(registry: RegistrySettings, version: str) -> Origin:
         BundleError: it is missing or broken.
     """
     with tempfile.TemporaryDirectory(prefix="liverank-warm-") as folder:
-        return read_origin(fetch_bundle(registry.address, registry.model, version, Path(folder)))
+        return read_origin(fetch_bundle(registry, version, Path(folder)))
 
 
 def recipe_like(origin: Origin) -> Recipe:

@@ -33,7 +33,7 @@ from ranker.registry.bundle import (
     read_remote_manifest,
     registry_versions,
 )
-from ranker.serving.model import check_golden
+from ranker.serving.golden import check_golden
 from ranker.serving.scorer import open_graphs
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
     for graph in GRAPHS.values():
         for initializer in onnx.load(str(folder / graph)).graph.initializer:
             found[initializer.name] = torch.from_numpy(numpy_helper.to_array(initializer).copy())
-    expected = Ranker(config).state_dict()
+    with torch.device("meta"):  # shapes alone: what a config says must not take memory that the file has not
+        expected = Ranker(config).state_dict()
     wrong = [name for name, value in expected.items() if name not in found or found[name].shape != value.shape]
     if wrong:
         raise BundleError(f"{folder}: the graphs hold no weight {', '.join(wrong)} of the manifest's model config")
@@ -67,13 +68,15 @@ def read_origin(folder: Path) -> Origin:
         config = ModelConfig.from_dict(manifest.config)
     except (TypeError, ValueError) as error:
         raise BundleError(f"{folder}: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        weights = load_weights(folder, config)
+    weights, tables = load_weights(folder, config), TableArrays.load(folder / TABLES)
+    numbers = [*weights.values(), *(torch.from_numpy(getattr(tables, name)) for name in tables.__struct_fields__)]
+    if not all(bool(torch.isfinite(one).all()) for one in numbers):
+        raise BundleError(f"{folder}: its weights or item tables hold numbers that are not finite", "not-finite")
     return Origin(
         version=manifest.version,
         config=config,
         weights=weights,
-        tables=TableArrays.load(folder / TABLES),
+        tables=tables,
         schema=manifest.schema,
         encoder=manifest.encoder,
         learned_until=manifest.learned_until,
@@ -100,15 +103,20 @@ def emptied(starter: Origin) -> Origin:
     return msgspec.structs.replace(starter, version=f"{starter.version}-empty", weights=weights)
 
 
-def fetch_origin(settings: TrainerSettings, version: str) -> Origin:
+def fetch_origin(settings: TrainerSettings, version: str, sha256: str | None = None) -> Origin:
     """A version of the registry, by way of the trainer's own folder, where it does not stay.
+
+    Args:
+        settings: of the trainer.
+        version: which one.
+        sha256: of its manifest, where it was announced.
 
     Raises:
         BundleError: it is missing or broken.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.data, prefix=".bundle-") as folder:
-        fetched = fetch_bundle(settings.registry.address, settings.registry.model, version, Path(folder))
+        fetched = fetch_bundle(settings.registry, version, Path(folder), sha256)
         try:
             origin = read_origin(fetched)
             return msgspec.structs.replace(origin, readable=_readable(settings, origin.schema))
@@ -125,7 +133,7 @@ def _readable(settings: TrainerSettings, schema: FeatureSchema) -> frozenset[str
     found: set[str] = set()
     for version in registry_versions(address, model):
         with suppress(BundleError):  # pruned meanwhile, or broken
-            other = read_remote_manifest(address, model, version)[0].schema
+            other = read_remote_manifest(settings.registry, version)[0].schema
             if schema.reads(other):
                 found |= {other.hash, other.full_hash}
     return frozenset(found)

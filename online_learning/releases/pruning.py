@@ -15,8 +15,9 @@ from online_learning.settings import TrainerSettings
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError
-from ranker.registry.address import listed, reaching, shown_address
+from ranker.registry.address import listed, reaching
 from ranker.registry.bundle import new_version, read_remote_manifest, registry_versions
+from ranker.registry.settings import RegistrySettings, shown_address
 from ranker.rollout.stages import Stages
 
 log = logging.getLogger(__name__)
@@ -71,19 +72,19 @@ _WRITTEN_WITHIN_MS = 6 * 3_600_000
 
 
 @lru_cache(1 << 12)  # a version never changes
-def by_trainer(address: str, model: str, version: str) -> bool:
+def by_trainer(registry: RegistrySettings, version: str) -> bool:
     """Whether a trainer made a version, and not a person.
 
     Raises:
         BundleError: it cannot be read.
     """
-    return MADE_BY_TRAINER in read_remote_manifest(address, model, version)[0].metrics
+    return MADE_BY_TRAINER in read_remote_manifest(registry, version)[0].metrics
 
 
 def _disposable(settings: TrainerSettings, version: str) -> bool:
     """Whether there will be another one like it: what a person trained waits for as long as they like."""
     try:
-        return by_trainer(settings.registry.address, settings.registry.model, version)
+        return by_trainer(settings.registry, version)
     except BundleError:
         return False
 

@@ -52,8 +52,9 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelDelta, ModelUpdate
 from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry.address import shown_address
 from ranker.registry.bundle import newest_version
+from ranker.registry.settings import shown_address
+from ranker.registry.signatures import check_signing
 from ranker.rollout.stages import Stages, follow, key_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,13 @@ Given = TypeVar("Given")
 Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
 
 
-def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_id: str, page: Page) -> None:
+def run_trainer(
+    settings: TrainerSettings,
+    connection: Mapping[str, Any],
+    group_id: str,
+    page: Page,
+    allowed: Callable[[], None],
+) -> None:
     """Learn until a signal asks to stop. Started by torchrun, every process but the first only takes part in steps.
 
     Args:
@@ -80,6 +87,8 @@ def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_
         connection: how aiokafka's clients reach the broker.
         group_id: the consumer group under which the broker is told how far it is.
         page: opens the process's page.
+        allowed: asks the broker whether it takes this process and lets it do what a trainer does; raises a
+            `LiverankError` where not.
 
     Raises:
         SystemExit: with status 1, after a fatal error.
@@ -91,6 +100,8 @@ def run_trainer(settings: TrainerSettings, connection: Mapping[str, Any], group_
         return
     torch.set_num_threads(settings.threads)
     try:
+        check_signing(settings.registry)
+        allowed()
         # A second thread of numpy's spins on after each product, on a core that a worker beside it may want.
         with threadpool_limits(settings.threads, "blas"):
             uvloop.run(TrainerProcess(settings, connection, group_id, page, group).serve())
@@ -237,14 +248,16 @@ class TrainerProcess:
         settings = self._settings
         await self._read_all(self._control, self._control_record)
         known = Stages()
+        announced: dict[str, str] = {}  # version -> sha256 of its manifest
         for update in self._updates:
             known = follow(known, update)
+            announced[update.version] = update.sha256
         self._updates.clear()
         version = known.serving or await self._first_version()
         if version is None:
             return False
         fetch = partial(fetch_origin, settings)
-        serving = await asyncio.to_thread(fetch, version)
+        serving = await asyncio.to_thread(fetch, version, announced.get(version))
         self._catalog = Catalog(serving.schema.item_numeric)
         self._catalog.expect(serving.encoder, len(serving.tables.reduction))
         self._reading = Reading(self._metrics, self._topics, serving.schema)

@@ -33,8 +33,8 @@ class LaterRow(RowError):
 class BundleError(LiverankError):
     """A model bundle that must not serve.
 
-    `reason` is a short code for counting: missing, changed, schema, not-finite, golden, bad-name, or broken for all
-    else.
+    `reason` is a short code for counting: missing, changed, unsigned, too-large, schema, not-finite, golden, bad-name,
+    or broken for all else.
     """
 
     def __init__(self, error: str, reason: str = "broken") -> None:

@@ -44,12 +44,40 @@ class TableArrays(Struct, frozen=True, kw_only=True):
         """Read what `save` wrote.
 
         Raises:
-            BundleError: the file is no table file.
+            BundleError: the file is no table file, or its arrays do not belong together.
         """
         try:
-            return cls(**load_file(path))
+            found = cls(**load_file(path))
         except Exception as error:
             raise BundleError(f"{path} holds no item tables: {error}") from error
+        if (fault := _fault(found)) is not None:
+            raise BundleError(f"{path} holds no item tables: {fault}")
+        return found
+
+
+#: The dimensions of each array, by the letters of `TableArrays`; S is the number of statistics, c that of categories.
+_SHAPES = {
+    "items": "M", "ids": "Md", "statistics": "MS", "neighbours": "MN", "strengths": "MN", "categories": "cd",
+    "text": "td", "reduction": "et", "reduction_mean": "e",
+}  # fmt: skip
+_WHOLE = ("items", "neighbours")  # int64; the others are float32
+#: Of a width, or of neighbours: an array without rows may claim any number of columns, and rows come later.
+_WIDEST = 8192
+
+
+def _fault(arrays: TableArrays) -> str | None:
+    """What keeps these arrays from being one model's tables; None where nothing does."""
+    sizes = {"S": len(STATISTICS)}
+    for name, letters in _SHAPES.items():
+        array, kind = getattr(arrays, name), np.int64 if name in _WHOLE else np.float32
+        if array.dtype != kind or array.ndim != len(letters):
+            return f"{name} is {array.dtype} {list(array.shape)}"
+        for letter, size in zip(letters, array.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                return f"{name} is {list(array.shape)}, which does not fit the arrays before it"
+            if letter not in "Mc" and size > _WIDEST:
+                return f"{name} is {list(array.shape)}; at most {_WIDEST} columns are possible"
+    return None
 
 
 def category_buckets(categories: np.ndarray, buckets: int) -> np.ndarray:

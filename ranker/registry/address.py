@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ranker.contracts.errors import BundleError
+from ranker.contracts.errors import BundleError, LiverankError
+from ranker.registry.settings import shown_address
 
 if TYPE_CHECKING:
     import fsspec  # settings are read, and addresses shown, where it is not installed
 
-
-def shown_address(registry: str) -> str:
-    """A registry's address as it may be logged: without the user and password that some addresses hold."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", registry)
+#: Most bytes of a file that is read whole: a manifest, an encoder's description.
+READ_AT_MOST = 4 << 20
+_AT_ONCE = 1 << 20
 
 
 @contextmanager
@@ -31,14 +30,14 @@ def reaching(problem: str) -> Iterator[None]:
         problem: what then cannot be done.
 
     Raises:
-        BundleError: with the reason "missing"; one raised within keeps its own.
+        BundleError: with the reason "missing"; an error of ours that is raised within stays what it is.
     """
     try:
         yield
-    except BundleError:
+    except LiverankError:
         raise
     except Exception as error:
-        raise BundleError(f"{problem}: {error or repr(error)}", "missing") from error
+        raise BundleError(f"{problem}: {shown_address(str(error) or repr(error))}", "missing") from error
 
 
 def listed(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
@@ -50,6 +49,49 @@ def listed(fs: fsspec.AbstractFileSystem, folder: str) -> set[str]:
         return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
+
+
+def read_small(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
+    """A file of a registry that is read whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        BundleError: it is larger than any such file.
+    """
+    with fs.open(path, "rb") as file:
+        content: bytes = file.read(READ_AT_MOST + 1)
+    if len(content) > READ_AT_MOST:
+        raise BundleError(
+            f"{shown_address(path)} is larger than {READ_AT_MOST >> 20} MiB, as no such file is", "too-large"
+        )
+    return content
+
+
+def read_signature(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
+    """What lies beside a file as its signature; None where nothing does."""
+    try:
+        return read_small(fs, path)
+    except FileNotFoundError:
+        return None
+
+
+def fetch_file(fs: fsspec.AbstractFileSystem, path: str, into: Path, most: int) -> int:
+    """Copy a file out of a registry, and no more of it than there may be; its bytes.
+
+    Raises:
+        BundleError: it is larger.
+    """
+    copied = 0
+    with fs.open(path, "rb") as source, into.open("wb") as target:
+        while piece := source.read(_AT_ONCE):
+            copied += len(piece)
+            if copied > most:
+                raise BundleError(
+                    f"{shown_address(path)} and what was fetched before it are larger than max_bundle_mb allows",
+                    "too-large",
+                )
+            target.write(piece)
+    return copied
 
 
 def sha256(path: Path) -> str:

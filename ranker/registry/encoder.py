@@ -1,7 +1,8 @@
 """Sentence encoders on the serving side: an item's text to a unit vector, by ONNX Runtime, without torch.
 
 An encoder is a folder: `model.onnx` (token ids in, one vector a token out), `tokenizer.json` (Hugging Face tokenizers)
-and `encoder.json`, which names it and holds the hashes of both. Registries keep them under `encoders/NAME/`. The vector
+and `encoder.json`, which names it and holds the hashes of both; `encoder.json.sig` where it was signed
+(`ranker.registry.signatures`). Registries keep them under `encoders/NAME/`. The vector
 is the mean of the token vectors, scaled to length 1 (N. Reimers and I. Gurevych, "Sentence-BERT", EMNLP 2019).
 """
 
@@ -21,9 +22,13 @@ from tokenizers import Encoding, Tokenizer
 
 from ranker.contracts.errors import BundleError, LiverankError
 from ranker.contracts.path_names import path_name
-from ranker.registry.address import sha256, shown_address
+from ranker.registry.address import READ_AT_MOST, fetch_file, read_signature, sha256
+from ranker.registry.settings import RegistrySettings, shown_address
+from ranker.registry.signatures import SIGNATURE, check_signature
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "encoder.json"
+_LARGEST_TOKENIZER = 64 << 20  # bytes; it is read whole
+_LARGEST = 8192  # numbers in a vector, tokens of a text
 _MAX_CHARACTERS_PER_TOKEN = 64  # what lies behind is cut off before it is split into tokens
 
 
@@ -134,45 +139,70 @@ def read_description(folder: Path) -> EncoderDescription:
         raise EncoderError(f"{folder} holds no whole encoder ({error}); its files must be {files}") from error
     except msgspec.DecodeError as error:
         raise EncoderError(f"{folder / DESCRIPTION} describes no encoder: {error}") from error
+    for what, size in (("vectors", description.dim), ("texts", description.max_tokens)):
+        if not 0 < size <= _LARGEST:
+            raise EncoderError(f"{folder / DESCRIPTION} says {what} of {size}; they may be of 1 to {_LARGEST}")
     return description
 
 
-def load_encoder(registry: str, name: str, cache: Path) -> OnnxTextEncoder:
+def load_encoder(registry: RegistrySettings, name: str, cache: Path) -> OnnxTextEncoder:
     """The encoder that a registry keeps under `encoders/NAME/`, through a local copy in `cache`.
 
     Args:
-        registry: a folder, or any fsspec address.
+        registry: where it is, and whose signatures count.
         name: what `online_learning.first_model.encoders.publish_encoder` returned.
         cache: a local folder; the copy appears in it only once it is whole and checked.
 
     Raises:
-        EncoderError: the registry has no such encoder, or a copy of it is not what was published.
+        EncoderError: the registry has no such encoder, a copy of it is not what was published, or nobody has signed it
+            whose signature counts.
     """
     try:
         path_name(name, "encoder")
+        kept = cache / name
+        if kept.exists() and not _counts(kept, registry):
+            shutil.rmtree(kept)  # from before signatures counted: the registry may have one by now
+        if not kept.exists():
+            _fetch(registry, name, kept)
     except BundleError as error:
         raise EncoderError(str(error)) from error
-    kept = cache / name
-    if not kept.exists():
-        _fetch(registry, name, kept)
     encoder = OnnxTextEncoder(kept)
     if encoder.name != name:
         raise EncoderError(f"{kept} holds the encoder {encoder.name!r}; wanted is {name!r}")
     return encoder
 
 
-def _fetch(registry: str, name: str, kept: Path) -> None:
-    files, root = fsspec.url_to_fs(registry)
+def _counts(folder: Path, registry: RegistrySettings) -> bool:
+    try:
+        _check_signature(folder, registry)
+    except (BundleError, OSError):
+        return False
+    return True
+
+
+def _check_signature(folder: Path, registry: RegistrySettings) -> None:
+    path, beside = folder / DESCRIPTION, folder / (DESCRIPTION + SIGNATURE)
+    check_signature(str(path), path.read_bytes(), beside.read_bytes() if beside.exists() else None, registry)
+
+
+def _fetch(registry: RegistrySettings, name: str, kept: Path) -> None:
+    files, root = fsspec.url_to_fs(registry.address)
     kept.parent.mkdir(parents=True, exist_ok=True)
     arriving = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=kept.parent))
+    home, left = f"{root}/encoders/{name}", registry.max_bundle_mb << 20
     try:
-        for file in (MODEL, TOKENIZER, DESCRIPTION):
-            files.get_file(f"{root}/encoders/{name}/{file}", str(arriving / file))
+        fetch_file(files, f"{home}/{DESCRIPTION}", arriving / DESCRIPTION, READ_AT_MOST)
+        if (signature := read_signature(files, f"{home}/{DESCRIPTION}{SIGNATURE}")) is not None:
+            (arriving / (DESCRIPTION + SIGNATURE)).write_bytes(signature)
+        _check_signature(arriving, registry)
+        left -= fetch_file(files, f"{home}/{TOKENIZER}", arriving / TOKENIZER, min(left, _LARGEST_TOKENIZER))
+        fetch_file(files, f"{home}/{MODEL}", arriving / MODEL, left)
         read_description(arriving)
         arriving.rename(kept)
     except FileNotFoundError as error:
         known = ", ".join(_published(files, root)) or "none"
-        raise EncoderError(f"{shown_address(registry)} has no whole encoder {name!r}; it has {known}") from error
+        where = shown_address(registry.address)
+        raise EncoderError(f"{where} has no whole encoder {name!r}; it has {known}") from error
     except OSError:
         if not kept.exists():  # else another process brought the same encoder meanwhile
             raise

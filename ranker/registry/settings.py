@@ -1,7 +1,9 @@
-"""Where the registry is, and which of its models an installation runs; and what kinds of values settings have."""
+"""Where the registry is, which of its models an installation runs, and whom it believes; and what settings may be."""
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -19,10 +21,23 @@ Provider = Literal["auto", "cpu", "cuda"]
 
 
 class RegistrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[registry]`: where it is, and which model of it this installation runs."""
+    """`[registry]`: where it is, which model of it this installation runs, and what may be taken from it."""
 
     address: Annotated[str, Meta(min_length=1, description="a folder, or an fsspec address")] = "registry"
     model: Annotated[
         str,
         Meta(pattern=PATH_NAME, description="up to 128 letters, digits, '.', '_' and '-', the first a letter or digit"),
     ] = "default"  # the model's name in the registry and the key on model-updates
+    require_signatures: bool = False  # use bundles and encoders only that one of `public_keys` has signed
+    public_keys: str = ""  # NAME=KEY, several with commas: whose signatures count; `liverank keys new` makes them
+    max_bundle_mb: Positive = 4096  # of a bundle's or an encoder's files together: nothing larger is fetched
+
+
+def signing_key() -> str:
+    """The private key that whoever publishes signs with: from the environment alone, never stored, never logged."""
+    return os.environ.get("LIVERANK_SIGNING_KEY", "")
+
+
+def shown_address(text: str) -> str:
+    """An address, or a text that holds some, as it may be logged: without the users and passwords in them."""
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)

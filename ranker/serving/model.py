@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ranker.contracts.bundle_files import GOLDEN, TABLES
+from ranker.contracts.bundle_files import TABLES
 from ranker.contracts.errors import BundleError
 from ranker.features.list import ListInputs, list_inputs
 from ranker.features.user import UserInputs, user_inputs
@@ -16,12 +16,12 @@ from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.registry.bundle import Manifest, check_bundle
 from ranker.serving import rules
+from ranker.serving.golden import check_golden
 from ranker.serving.options import ServingOptions
 from ranker.serving.ranking import Ranked
 from ranker.serving.scorer import Graphs, OnnxScorer, open_graphs
 from ranker.state.row import CurrentList, UserRow
 
-TOLERANCE = 1e-4  # between torch's outputs and the graphs', absolute and relative
 _USERS_KEPT, _LISTS_KEPT = 32_768, 4  # of lists' own inputs: users, and lists of each
 
 
@@ -55,33 +55,6 @@ def load_model(
         raise
     except Exception as error:
         raise BundleError(f"{folder} does not load: {error}") from error
-
-
-def check_golden(folder: Path, graphs: Graphs) -> None:
-    """Run the golden inputs through a folder's graphs and compare with what torch gave.
-
-    Raises:
-        BundleError: an output is not finite or is off by more than the tolerance.
-    """
-    try:
-        with np.load(folder / GOLDEN, allow_pickle=False) as golden:
-            arrays = dict(golden)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / GOLDEN} cannot be read: {error}") from error
-    for graph, session in graphs._asdict().items():
-        try:
-            names = [output.name for output in session.get_outputs()]
-            outputs = session.run(names, {i.name: arrays[f"{graph}/in/{i.name}"] for i in session.get_inputs()})
-        except Exception as error:
-            raise BundleError(f"{folder / graph}.onnx does not run: {error}") from error
-        for name, output in zip(names, outputs, strict=True):
-            expected = arrays[f"{graph}/out/{name}"]
-            if not np.isfinite(output).all():
-                raise BundleError(f"{folder / graph}.onnx gives numbers that are not finite", "not-finite")
-            if output.shape != expected.shape or not np.allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE):
-                raise BundleError(
-                    f"{folder / graph}.onnx: {name} is not what torch gave on the golden inputs", "golden"
-                )
 
 
 class ServingModel:

@@ -1,13 +1,12 @@
 """How this process reaches the broker: one set of settings, said in the words of each of the three clients.
 
-The password comes from the environment alone (`BrokerSettings.sasl_password`). It is put into a client's configuration
-where that client is made, and nowhere else: nothing here prints or stores it.
+Passwords come from the environment alone (`BrokerSettings.sasl_password`, `ssl_key_password`). They are put into a
+client's configuration where that client is made, and nowhere else: nothing here prints or stores them.
 """
 
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -36,6 +35,11 @@ def librdkafka(settings: BrokerSettings) -> dict[str, Any]:
     config: dict[str, Any] = {"bootstrap.servers": settings.addresses, "security.protocol": settings.security_protocol}
     if settings.ssl_cafile:
         config["ssl.ca.location"] = settings.ssl_cafile
+    if settings.ssl_certfile:
+        config["ssl.certificate.location"] = settings.ssl_certfile
+        config["ssl.key.location"] = settings.ssl_keyfile or settings.ssl_certfile
+        if settings.ssl_key_password:
+            config["ssl.key.password"] = settings.ssl_key_password
     if _uses_sasl(settings):
         config |= {
             "sasl.mechanism": settings.sasl_mechanism,
@@ -85,21 +89,25 @@ def for_faust(settings: BrokerSettings) -> dict[str, Any]:
 
 
 def check_security(settings: BrokerSettings) -> None:
-    """Refuse settings with which no client could connect.
+    """Refuse settings with which no client could connect, and those that would leave out what they ask for.
 
     Raises:
         SchemaError: names the setting and what is valid.
     """
-    if settings.ssl_cafile and not Path(settings.ssl_cafile).is_file():
-        raise SchemaError(
-            f"ssl_cafile of [broker] is {settings.ssl_cafile!r}; it must be a file of certificates, in PEM"
-        )
+    protocol = settings.security_protocol
+    if not _uses_tls(settings):
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            if getattr(settings, name):
+                raise SchemaError(f"{name} is set, and security_protocol {protocol} uses no TLS; set SSL or SASL_SSL")
+    if settings.ssl_keyfile and not settings.ssl_certfile:
+        raise SchemaError("ssl_keyfile is set without ssl_certfile, the certificate that it belongs to")
     if not _uses_sasl(settings):
+        if settings.sasl_username:
+            raise SchemaError(f"sasl_username is set, and security_protocol {protocol} signs nobody in; set SASL_SSL")
         return
     if not settings.sasl_username or not settings.sasl_password:
         raise SchemaError(
-            f"{settings.security_protocol} needs sasl_username, and the password in the environment's "
-            "LIVERANK_SASL_PASSWORD"
+            f"{protocol} needs sasl_username, and the password in the environment's LIVERANK_SASL_PASSWORD"
         )
 
 
@@ -107,12 +115,32 @@ def _uses_sasl(settings: BrokerSettings) -> bool:
     return settings.security_protocol.startswith("SASL")
 
 
+def _uses_tls(settings: BrokerSettings) -> bool:
+    return settings.security_protocol.endswith("SSL")
+
+
 def _ssl_context(settings: BrokerSettings) -> ssl.SSLContext | None:
-    if not settings.security_protocol.endswith("SSL"):
+    """Checks brokers' certificates and names, and has this client's own certificate.
+
+    Raises:
+        SchemaError: a file that cannot be read, with its setting.
+    """
+    if not _uses_tls(settings):
         return None
     try:
-        return ssl.create_default_context(cafile=settings.ssl_cafile or None)
-    except ssl.SSLError as error:
-        raise SchemaError(
-            f"{settings.ssl_cafile} holds no certificates: {error}; it must be a file of them, in PEM"
-        ) from error
+        context = ssl.create_default_context(cafile=settings.ssl_cafile or None)
+    except OSError as error:  # ssl's own errors are OSErrors
+        raise SchemaError(f"ssl_cafile {settings.ssl_cafile!r} is no file of certificates in PEM: {error}") from error
+    if settings.ssl_certfile:
+        try:
+            context.load_cert_chain(
+                settings.ssl_certfile,
+                settings.ssl_keyfile or None,
+                lambda: settings.ssl_key_password,  # a string that is empty would have OpenSSL ask the terminal
+            )
+        except (OSError, ValueError) as error:
+            raise SchemaError(
+                f"ssl_certfile {settings.ssl_certfile!r} and ssl_keyfile {settings.ssl_keyfile!r} are no certificate "
+                f"and its key in PEM, or the key's password (LIVERANK_SSL_KEY_PASSWORD) is another: {error}"
+            ) from error
+    return context

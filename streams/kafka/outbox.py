@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ranker.contracts.errors import LiverankError
 from streams.kafka import connection
@@ -135,7 +135,7 @@ class Outbox:
     def _report(self, sent: SentRecords, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
         def report(error: Any, message: Message) -> None:
             if error is not None:
-                self._settle(sent, SendError(f"a record for {message.topic()} was not delivered: {error.str()}"))
+                self._settle(sent, SendError(_undelivered(str(message.topic()), error)))
                 return
             self._settle(sent, None)
             if confirmed is not None:
@@ -147,3 +147,9 @@ class Outbox:
         with self._lock:
             sent.waiting -= 1
             sent.error = sent.error or error
+
+
+def _undelivered(topic: str, error: Any) -> str:
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return f"this process's user may not WRITE {topic}; `liverank topics acls` prints what each role needs"
+    return f"a record for {topic} was not delivered: {error.str()}"

@@ -71,7 +71,7 @@ def fetch_copy(
     path_name(version, "version")
     into = copies(settings)
     if not (into / version).exists():
-        manifest, digest = read_remote_manifest(settings.registry.address, settings.registry.model, version)
+        manifest, digest = read_remote_manifest(settings.registry, version)
         if sha256 not in (None, digest):
             pass  # not the one that was announced: what it says counts for nothing, and fetching refuses it
         elif like is None:
@@ -82,13 +82,13 @@ def fetch_copy(
     for broken in into.glob(f".{version}-*.tmp"):  # left by a worker that was killed
         shutil.rmtree(broken, ignore_errors=True)
     try:
-        return fetch_bundle(settings.registry.address, settings.registry.model, version, into, sha256)
+        return fetch_bundle(settings.registry, version, into, sha256)
     except BundleError as error:
         if not (into / version).exists():
             raise
         log.warning("the copy of %s is broken and is fetched again: %s", version, error)
         shutil.rmtree(into / version)
-    return fetch_bundle(settings.registry.address, settings.registry.model, version, into, sha256)
+    return fetch_bundle(settings.registry, version, into, sha256)
 
 
 def load_version(

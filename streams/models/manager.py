@@ -21,13 +21,14 @@ from typing import Any
 import msgspec
 
 from ranker.contracts.decoding import decoded
-from ranker.contracts.errors import BundleError, OtherInputs
+from ranker.contracts.errors import BundleError, OtherInputs, SchemaError
 from ranker.contracts.records import ModelDelta, ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
-from ranker.registry.address import shown_address
 from ranker.registry.bundle import newest_version, read_manifest
+from ranker.registry.settings import shown_address
+from ranker.registry.signatures import check_signing
 from ranker.rollout.canary import takes_part
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import ServingModel
@@ -76,6 +77,7 @@ class ModelManager:
         self._behind = False  # what serves elsewhere has other inputs than what this worker started with
         self._retried: dict[str, int] = {}
         self._loading: str | None = None
+        self._told_unsigned = False  # that no starter is made, since nobody would take it
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         updates = {MODEL_UPDATES: self._announced}
         self._followers = [Follower(settings.broker, updates, failed, set_aside=metrics.set_aside)]
@@ -332,9 +334,16 @@ class ModelManager:
         last = [found] if found is not None and found not in (stages.canary, stages.rolled_back) else []
         return list(dict.fromkeys([*choices, *copies, *last]))
 
-    def _starter(self) -> str:
-        """Nothing was ever published here: a model that needs no data. Every worker makes the same one."""
+    def _starter(self) -> str | None:
+        """Nothing was ever published here: a model that needs no data. Every worker makes the same one, or none may."""
         registry = self._settings.registry
+        try:
+            check_signing(registry)
+        except SchemaError as error:
+            if not self._told_unsigned:
+                log.warning("no starter is made: %s", error)
+            self._told_unsigned = True
+            return None
         schema = self._settings.schema or FeatureSchema()
         version = publish_starter(schema, registry.address, registry.model)
         log.warning(

@@ -84,9 +84,7 @@ def test_what_is_announced_is_in_the_registry(settings: Settings) -> None:
     updates = [msgspec.json.decode(value, type=ModelUpdate) for value in _read(settings, "model-updates", 1)]
     assert updates, "at least one bundle was announced"
     last = updates[-1]
-    folder = fetch_bundle(
-        settings.registry.address, "default", last.version, settings.trainer.data / "seen", last.sha256
-    )
+    folder = fetch_bundle(settings.registry, last.version, settings.trainer.data / "seen", last.sha256)
     assert read_manifest(folder).offsets
 
 
@@ -216,7 +214,7 @@ def _check_announced(settings: Settings, step: str) -> None:
     ours = [update for update in updates if update.model == settings.registry.model]
     if ours:
         into = settings.trainer.data / "seen"
-        fetch_bundle(settings.registry.address, settings.registry.model, ours[-1].version, into, ours[-1].sha256)
+        fetch_bundle(settings.registry, ours[-1].version, into, ours[-1].sha256)
 
 
 def _send(settings: Settings, examples: list[Example]) -> None:

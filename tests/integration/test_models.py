@@ -248,8 +248,9 @@ def test_of_several_workers_decisions_the_first_counts(installation: Installatio
 def test_deltas_apply_in_place_in_order_and_only_onto_their_base(installation: Installation, worker: Worker) -> None:
     """Rankings show the new row; an older delta, or one for another version, changes nothing and is counted."""
     version = serving(worker)
+    registry = msgspec.structs.replace(installation.settings.registry, model="swapped")
     model = load_model(
-        fetch_bundle(installation.settings.registry.address, "swapped", version, installation.folder / "checked"),
+        fetch_bundle(registry, version, installation.folder / "checked"),
         Catalog(),
         installation.settings.worker.serving,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from liverank.settings import (
     GROUPS,
+    SECRETS,
     VARIABLES,
     Settings,
     SettingsError,
@@ -340,6 +341,18 @@ def test_a_changed_setting_must_exist() -> None:
         changed(Settings(), brockers="x")
 
 
-def test_no_group_holds_the_password() -> None:
-    """It is read from the environment where a client is made, and stored nowhere."""
+def test_no_group_holds_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """They are read from the environment where they are used, and stored nowhere; their names are not misspelt ones."""
     assert not [key for kind in GROUPS.values() for key in kind.__struct_fields__ if "password" in key]
+    secret = {f"LIVERANK_{name}": "s3cret" for name in SECRETS}
+    with caplog.at_level(logging.WARNING):
+        assert load_settings(environ=secret) == Settings()
+        assert "s3cret" not in str(setting_sources(environ=secret))
+    assert not caplog.text
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    """Whichever setting holds one."""
+    given = {"LIVERANK_REGISTRY": "ftp://me:s3cr@t@host/models", "LIVERANK_TRACKING": "mlflow:https://me:s3cr@t@host"}
+    shown = {line.key: line.value for line in setting_sources(environ=given)}
+    assert (shown["address"], shown["tracking"]) == ("ftp://***@host/models", "mlflow:https://***@host")

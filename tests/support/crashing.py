@@ -107,9 +107,8 @@ def main() -> None:
         if not child:
             if step in STEPS:
                 arm(step)
-            process.run_trainer(
-                settings.trainer, aiokafka(settings.broker), f"{settings.broker.group}-trainer", lambda *_: None
-            )
+            name = f"{settings.broker.group}-trainer"
+            process.run_trainer(settings.trainer, aiokafka(settings.broker), name, lambda *_: None, lambda: None)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(step, "killed" if os.WIFSIGNALED(status) else f"ended {os.WEXITSTATUS(status)}", sep="\t", flush=True)

@@ -218,7 +218,7 @@ class Installation:
         into = self.folder / "offline"
         version = newest_version(self.settings.registry.address, self.settings.registry.model)
         assert version is not None
-        folder = fetch_bundle(self.settings.registry.address, self.settings.registry.model, version, into)
+        folder = fetch_bundle(self.settings.registry, version, into)
         schema = read_manifest(folder).schema
         catalog = Catalog(schema.item_numeric)
         model = load_model(folder, catalog, self.settings.worker.serving)

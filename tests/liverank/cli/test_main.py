@@ -18,7 +18,8 @@ from liverank.cli.main import app
 from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
-    ["worker"], ["topics", "create"], ["topics", "check"], ["train"], ["evaluate"], ["replay"], ["rank"],
+    ["worker"], ["topics", "create"], ["topics", "check"], ["topics", "acls"], ["keys", "new"], ["model", "sign"],
+    ["train"], ["evaluate"], ["replay"], ["rank"],
     ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"], ["dead-letters"], ["state"],
     ["config", "show"], ["init"], ["data", "check"], ["data", "convert"],
 )  # fmt: skip
@@ -42,6 +43,29 @@ def test_every_command_has_help_with_an_example(command: list[str]) -> None:
     assert shown.exit_code == 0
     assert "Example:  " in shown.output
     assert f"liverank {' '.join(command)}" in " ".join(shown.output.split())
+
+
+def test_a_key_pair_is_made_and_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private key is nobody else's to read and not shown; a bundle from before is signed, and says by whom."""
+    key = tmp_path / "trainer.key"
+    made = CliRunner().invoke(app, ["keys", "new", "--out", str(key), "--name", "someone"])
+    private = key.read_text().strip()
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert private not in made.output
+    _, _, public = made.output.partition("LIVERANK_PUBLIC_KEYS=")
+    version = tiny_bundle(tmp_path / "registry")
+    for name, value in (("REGISTRY", str(tmp_path / "registry")), ("PUBLIC_KEYS", public.strip()),
+                        ("REQUIRE_SIGNATURES", "true"), ("DATA", str(tmp_path / "data"))):  # fmt: skip
+        monkeypatch.setenv(f"LIVERANK_{name}", value)
+    refused = CliRunner().invoke(app, ["model", "show"])
+    assert "is not signed, and require_signatures is set" in str(refused.exception)
+    assert "LIVERANK_SIGNING_KEY is not set" in str(CliRunner().invoke(app, ["model", "sign"]).exception)
+    monkeypatch.setenv("LIVERANK_SIGNING_KEY", private)
+    assert f"{version}: signed by someone" in CliRunner().invoke(app, ["model", "sign"]).output
+    assert '"signature": "signed by someone"' in CliRunner().invoke(app, ["model", "show"]).output
+    again = CliRunner().invoke(app, ["keys", "new", "--out", str(key)])
+    assert isinstance(again.exception, FileExistsError)
+    assert key.read_text().strip() == private
 
 
 def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
@@ -76,7 +100,7 @@ def walked(group: object, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 ALL = dict(walked(typer.main.get_command(app)))
 #: They have no result but what they do.
-WITHOUT_RESULT = {("worker",), ("trainer",), ("up",), ("broker",), ("schema",)}
+WITHOUT_RESULT = {("worker",), ("trainer",), ("up",), ("broker",), ("schema",), ("keys", "new"), ("topics", "acls")}
 
 
 @pytest.mark.parametrize("names", ALL, ids=" ".join)
@@ -86,7 +110,7 @@ def test_one_name_for_one_thing(names: tuple[str, ...]) -> None:
     shown = [option for option in ALL[names].params if not option.hidden]
     options = {name for option in shown for name in option.opts}
     assert ("--json" in options) == (names not in WITHOUT_RESULT)
-    elsewhere = {("evaluate",): "--from", ("data", "convert"): "--out", ("schema",): "--out"}
+    elsewhere = {("evaluate",): "--from", ("data", "convert"): "--out", ("schema",): "--out", ("keys", "new"): "--out"}
     for wrong, right in (("--from", "--since"), ("--to", "--until"), ("--out", "--registry")):
         assert wrong not in options or elsewhere.get(names) == wrong, f"{wrong} is {right}"
     assert not [option.name for option in shown if not option.help]

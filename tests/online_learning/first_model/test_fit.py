@@ -19,6 +19,7 @@ from ranker.contracts.errors import LiverankError
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.registry.bundle import fetch_bundle, read_manifest
+from ranker.registry.settings import RegistrySettings
 from ranker.serving.model import load_model
 from ranker.serving.options import ServingOptions
 from tests.support.synthetic import START, write_log
@@ -42,7 +43,7 @@ def trained(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_a_first_model_ranks_what_it_has_not_seen(log: Path, trained: tuple[Path, FirstModel], tmp_path: Path) -> None:
     """Trained on the morning, served from its bundle, it beats the shown order in the afternoon by far."""
     registry, made = trained
-    folder = fetch_bundle(str(registry), "default", made.version, tmp_path)
+    folder = fetch_bundle(RegistrySettings(address=str(registry)), made.version, tmp_path)
     model = load_model(folder, Catalog(), ServingOptions())
     n, figures = evaluate_lists(queries(DATA.records(log), DATA.schema, NOON), model, LIST_PEERS)
     assert n > 50

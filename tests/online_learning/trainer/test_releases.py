@@ -87,9 +87,7 @@ def test_a_bundle_serves_and_scores_as_the_trainer(tmp_path: Path) -> None:
     update = here.release(trainer, releases, 10)
     assert update is not None
     assert update.stage == "promoted"
-    folder = fetch_bundle(
-        here.settings.registry.address, "default", update.version, tmp_path / "fetched", update.sha256
-    )
+    folder = fetch_bundle(here.settings.registry, update.version, tmp_path / "fetched", update.sha256)
     load_model(folder, Catalog(), here.settings.worker.serving).close()
     manifest = read_manifest(folder)
     assert (manifest.parent, manifest.offsets) == (here.first, {"examples-0": 60})

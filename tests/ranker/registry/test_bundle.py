@@ -17,7 +17,6 @@ from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.errors import BundleError
 from ranker.items.catalog import Catalog
 from ranker.registry import bundle
-from ranker.registry.address import shown_address
 from ranker.registry.bundle import (
     Manifest,
     fetch_bundle,
@@ -27,9 +26,15 @@ from ranker.registry.bundle import (
     read_manifest,
     registry_versions,
 )
+from ranker.registry.settings import RegistrySettings, shown_address
 from ranker.serving.model import load_model
 from ranker.serving.options import ServingOptions
 from tests.support.tiny import tiny_bundle
+
+
+def at(address: Path | str, **more: object) -> RegistrySettings:
+    """A registry's settings."""
+    return RegistrySettings(address=str(address), **more)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(registry: Path, tmp_path: Path) -> Path:
     version = newest_version(str(registry), "default")
     assert version is not None
-    return fetch_bundle(str(registry), "default", version, tmp_path)
+    return fetch_bundle(at(registry), version, tmp_path)
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -117,14 +122,14 @@ def test_a_bundle_that_was_announced_with_another_hash_is_refused(registry: Path
     version = newest_version(str(registry), "default")
     assert version is not None
     with pytest.raises(BundleError, match="not the announced one"):
-        fetch_bundle(str(registry), "default", version, tmp_path, manifest_sha256="0" * 64)
+        fetch_bundle(at(registry), version, tmp_path, manifest_sha256="0" * 64)
     assert not list(tmp_path.glob("*"))
 
 
 def test_a_missing_bundle_is_a_clear_error(registry: Path, tmp_path: Path) -> None:
     """A version that the registry does not have names both."""
     with pytest.raises(BundleError, match="nope cannot be fetched from"):
-        fetch_bundle(str(registry), "default", "nope", tmp_path)
+        fetch_bundle(at(registry), "nope", tmp_path)
 
 
 def test_a_half_written_bundle_is_none(registry: Path) -> None:
@@ -161,14 +166,14 @@ def test_a_bundle_is_whole_at_every_moment_where_a_rename_is_a_copy(registry: Pa
     """On any fsspec address: whoever looks while it is written finds all of it or none; and it comes back as it was."""
     version = newest_version(str(registry), "default")
     assert version is not None
-    whole = fetch_bundle(str(registry), "default", version, tmp_path / "out")
+    whole = fetch_bundle(at(registry), version, tmp_path / "out")
     manifest = read_manifest(whole)
     fsspec.register_implementation("watched", Watched, clobber=True)
     shutil.copytree(whole, tmp_path / "in", ignore=shutil.ignore_patterns(MANIFEST))
     _, sha256 = publish_bundle(tmp_path / "in", manifest, "watched://registry")
     assert Watched.seen
     assert all(names == {*manifest.files, MANIFEST} for names in Watched.seen)
-    fetch_bundle("watched://registry", "default", version, tmp_path / "back", sha256)
+    fetch_bundle(at("watched://registry"), version, tmp_path / "back", sha256)
 
 
 class Failing(MemoryFileSystem):
@@ -179,18 +184,18 @@ class Failing(MemoryFileSystem):
     def _fail(self, *_: object, **__: object) -> None:
         raise RuntimeError("endpoint gone")
 
-    ls = get_file = put_file = makedirs = _fail
+    ls = open = put_file = makedirs = _fail
 
 
 def test_every_error_of_a_registry_is_one_kind(registry: Path, tmp_path: Path) -> None:
     """Not only an OSError: whoever can do without the registry for a while catches one error, and tries again."""
     version = newest_version(str(registry), "default")
     assert version is not None
-    whole = fetch_bundle(str(registry), "default", version, tmp_path / "out")
+    whole = fetch_bundle(at(registry), version, tmp_path / "out")
     fsspec.register_implementation("failing", Failing, clobber=True)
     for ask in (
         lambda: newest_version("failing://registry", "default"),
-        lambda: fetch_bundle("failing://registry", "default", version, tmp_path),
+        lambda: fetch_bundle(at("failing://registry"), version, tmp_path),
         lambda: publish_bundle(whole, read_manifest(whole), "failing://registry"),
     ):
         with pytest.raises(BundleError, match="endpoint gone") as error:
@@ -210,7 +215,7 @@ def test_an_address_is_shown_without_its_password(address: str, says: str) -> No
     """In errors too, which go to the log."""
     assert shown_address(address) == says
     with pytest.raises(BundleError) as error:
-        fetch_bundle(address.replace("://", "-no://"), "default", "v", Path("unused"))
+        fetch_bundle(at(address.replace("://", "-no://")), "v", Path("unused"))
     assert "s3cret" not in str(error.value)
 
 

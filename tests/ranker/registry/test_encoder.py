@@ -11,6 +11,7 @@ import transformers
 
 from online_learning.first_model.encoders import publish_encoder
 from ranker.registry.encoder import EncoderError, OnnxTextEncoder, load_encoder
+from ranker.registry.settings import RegistrySettings
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def registry(tmp_path_factory):
 def encoder(registry, tmp_path_factory):
     """The default encoder as a worker opens it."""
     folder, name = registry
-    return load_encoder(str(folder), name, tmp_path_factory.mktemp("cache"))
+    return load_encoder(RegistrySettings(address=str(folder)), name, tmp_path_factory.mktemp("cache"))
 
 
 TEXTS = [
@@ -91,7 +92,7 @@ def test_a_changed_file_is_refused(registry, tmp_path, file):
     with (copy / file).open("ab") as changed:
         changed.write(b" ")
     with pytest.raises(EncoderError, match=f"{file} has the sha256 .*; it was published with"):
-        load_encoder(str(tmp_path / "registry"), name, tmp_path / "cache")
+        load_encoder(RegistrySettings(address=str(tmp_path / "registry")), name, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -99,9 +100,9 @@ def test_errors_say_what_would_be_right(registry, tmp_path):
     """A missing encoder lists those there are; a name that leaves the folder is refused; a bad description is named."""
     folder, name = registry
     with pytest.raises(EncoderError, match=f"no whole encoder 'other'; it has {name}"):
-        load_encoder(str(folder), "other", tmp_path)
+        load_encoder(RegistrySettings(address=str(folder)), "other", tmp_path)
     with pytest.raises(EncoderError, match="names no encoder"):
-        load_encoder(str(folder), "../secrets", tmp_path)
+        load_encoder(RegistrySettings(address=str(folder)), "../secrets", tmp_path)
     with pytest.raises(EncoderError, match=r"must be model\.onnx, tokenizer\.json, encoder\.json"):
         OnnxTextEncoder(tmp_path)
     (tmp_path / "encoder.json").write_text(json.dumps({"name": "x"}))
@@ -137,7 +138,7 @@ def test_an_exported_model_equals_torch(tmp_path):
     source.mkdir()
     tiny_bert(source)
     name = publish_encoder(str(source), str(tmp_path / "registry"))
-    encoder = load_encoder(str(tmp_path / "registry"), name, tmp_path / "cache")
+    encoder = load_encoder(RegistrySettings(address=str(tmp_path / "registry")), name, tmp_path / "cache")
     texts = ["word1 word2", "word3", "word4 word5 word6 word7 word8 word9 unheard", "word0 " * 30]
     assert name.startswith("tiny-bert-")
     assert encoder.dim == 16

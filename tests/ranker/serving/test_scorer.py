@@ -18,6 +18,7 @@ from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Nor
 from ranker.items.catalog import Catalog
 from ranker.items.tables import pack_row
 from ranker.registry.bundle import fetch_bundle
+from ranker.registry.settings import RegistrySettings
 from ranker.serving.model import ServingModel, load_model
 from ranker.serving.options import ServingOptions
 from ranker.state.fold import apply_input
@@ -36,7 +37,7 @@ T0 = 1_700_000_000_000
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("registry")
     version = tiny_bundle(home, SCHEMA)
-    return fetch_bundle(str(home), "default", version, home / "local")
+    return fetch_bundle(RegistrySettings(address=str(home)), version, home / "local")
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from liverank.settings import Settings, changed
+from ranker.contracts.bundle_files import GRAPHS, TABLES
+from ranker.contracts.errors import BundleError
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Candidate, CandidateList, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog
+from ranker.items.tables import TableArrays
+from ranker.registry.bundle import publish_bundle, read_manifest
+from ranker.registry.signatures import new_key_pair
 from ranker.serving.model import ServingModel
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
@@ -39,6 +49,71 @@ def model(tmp_path: Path) -> ServingModel:
     settings = changed(Settings(), registry=str(tmp_path / "registry"), data=tmp_path / "data").worker
     folder = fetch_copy(settings, version, None)
     return load_version(settings, folder, Catalog(), None, [(user, row(user)) for user in USERS])
+
+
+def spoiled(tables: TableArrays) -> TableArrays:
+    """A learned row is not finite."""
+    return msgspec.structs.replace(tables, ids=np.full_like(tables.ids, np.nan))
+
+
+def widened(tables: TableArrays) -> TableArrays:
+    """Arrays that do not belong together."""
+    return msgspec.structs.replace(tables, text=np.zeros((7, 3), np.float32))
+
+
+def boundless(tables: TableArrays) -> TableArrays:
+    """No bytes, and columns for which every item would need a terabyte."""
+    return msgspec.structs.replace(
+        tables, reduction=np.zeros((0, 1 << 38), np.float32), reduction_mean=np.zeros(0, np.float32),
+        text=np.zeros((1 << 38, 0), np.float32), categories=np.zeros((1, 0), np.float32),
+        ids=np.zeros((len(tables.ids), 0), np.float32),
+    )  # fmt: skip
+
+
+def other_graph(folder: Path) -> None:
+    """A graph that does something else."""
+    shutil.copyfile(folder / GRAPHS["extend"], folder / GRAPHS["score"])
+
+
+def reaching_out(folder: Path) -> None:
+    """A graph whose weights are a file that lies elsewhere on this machine."""
+    (folder.parent / "private").write_bytes(bytes(16))
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    weights.external_data.add(key="location", value="../private")
+    shown = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [4])
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["logits"])], "g", [], [shown], [weights])
+    (folder / GRAPHS["score"]).write_bytes(helper.make_model(graph, ir_version=9).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (reaching_out, "broken"),
+        (spoiled, "not-finite"),
+        (widened, "broken"),
+        (boundless, "broken"),
+        (other_graph, "broken"),
+        (None, "unsigned"),
+    ],
+)
+def test_a_first_bundle_that_nobody_announced_is_checked_as_strictly(
+    tmp_path: Path, harm: Callable[..., TableArrays | None] | None, reason: str
+) -> None:
+    """As the newest of the registry: hashes that fit what is wrong with it do not help it."""
+    version = tiny_bundle(tmp_path / "made")
+    folder = tmp_path / "made" / "default" / version
+    if harm in (other_graph, reaching_out):
+        harm(folder)
+    elif harm is not None:
+        tables = harm(TableArrays.load(folder / TABLES))
+        assert tables is not None
+        tables.save(folder / TABLES)
+    publish_bundle(folder, read_manifest(folder), str(tmp_path / "registry"))
+    signed = {"require_signatures": True, "public_keys": f"someone={new_key_pair()[1]}"} if harm is None else {}
+    settings = changed(Settings(), registry=str(tmp_path / "registry"), data=tmp_path / "data", **signed).worker
+    with pytest.raises(BundleError) as error:
+        load_version(settings, fetch_copy(settings, version, None), Catalog(), None, [])
+    assert error.value.reason == reason
 
 
 def test_users_are_warm_when_a_version_is_there(model: ServingModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -10,6 +11,8 @@ import pytest
 
 from liverank.settings import Settings, changed
 from ranker.contracts.records import ModelUpdate
+from ranker.registry.bundle import signer
+from ranker.registry.signatures import new_key_pair
 from ranker.serving.model import ServingModel
 from ranker.serving.slot import ModelSlot
 from streams.models.manager import ModelManager
@@ -62,3 +65,19 @@ async def test_what_is_overtaken_while_it_loads_never_serves(stage: str) -> None
     assert (first.closed, first.users) == (1, 0)
     assert (second.closed, second.users) == (0, 3)
     assert {model.version for model in models.slot.serving.models} == {"old", "second"}
+
+
+async def test_no_starter_is_made_that_nobody_would_take(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where signatures count and the worker has no key it waits for a bundle, and says why once; else it signs."""
+    private, public = new_key_pair()
+    where = {"registry": tmp_path / "registry", "data": tmp_path / "data"}
+    settings = changed(Settings(), require_signatures=True, public_keys=f"me={public}", **where)
+    models = ModelManager(settings.worker, Metrics(), lambda error: None)
+    assert models._choices() == models._choices() == []
+    assert not (tmp_path / "registry").exists()
+    assert caplog.text.count("no starter is made: require_signatures is set") == 1
+    monkeypatch.setenv("LIVERANK_SIGNING_KEY", private)
+    (version,) = models._choices()
+    assert signer(settings.registry, version) == "signed by me"
