@@ -2,7 +2,7 @@
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tutorial test test-slow broker lint types sync
+.PHONY: help demo tutorial test test-slow broker lint types audit sync
 
 ARGS ?=
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
@@ -50,6 +50,10 @@ lint: sync ## ruff: rules and format
 types: sync ## mypy, strict
 	@echo "==> types"
 	@$(RUN) mypy
+
+audit: $(UV) ## known vulnerabilities of the dependencies, and an SBOM, in .liverank/audit (offline it says what is left out)
+	@echo "==> audit"
+	@.ci/audit $(UV)
 
 sync: $(UV)
 	@echo "==> dependencies, with those of the tests"
