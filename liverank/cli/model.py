@@ -131,8 +131,8 @@ def model_verify(
         errors.print(f"not compared with what was announced and what serves: {error}", soft_wrap=True)
     sound = verify(settings, version, known)
     signature = signer(settings.registry, sound)
-    line = f"{sound}: {signature}; hashes, schema, golden outputs and numbers are fine"
-    report({"version": sound, "compared": known is not None, "signature": signature}, json, line)
+    lines = f"{sound}: hashes, schema, golden outputs and numbers are fine\n{sound}: {signature}"
+    report({"version": sound, "compared": known is not None, "signature": signature}, json, lines)
 
 
 @model_app.command("sign", epilog="Example:  LIVERANK_SIGNING_KEY=... liverank model sign --registry registry")

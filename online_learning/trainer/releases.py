@@ -75,7 +75,6 @@ class Releases:
         self.stages = known
         self._ours: dict[str, Snapshot] = {}  # announced by us; a canary stays here until it serves or fails
         self._waiting: str | None = None  # announced by us, and not yet read back
-        self._announced = ("", "")  # the version named last on `model-updates`, and the sha256 of its manifest
         self._dropped: list[tuple[str, Snapshot]] = []
         self._number = next_number(settings.data)
         for left in (*settings.data.glob(".graphs-*"), *settings.data.glob(".bundle-*")):
@@ -96,7 +95,6 @@ class Releases:
     def announced(self, update: ModelUpdate) -> None:
         """A record of `model-updates`, in the topic's order."""
         self.stages = follow(self.stages, update)
-        self._announced = (update.version, update.sha256)
         if update.version == self._waiting:
             self._waiting = None
 
@@ -219,8 +217,7 @@ class Releases:
     def _start_over(self, version: str) -> bool:
         log.warning("%s was made to serve: learning goes on from it", version)
         try:
-            named, sha256 = self._announced
-            origin = fetch_origin(self._settings, version, sha256 if named == version else None)
+            origin = fetch_origin(self._settings, version)
         except BundleError as error:
             log.error("learning goes on as it was: %s", error)
             if self.stages.serving == version:  # else somebody has decided anew while it was fetched

@@ -32,7 +32,7 @@ from streams.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 #: How long nobody need answer.
-REACHED_WITHIN_S = 4.0
+REACHED_WITHIN_S = 10.0
 _AGAIN_S = 0.1
 
 #: OpenSSL's codes (`openssl/x509_vfy.h`) for what may be wrong with a certificate.

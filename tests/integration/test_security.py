@@ -120,7 +120,7 @@ def liverank(secured: Secured, role: str, *arguments: str, settings: Settings | 
 def refusal(settings: Settings) -> str:
     """What is answered where the broker does not take us."""
     with pytest.raises(BrokerRefusal) as error:
-        check_reached(settings.broker)
+        check_reached(settings.broker, within_s=5.0)
     return str(error.value)
 
 
