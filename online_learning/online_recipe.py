@@ -27,6 +27,9 @@ class OnlineRecipe(Struct, frozen=True, kw_only=True):
     replayed: float = 1.0  # remembered examples beside each new one
     replay: int = 4096  # examples remembered
     next_item: float = 0.05  # weight of the self-supervised loss on the history
+    young_rate: float = 20.0  # by so many times the rate a model learns faster at the starter; see `learning.pace`
+    young_examples: float = 1500.0  # after so many examples that is halved, after twice as many a third
+    young_replayed: float = 3.0  # remembered examples more beside each new one, at the starter
     adapter_rank: int = 4
     delta_ms: int = 1000  # between two deltas
     delta_rows: int = 2000  # rows of a delta at most: those that moved most; the others wait

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from online_learning.learning.learner import Learner, TrainingExample, candidates_of, set_rate
 from online_learning.learning.objective import NextItemLoss, Targets, ranking_terms
+from online_learning.learning.pace import LearningPace, pace_of
 from online_learning.learning.parallel import Alone, Parallel
 from online_learning.online_recipe import Mode, OnlineRecipe
 from ranker.items.tables import TableArrays
@@ -182,6 +183,7 @@ class Optimisation:
         scale: float = 1.0,
         considered: np.ndarray | None = None,
         share: float = 1.0,
+        pace: LearningPace | None = None,
     ) -> Stepped:
         """One step on a batch.
 
@@ -192,12 +194,14 @@ class Optimisation:
             share: of a full batch that this one is. Dense weights, and their average, move by that share of a step: how
                 far a hundred examples move them does not depend on how many came at once. Each item's row learns from
                 its own examples, which are few in any batch, and takes whole steps.
+            pace: of the dense weights; the settled one where None.
         """
         arrays = self.learner.collate([example.inputs for example in examples])
         arrays |= Targets.of(examples, self.learner.device)._asdict()
         if considered is not None:
             arrays["considered"] = torch.from_numpy(considered).to(self.learner.device)
-        order = {"arrays": arrays, "scale": scale, "share": share, "rows": len(self.learner.items.ids.weight)}
+        rows, pace = len(self.learner.items.ids.weight), pace or pace_of(self.online, None)
+        order = {"arrays": arrays, "scale": scale, "share": share, "pace": pace, "rows": rows}
         if self.parallel.size == 1:
             return self._take_part(order)
         if not self._told:
@@ -247,8 +251,8 @@ class Optimisation:
         if order["rows"] > len(learner.items.ids.weight):
             learner.make_room(order["rows"] // 2)  # which doubles, as it did in the first process
         learner.items.ids.weight.row_wise = True  # type: ignore[attr-defined]  # read by `parallel`
-        scale, share = order["scale"], order["share"]
-        rates = self.online.learning_rate * share, self.online.row_rate
+        scale, share, pace = order["scale"], order["share"], order["pace"]
+        rates = self.online.learning_rate * pace.rate * share, self.online.row_rate
         for optimizer, rate in zip(learner.optimizers, rates, strict=True):
             set_rate(optimizer, rate * scale)
             optimizer.zero_grad(set_to_none=True)
@@ -258,7 +262,7 @@ class Optimisation:
         loss = self._loss({name: value.to(learner.device) for name, value in arrays.items()} if arrays else None)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
-        return self._apply(float(self.parallel.total(loss.detach().clone())), share)
+        return self._apply(float(self.parallel.total(loss.detach().clone())), pace.averaging**share)
 
     def _loss(self, arrays: dict[str, Tensor] | None) -> Tensor:
         """This process's part of the joint batch's mean loss."""
@@ -279,13 +283,13 @@ class Optimisation:
         return [listwise, binary, self.next_item(history, encodings)]
 
     @torch.no_grad()
-    def _follow_average(self, share: float) -> None:
+    def _follow_average(self, kept: float) -> None:
         weights = self.named_dense()
         for name, average in self._average.items():
-            average.lerp_(weights[name].detach(), 1 - self.online.averaging**share)
+            average.lerp_(weights[name].detach(), 1 - kept)
 
-    def _apply(self, loss: float, share: float) -> Stepped:
-        """Clip and step; a gradient or a loss that is not finite changes nothing."""
+    def _apply(self, loss: float, kept: float) -> Stepped:
+        """Clip and step; a gradient or a loss that is not finite changes nothing. `kept`: the average's share."""
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         rows = self.learner.items.ids.weight
         dense = [weight for group in self._dense.param_groups for weight in group["params"]]
@@ -304,7 +308,7 @@ class Optimisation:
         for gradient in gradients:
             gradient.mul_(factor)
         self._dense.step()
-        self._follow_average(share)
+        self._follow_average(kept)
         if rows.grad is None:
             return Stepped(loss, True, *nothing)
         touched = rows.grad.indices()[0]

@@ -35,6 +35,7 @@ from ranker.registry.bundle import (
 )
 from ranker.serving.golden import check_golden
 from ranker.serving.scorer import open_graphs
+from ranker.starter.bundle import is_starter
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def read_origin(folder: Path) -> Origin:
         offsets=manifest.offsets,
         recipe=_recipe_of(manifest),
         by_trainer=MADE_BY_TRAINER in manifest.metrics,
+        since_starter=0 if is_starter(manifest.version) else manifest.since_starter,
     )
 
 
@@ -176,7 +178,7 @@ def put_candidate(
         model=settings.registry.model, schema=schema, encoder=encoder, created=now_ms(),
         version=candidate.version, parent=candidate.parent, learned_until=candidate.learned_until,
         offsets=candidate.offsets, metrics={MADE_BY_TRAINER: float(candidate.trained)},
-        recipe=candidate.recipe,
+        recipe=candidate.recipe, since_starter=candidate.since_starter,
     )  # fmt: skip
     _, sha256 = publish_bundle(folder, manifest_of(model, about), settings.registry.address)
     return sha256

@@ -36,6 +36,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     recipe: Recipe = Recipe()  # how it was trained; the defaults where the bundle does not say
     by_trainer: bool = False  # whether a trainer made it, from its stream
     readable: frozenset[str] = frozenset()  # hashes of earlier schemas whose examples mean the same to this one
+    since_starter: int | None = None  # examples learned from since the starter; None: it began with a training
 
 
 class ReleaseCandidate(Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class ReleaseCandidate(Struct, frozen=True, kw_only=True):
     trained: int
     offsets: dict[str, int]
     recipe: Recipe = Recipe()
+    since_starter: int | None = None
 
 
 class Versions:

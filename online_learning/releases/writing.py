@@ -36,6 +36,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     parent: str | None = None
     learned_until: int = 0
     offsets: dict[str, int] = {}
+    since_starter: int | None = None
     metrics: dict[str, float] = {}
     recipe: Recipe | None = None  # how it was trained, where that is known
     warm_from: dict[str, Any] = {}  # what was taken over from another version
@@ -85,6 +86,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
         encoder=about.encoder,
         learned_until=about.learned_until,
         offsets=about.offsets,
+        since_starter=about.since_starter,
         metrics=about.metrics,
         recipe={} if about.recipe is None else msgspec.to_builtins(about.recipe),
         warm_from=about.warm_from,

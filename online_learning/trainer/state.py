@@ -83,6 +83,7 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
+    trainer.since_starter = facts.get("since_starter")  # one of an earlier release goes on at the pace it had
     # Never back to what was sent since; checkpoints of earlier releases have none.
     trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
     if trainer.finetuned is None and trainer.optimisation.mode is not trainer.online.mode:
@@ -110,6 +111,7 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "offsets": dict(trainer.offsets),
         "trained": trainer.trained,
         "bundled": trainer.bundled,
+        "since_starter": trainer.since_starter,
         "learned_until": trainer.learned_until,
         "sequence": trainer.sequence,
         "replay_seen": trainer.replay.seen,

@@ -19,6 +19,7 @@ from online_learning.learning import curriculum
 from online_learning.learning.example_counts import ExampleCounts
 from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.learning.optimisation import Optimisation
+from online_learning.learning.pace import pace_of
 from online_learning.learning.parallel import Parallel
 from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
 from online_learning.online_recipe import Mode, OnlineRecipe
@@ -84,6 +85,7 @@ class Trainer:
         self.touched_at = np.full(catalog.count, origin.learned_until, np.int64)
         self.offsets = dict(origin.offsets)
         self.trained = 0
+        self.since_starter = origin.since_starter
         self.learned_until = origin.learned_until
         self.bundled = 0  # `trained` when the last bundle was taken
         self.finetuned: int | None = None  # steps done of the fine-tuning that is on
@@ -158,14 +160,10 @@ class Trainer:
                 continue
             made.append(
                 ModelDelta(
-                    model=model,
-                    base=snapshot.version,
-                    sequence=self.sequence,
-                    learned_until=self.learned_until,
-                    rows=rows,
-                    offsets=dict(self.offsets),
+                    model=model, base=snapshot.version, sequence=self.sequence, learned_until=self.learned_until,
+                    rows=rows, offsets=dict(self.offsets),
                 )
-            )
+            )  # fmt: skip
             snapshot.put_rows(rows)
         return made
 
@@ -185,6 +183,7 @@ class Trainer:
             trained=self.trained,
             offsets=dict(self.offsets),
             recipe=self.recipe,
+            since_starter=self.since_starter,
         )
 
     def postpone(self, now: int) -> None:
@@ -206,7 +205,7 @@ class Trainer:
             origin: the version, which `use` has taken.
             snapshot: the same, as it serves from now on.
         """
-        self.finetuned = None
+        self.finetuned, self.since_starter = None, origin.since_starter
         indexes = [self.catalog.add(item) for item in origin.tables.items.tolist()]
         self.optimisation.load(origin.weights, origin.tables, indexes)
         if origin.offsets or origin.version == self.versions.first.version:
@@ -284,16 +283,13 @@ class Trainer:
         _bound(self.known, self.online.remembered_ids)
         return fresh, refused
 
-    def _prepare(self, example: Example) -> Prepared:
-        return prepared(example, self.learner, self.versions, self.schema)
-
     def _prepare_all(self, examples: Sequence[Example]) -> tuple[list[Prepared], list[str]]:
         """Those that hold together, and the ids of the others."""
         batch: list[Prepared] = []
         unfit: list[str] = []
         for example in examples:
             try:
-                batch.append(self._prepare(example))
+                batch.append(prepared(example, self.learner, self.versions, self.schema))
             except (OSError, MemoryError):
                 raise
             except Exception as error:
@@ -347,13 +343,14 @@ class Trainer:
 
     def _replayed(self, count: int) -> list[TrainingExample]:
         """What is learned from again beside so many examples."""
-        sampled = self.replay.sample(round(self.online.replayed * count))
+        sampled = self.replay.sample(round(pace_of(self.online, self.since_starter).replayed * count))
         return [restored(entry, self.learner.tables, self.schema) for entry in sampled]
 
     def _train(self, batch: Sequence[Prepared], replayed: Sequence[TrainingExample]) -> float | None:
         """One step on the batch and on what is remembered beside it; the loss, None where it is not finite."""
         examples = [*(one.training for one in batch), *replayed]
-        stepped = self.optimisation.step(examples, share=len(batch) / self.online.batch)
+        pace = pace_of(self.online, self.since_starter)
+        stepped = self.optimisation.step(examples, share=len(batch) / self.online.batch, pace=pace)
         self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None
 
@@ -366,6 +363,7 @@ class Trainer:
             self.touched_at[named] = one.example.ts
         self.replay.add(remember(one.example, one.training.inputs))
         self.trained += 1
+        self.since_starter = None if self.since_starter is None else self.since_starter + 1
         self.learned_until = max(self.learned_until, one.example.ts)
 
     def _finetune(self, now: int) -> None:

@@ -55,6 +55,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     encoder: str  # the text encoder whose vectors the tables expect
     learned_until: int = 0  # timestamp of the newest event learned from, milliseconds
     offsets: dict[str, int] = {}  # `topic-partition` -> next offset of the examples learned from
+    since_starter: int | None = None  # examples learned from since the starter; None: it began with a training
     metrics: dict[str, float] = {}
     recipe: dict[str, Any] = {}  # how it was trained, for who trains it on; see online_learning.recipe
     warm_from: dict[str, Any] = {}  # what its training took over; see online_learning.first_model.warm

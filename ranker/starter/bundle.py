@@ -36,6 +36,11 @@ def starter_version(schema: FeatureSchema) -> str:
     return f"{STARTER_CREATED:%Y%m%dT%H%M%S}000-{digest[:6]}"
 
 
+def is_starter(version: str) -> bool:
+    """Whether a version's name is that of a starter, of whatever schema and release."""
+    return version.startswith(f"{STARTER_CREATED:%Y%m%dT%H%M%S}000-")
+
+
 def publish_starter(schema: FeatureSchema, registry: str, model: str = "default") -> str:
     """Put a schema's starter into a registry; its version. Where it is there already, that is the one.
 

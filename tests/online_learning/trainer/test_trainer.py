@@ -16,6 +16,7 @@ from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
 from online_learning.trainer.checkpoint import newest_checkpoint, save_checkpoint
 from online_learning.trainer.outcomes import Publish
+from online_learning.trainer.preparing import prepared
 from online_learning.trainer.state import capture, restore
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.ids import hash_id
@@ -188,7 +189,10 @@ def test_a_candidate_scores_as_the_trainer_does() -> None:
     examples = stream.examples(80)
     learn_all(trainer, examples[:60])
     snapshot = trainer.snapshot(trainer.candidate("v1", 1))
-    batch = [trainer._prepare(example).training.inputs for example in examples[60:70]]
+    batch = [
+        prepared(example, trainer.learner, trainer.versions, trainer.schema).training.inputs
+        for example in examples[60:70]
+    ]
     with trainer.optimisation.averaged():
         scores = trainer.learner.scores(batch)
     for ours, theirs in zip(scores, snapshot.scores(batch), strict=True):
