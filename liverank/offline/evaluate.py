@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,19 +14,32 @@ import numpy as np
 import torch
 from msgspec import Struct
 
-from liverank.offline.curve import learning_curve
+from liverank.offline.curve import curve_points, judged_report, last_quarter
+from liverank.offline.own_peer import own_peer
 from liverank.offline.rank import bundle_encoder, open_bundle
 from liverank.settings import Settings, changed
-from online_learning.data.dataset import DataSet
+from online_learning.data.dataset import DataSet, LogRecord
 from online_learning.data.recall import CountRecall
-from online_learning.evaluation.lists import MetricFigures, evaluate_lists, queries, summarise_ranks
-from online_learning.evaluation.next_item import next_item, prequential_ranks
-from online_learning.evaluation.peers import LIST_PEERS, MarkovChain, Synced
+from online_learning.evaluation.list_peers import AmongAllItems, ListRanker, list_peers
+from online_learning.evaluation.lists import (
+    Judged,
+    MetricFigures,
+    RankedQuery,
+    compared,
+    judge,
+    queries,
+    served,
+    summarise_ranks,
+)
+from online_learning.evaluation.next_item import NextItemRanker, next_item, prequential_ranks
+from online_learning.evaluation.peers import MarkovChain, Popularity, SessionNeighbours, Synced
+from online_learning.first_model.encoders import publish_encoder
 from online_learning.first_model.fit import fit
 from online_learning.first_model.item_texts import described_log
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.progress import ProgressReport, Report
 from online_learning.releases.origins import emptied, read_origin
+from online_learning.releases.versions import Origin
 from online_learning.simulation.lists import ListSimulation, simulate_lists
 from online_learning.simulation.next_items import Simulation, simulate
 from ranker.contracts.errors import LiverankError
@@ -32,7 +47,7 @@ from ranker.contracts.records import Interaction, Item, User
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import Manifest, read_manifest
 from ranker.serving.model import load_model
-from ranker.starter.bundle import publish_starter
+from ranker.starter.bundle import is_starter, publish_starter
 
 MODES = ("frozen", "online")
 EMPTY_ORIGIN = "empty"  # the shown order, until something is learned
@@ -50,6 +65,8 @@ class Question(Struct, frozen=True, kw_only=True):
     mode: str = "frozen"
     sync_ms: int = 10_000  # in mode online: between two syncs of what was learned
     origin: str | None = None  # starter, empty, or a version of the registry; None: as `train_until` says
+    peers: tuple[str, ...] = ()  # a person's own, each as MODULE:CLASS
+    offline: bool = False  # train on all but the last quarter of the choices as well, and rank that quarter by it
 
 
 def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Question, report: Report) -> dict[str, Any]:
@@ -58,37 +75,19 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
     Raises:
         LiverankError: the question does not fit the data set.
     """
-    if question.mode not in MODES:
-        raise LiverankError(f"the mode is {question.mode!r}; valid are {', '.join(MODES)}")
-    if question.mode == "online" and not (data.recalled or data.lists):
-        raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items or lists that were logged")
-    if not data.lists and not data.recalled:
-        raise LiverankError(f"{data.name} has no lists to rank; set recall = 100 in [data] to have them recalled")
+    _refuse_unfit(data, question)
     question = untold_future(question)
+    peers = {name: own_peer(name) for name in question.peers}
     with TemporaryDirectory(prefix="liverank-evaluate-") as temporary:
         settings = changed(settings, data=Path(temporary) / "data")
         if question.origin in ORIGINS:
             settings = changed(settings, registry=f"{temporary}/registry", require_signatures=False)
             publish_starter(data.schema, settings.registry.address, settings.registry.model)
         elif question.train_until is not None:
-            settings = changed(settings, registry=f"{temporary}/registry", require_signatures=False)
-            fit(
-                data,
-                path,
-                settings.registry.address,
-                model=settings.registry.model,
-                until=question.train_until,
-                report=report,
-            )
+            settings = _trained(data, path, settings, f"{temporary}/registry", question.train_until, report)
         folder = open_bundle(settings, None if question.origin in ORIGINS else question.origin)
         ask = next_items if data.recalled else lists
-        if not data.recalled and (question.mode == "online" or question.origin == EMPTY_ORIGIN):
-            ask = lists_online
-        found = ask(data, path, settings, folder, question, report)
-        if not found["n"]:
-            raise LiverankError(
-                f"{data.name}: nothing positive was chosen from a list in that time; look at --test-from and --test-to"
-            )
+        found = ask(data, path, settings, folder, question, peers, report)
         manifest = read_manifest(folder)
         return {"model_version": manifest.version, **found, "notes": _known_before(manifest, question)}
 
@@ -124,6 +123,33 @@ def _shown_time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="minutes")
 
 
+def _refuse_unfit(data: DataSet, question: Question) -> None:
+    if question.mode not in MODES:
+        raise LiverankError(f"the mode is {question.mode!r}; valid are {', '.join(MODES)}")
+    if question.mode == "online" and not (data.recalled or data.lists):
+        raise LiverankError(f"{data.name} is evaluated frozen; mode online is for next items or lists that were logged")
+    if not data.lists and not data.recalled:
+        raise LiverankError(f"{data.name} has no lists to rank; set recall = 100 in [data] to have them recalled")
+    if question.offline and data.recalled:
+        raise LiverankError(f"{data.name} has no lists of its own; --offline is for lists that were logged")
+
+
+def _trained(
+    data: DataSet, path: Path, settings: Settings, registry: str, until: int | None, report: Report
+) -> Settings:
+    """The settings with a registry that holds a model trained on what was before."""
+    settings = changed(settings, registry=registry, require_signatures=False)
+    fit(data, path, registry, model=settings.registry.model, until=until, report=report)
+    return settings
+
+
+def _refuse_nothing(data: DataSet, queries: int) -> None:
+    if not queries:
+        raise LiverankError(
+            f"{data.name}: nothing positive was chosen from a list in that time; look at --test-from and --test-to"
+        )
+
+
 def newest_fifth(data: DataSet, path: Path, question: Question, *, train: bool) -> Question:
     """The question, where it does not say, about the newest fifth of what was chosen, trained on what came before.
 
@@ -154,79 +180,141 @@ def newest_fifth(data: DataSet, path: Path, question: Question, *, train: bool) 
 
 
 def lists(
-    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
+    data: DataSet,
+    path: Path,
+    settings: Settings,
+    folder: Path,
+    question: Question,
+    peers: dict[str, ListRanker],
+    report: Report,
 ) -> dict[str, Any]:
-    """A log's own lists, next to the shown order and recently touched first."""
+    """A log's own lists, by a model that serves or that learns as they come, next to simple rankers."""
+    beside = {**list_peers(read_manifest(folder).schema), **peers}
+
+    def told(done: int) -> None:
+        report(ProgressReport("lists", done, 0))
+
+    about: dict[str, Any] = {}
+    if question.mode == "online" or question.origin == EMPTY_ORIGIN:
+        torch.set_num_threads(1)
+        sync = question.sync_ms if question.mode == "online" else None
+        simulation = ListSimulation(_origin(folder, question), data.recipe, _online(data, question), sync)
+        records = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+        judged = judge(simulate_lists(records, simulation, question.start, question.end), beside, told)
+        bundles = {"served": simulation.bundles, "rejected": simulation.rejected}
+        about = {"sync_ms": sync, "bundles": bundles}
+    else:
+        judged = judge(_served(data, path, settings, folder, question.start, question.end, report), beside, told)
+    _refuse_nothing(data, len(judged.times))
+    offline = _offline(data, path, settings, question, judged, report) if question.offline else None
+    return {**judged_report(judged, offline), "mode": question.mode, "from": question.origin, **about}
+
+
+def _served(
+    data: DataSet, path: Path, settings: Settings, folder: Path, start: int | None, end: int | None, report: Report
+) -> Iterator[tuple[LogRecord, RankedQuery | None]]:
+    """A log's lists as a worker would rank them by this bundle."""
     catalog = Catalog(read_manifest(folder).schema.item_numeric)
     model = load_model(folder, catalog, settings.worker.serving)
-    described = described_log(data.records(path), catalog, bundle_encoder(folder, settings), report)
-    asked = queries(described, model.schema, question.start, question.end)
-    n, rankers = evaluate_lists(asked, model, LIST_PEERS, lambda done: report(ProgressReport("lists", done, 0)))
-    return {"n": n, "rankers": rankers}
+    records = _described(data, path, catalog, folder, settings, report)
+    return served(queries(records, model.schema, start, end), model)
 
 
-def lists_online(
-    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
-) -> dict[str, Any]:
-    """A log's own lists, learned from as they come, with the curve by thousand events."""
-    del settings
-    torch.set_num_threads(1)
-    sync = question.sync_ms if question.mode == "online" else None
-    online = OnlineRecipe(
-        delta_ms=question.sync_ms,
-        bundle_ms=max(_BUNDLE_MS, question.sync_ms),
-        id_dropout=data.recipe.id_dropout,
-    )
+def _offline(
+    data: DataSet, path: Path, settings: Settings, question: Question, judged: Judged, report: Report
+) -> np.ndarray:
+    """int [queries of the last quarter]: ranks by a model that was trained on everything before, and learns no more."""
+    start = int(judged.times[last_quarter(judged.times)].min())
+    with TemporaryDirectory(prefix="liverank-offline-") as registry:
+        settings = _trained(data, path, settings, registry, start, report)
+        ranked = _served(data, path, settings, open_bundle(settings), start, question.end, report)
+        return judge(ranked, {}, lambda done: report(ProgressReport("offline", done, 0))).ranks["liverank"]
+
+
+def _described(
+    data: DataSet, path: Path, catalog: Catalog, folder: Path, settings: Settings, report: Report
+) -> Iterator[LogRecord]:
+    """The log; its items, which stand first in it, go into the catalogue with their texts as the bundle reads them."""
+    records = iter(data.records(path))
+    first = next(records, None)
+    if first is None:
+        return iter(())
+    encoder = None
+    if isinstance(first, Item):
+        if is_starter(read_manifest(folder).version):  # nobody has put its encoder into a registry yet
+            settings = changed(settings, registry=settings.worker.data / "starter", require_signatures=False)
+            publish_encoder(registry=settings.registry.address)
+        encoder = bundle_encoder(folder, settings)
+    return described_log(chain((first,), records), catalog, encoder, report)
+
+
+def _origin(folder: Path, question: Question) -> Origin:
     origin = read_origin(folder)
-    if question.origin == EMPTY_ORIGIN:
-        origin = emptied(origin)
-    simulation = ListSimulation(origin, data.recipe, online, sync)
-    ranked = simulate_lists(data.records(path), simulation, question.start, question.end)
-    figures = learning_curve(ranked, lambda done: report(ProgressReport("lists", done, 0)))
-    bundles = {"served": simulation.bundles, "rejected": simulation.rejected}
-    return {**figures, "mode": question.mode, "from": question.origin, "sync_ms": sync, "bundles": bundles}
+    return emptied(origin) if question.origin == EMPTY_ORIGIN else origin
 
 
-def next_items(
-    data: DataSet, path: Path, settings: Settings, folder: Path, question: Question, report: Report
-) -> dict[str, Any]:
-    """The next item among all seen so far, next to a first-order Markov chain that is synced as often.
-
-    `by_target` has the same figures of items that the user had touched before in the session (`own`), which the user's
-    own history names whatever has been learned meanwhile, and of all `other` ones; `by_day` has them by day, in UTC.
-    """
-    del settings
-    torch.set_num_threads(1)
-    start = question.start if question.start is not None else question.train_until or 0
-    sync = question.sync_ms if question.mode == "online" else None
-    online = OnlineRecipe(
+def _online(data: DataSet, question: Question) -> OnlineRecipe:
+    """As the trainer learns by default."""
+    return OnlineRecipe(
         delta_ms=question.sync_ms,
         bundle_ms=max(_BUNDLE_MS, question.sync_ms),
         id_dropout=data.recipe.id_dropout,  # what does not help the first model does not help later
     )
-    simulation = Simulation(read_origin(folder), data.recipe, online, CountRecall(data.recalled), sync)
-    events = (record for record in data.records(path) if isinstance(record, Interaction))
-    ranks = simulate(events, simulation, start, question.end, lambda done: report(ProgressReport("events", done, 0)))
-    markov = {"markov": Synced(MarkovChain(), start, sync)}
-    log = next_item(data.records(path), start, question.end)
-    asked = [(query.item in query.session, query.ts) for query in log if query.asked]
-    found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), markov)}
-    own = np.array([returned for returned, _ in asked], bool)
-    days = np.array([datetime.fromtimestamp(ts / 1000, UTC).date().isoformat() for _, ts in asked])
+
+
+def next_items(
+    data: DataSet,
+    path: Path,
+    settings: Settings,
+    folder: Path,
+    question: Question,
+    peers: dict[str, ListRanker],
+    report: Report,
+) -> dict[str, Any]:
+    """The next item among all seen so far, next to simple rankers that are synced as often.
+
+    `by_target` has the same figures of items that the user had touched before in the session (`own`), which the user's
+    own history names whatever has been learned meanwhile, and of all `other` ones; `by_day` has them by day, in UTC.
+    """
+    torch.set_num_threads(1)
+    start = question.start if question.start is not None else question.train_until or 0
+    sync = question.sync_ms if question.mode == "online" else None
+    recall = CountRecall(data.recalled)
+    simulation = Simulation(_origin(folder, question), data.recipe, _online(data, question), recall, sync)
+    records = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+    ranks = simulate(records, simulation, start, question.end, lambda done: report(ProgressReport("events", done, 0)))
+    _refuse_nothing(data, len(ranks))
+    beside: dict[str, NextItemRanker] = {
+        "popularity": Popularity(), "markov": MarkovChain(), "neighbours": SessionNeighbours(),
+        **{name: AmongAllItems(peer) for name, peer in peers.items()},
+    }  # fmt: skip
+    late = {name: Synced(ranker, start, sync) for name, ranker in beside.items()}
+    found = {"liverank": ranks, **prequential_ranks(next_item(data.records(path), start, question.end), late)}
+    asked = [
+        (item.event.user_id, item.item in item.session, item.ts, events)
+        for events, item in enumerate(next_item(data.records(path), start, question.end), start=1)
+        if item.asked
+    ]
+    users = np.array([user for user, *_ in asked])
+    own = np.array([returned for _, returned, *_ in asked], bool)
+    days = np.array([datetime.fromtimestamp(ts / 1000, UTC).date().isoformat() for _, _, ts, _ in asked])
     return {
         "n": len(ranks),
         "mode": question.mode,
+        "from": question.origin,
         "sync_ms": sync,
         "bundles": {"served": simulation.bundles, "rejected": simulation.rejected},
-        "rankers": _figures(found, np.ones(len(ranks), bool)),
-        "by_target": {"own": _part(found, own), "other": _part(found, ~own)},
-        "by_day": {day: _part(found, days == day) for day in np.unique(days).tolist()},
+        "rankers": _figures(found, np.ones(len(ranks), bool), users),
+        "differences": compared(found, users),
+        "by_target": {"own": _part(found, own, users), "other": _part(found, ~own, users)},
+        "by_day": {day: _part(found, days == day, users) for day in np.unique(days).tolist()},
+        "curve": curve_points(np.array([events for *_, events in asked]), found),
     }
 
 
-def _part(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, Any]:
-    return {"n": int(some.sum()), "rankers": _figures(found, some)}
+def _part(found: dict[str, np.ndarray], some: np.ndarray, users: np.ndarray) -> dict[str, Any]:
+    return {"n": int(some.sum()), "rankers": _figures(found, some, users)}
 
 
-def _figures(found: dict[str, np.ndarray], some: np.ndarray) -> dict[str, MetricFigures]:
-    return {name: summarise_ranks(np.asarray(ranks)[some]) for name, ranks in found.items()}
+def _figures(found: dict[str, np.ndarray], some: np.ndarray, users: np.ndarray) -> dict[str, MetricFigures]:
+    return {name: summarise_ranks(np.asarray(ranks)[some], users[some]) for name, ranks in found.items()}

@@ -1,41 +1,13 @@
-"""Rankers that a model has to beat: `shown` and `touched` for lists, a Markov chain and neighbours for next items.
-
-For lists a ranker is a function from the row to float [items] of its current list, higher is better, no two alike.
-For next items it is a `protocols.NextItemRanker`; these keep all that they have seen: for measuring, not serving.
-"""
+"""Rankers of next items that a model has to beat; they keep all that they have seen: for measuring, not serving."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
 
 import numpy as np
 
 from online_learning.evaluation.next_item import NextItemQuery, NextItemRanker
-from ranker.contracts.ids import hash_id
-from ranker.state.row import EVENT, UserRow
-
-
-def shown(row: UserRow) -> np.ndarray:
-    """float64 [items]: the list as the recall stage ordered it."""
-    assert row.candidates is not None
-    return -np.arange(len(row.candidates.item_ids), dtype=np.float64)
-
-
-def touched(row: UserRow) -> np.ndarray:
-    """float64 [items]: what the user did something with comes first, the latest before the others; the rest as shown.
-
-    It sees all events of the row, in other sessions too.
-    """
-    assert row.candidates is not None
-    last = {int(item): place for place, item in enumerate(np.frombuffer(row.events, EVENT)["item"], start=1)}
-    recency = [last.get(hash_id(item), 0) for item in row.candidates.item_ids]
-    return np.array(recency, np.float64) + shown(row) / (len(recency) + 1)
-
-
-#: The peers of every log with lists, by name.
-LIST_PEERS: dict[str, Callable[[UserRow], np.ndarray]] = {"shown": shown, "touched": touched}
 
 
 class Popularity:
@@ -133,26 +105,6 @@ class SessionNeighbours:
         recent = sorted(found, key=lambda session: (-self._newest[session], session))[: self._sampled]
         similar = [(name, sum(weight.get(item, 0.0) for item in set(self._sessions[name]))) for name in recent]
         return sorted(similar, key=lambda pair: -pair[1])[: self._neighbours]
-
-
-class Mixed:
-    """Several rankers as one: the sum of their scores, each divided by its highest."""
-
-    def __init__(self, *rankers: NextItemRanker) -> None:
-        self._rankers = rankers
-
-    def score(self, query: NextItemQuery) -> np.ndarray:
-        """float64 [known]."""
-        total = np.zeros(query.known)
-        for ranker in self._rankers:
-            scores = ranker.score(query)
-            total += scores / max(scores.max(initial=0.0), 1e-12)
-        return total
-
-    def learn(self, seen: NextItemQuery) -> None:
-        """All of them learn."""
-        for ranker in self._rankers:
-            ranker.learn(seen)
 
 
 class Synced:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from online_learning.data.dataset import LogRecord
 from online_learning.data.log_fold import Fold, Step, time_of
 from online_learning.data.recall import CountRecall
 from online_learning.evaluation.metrics import NOT_FOUND, pessimistic_rank
@@ -23,7 +24,7 @@ from online_learning.releases.gate import GateRules, Promote, decide_release
 from online_learning.releases.versions import Origin
 from online_learning.trainer.outcomes import Publish
 from online_learning.trainer.trainer import Trainer
-from ranker.contracts.records import Example, Interaction, Item
+from ranker.contracts.records import Example, Interaction, User
 from ranker.features.list import list_inputs
 from ranker.items.catalog import Catalog
 from ranker.state.fold import DEFAULT_RULES, RowRules
@@ -151,16 +152,21 @@ class Simulation(SimulatedTrainer):
 
 
 def simulate(
-    records: Iterable[Interaction | Item],
+    records: Iterable[LogRecord],
     simulation: Simulation,
     start: int,
     end: int | None,
     report: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
-    """Ranks int [queries] of the items chosen with start <= time < end; see `evaluation.next_item`."""
+    """Ranks int [queries] of the items chosen with start <= time < end; see `evaluation.next_item`.
+
+    Whoever made the records has put their items into the trainer's catalogue.
+    """
     ranks: list[int] = []
     for number, record in enumerate(records):
-        if isinstance(record, Item):
+        if isinstance(record, User):
+            simulation.rows.apply(record)
+        if not isinstance(record, Interaction):
             continue
         ts = time_of(record)
         if end is not None and ts >= end:

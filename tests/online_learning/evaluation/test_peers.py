@@ -3,29 +3,18 @@
 import numpy as np
 import pytest
 
+from online_learning.evaluation.list_peers import AmongAllItems, MostChosen
 from online_learning.evaluation.metrics import NOT_FOUND
 from online_learning.evaluation.next_item import next_item, prequential_ranks
-from online_learning.evaluation.peers import (
-    LIST_PEERS,
-    MarkovChain,
-    Mixed,
-    Popularity,
-    SessionNeighbours,
-    Synced,
-    shown,
-    touched,
-)
-from ranker.contracts.inputs import Position
-from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
+from online_learning.evaluation.peers import MarkovChain, Popularity, SessionNeighbours, Synced
+from ranker.contracts.records import Interaction, Item
 from ranker.contracts.schema import FeatureSchema
-from ranker.state.fold import apply_input
-from ranker.state.row import EMPTY
 
 RANKERS = {
     "popularity": Popularity,
     "markov": MarkovChain,
     "neighbours": SessionNeighbours,
-    "mixed": lambda: Mixed(SessionNeighbours(), MarkovChain()),
+    "of lists": lambda: AmongAllItems(MostChosen(FeatureSchema())),
     "late": lambda: Synced(MarkovChain(), start=0, every_ms=5),
 }
 
@@ -37,38 +26,6 @@ def clicks(*lines, start=1_000):
         Interaction(user_id=user, item_id=item, action="click", event_id=str(at), ts=start + at)
         for at, (user, item) in enumerate(events)
     ]
-
-
-def row_of(events, items):
-    """The row of one user after these items were touched and this list came."""
-    row = EMPTY
-    for offset, item in enumerate(events):
-        event = Interaction(user_id="u", item_id=item, action="view", event_id=str(offset), ts=offset)
-        row = apply_input(row, event, Position("interactions", 0, offset, offset), FeatureSchema())
-    candidates = CandidateList(request_id="r", user_id="u", items=[Candidate(item_id=i) for i in items], ts=99)
-    return apply_input(row, candidates, Position("candidates", 0, 0, 99), FeatureSchema())
-
-
-@pytest.mark.parametrize(
-    ("events", "expected"), [("", "abcd"), ("c", "cabd"), ("cb", "bcad"), ("cbc", "cbad"), ("xd", "dabc")]
-)
-def test_touched_puts_the_latest_first(events, expected):
-    """The last touch of an item counts, items beside the list do not, and the rest stays as shown."""
-    scores = touched(row_of(events, "abcd"))
-    assert "".join("abcd"[place] for place in np.argsort(-scores)) == expected
-
-
-def test_shown_is_the_order_shown():
-    """The first item has the highest score, whatever was touched."""
-    assert list(np.argsort(-shown(row_of("cb", "abcd")))) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("name", LIST_PEERS)
-def test_list_peers_never_tie(name):
-    """Ties would count against them; one score an item."""
-    scores = LIST_PEERS[name](row_of("abba", [f"{n}" for n in range(50)] + ["a", "b"]))
-    assert scores.shape == (52,)
-    assert len(set(scores)) == 52
 
 
 def test_next_item_tells_only_the_past():

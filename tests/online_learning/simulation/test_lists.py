@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from online_learning.data.log_fold import Step, chosen_from_list, fold
-from online_learning.evaluation.lists import Query, evaluate_lists
+from online_learning.evaluation.lists import queries, served
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.origins import emptied, read_origin
 from online_learning.releases.versions import Origin
 from online_learning.simulation.lists import ListSimulation, simulate_lists
-from ranker.contracts.records import Interaction
 from ranker.items.catalog import Catalog
 from ranker.serving.model import load_model
 from ranker.serving.options import ServingOptions
@@ -34,29 +32,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranks(origin: Origin, sync_ms: int | None, lists: int) -> np.ndarray:
     """The ranks of all clicks."""
     simulation = ListSimulation(origin, Recipe(id_dropout=0.0), ONLINE, sync_ms)
-    return np.array([click.rank for _, click in simulate_lists(stream.records(lists), simulation, None, None)])
+    ranked = simulate_lists(stream.records(lists), simulation, None, None)
+    return np.array([one.rank for _, one in ranked if one is not None])
 
 
 def test_frozen_it_ranks_as_a_worker_would(folder: Path) -> None:
     """Every click on a list is there, with the rank that the served graphs give it."""
     model = load_model(folder, Catalog(), ServingOptions(provider="cpu"))
-    asked = [
-        Query(chosen.row, chosen.place, step.record)
-        for step in fold(stream.records(40), stream.SCHEMA)
-        if isinstance(step, Step) and isinstance(step.record, Interaction) and step.record.action != "view"
-        if (chosen := chosen_from_list(step)) is not None
-    ]
-    n, figures = evaluate_lists(asked, model, {})
-    found = ranks(read_origin(folder), None, 40)
-    assert len(found) == n
-    assert np.mean(1 / found) == pytest.approx(figures["liverank"]["mrr"]["value"], abs=1e-6)
+    ranked = [one for _, one in served(queries(stream.records(40), stream.SCHEMA), model) if one is not None]
+    assert len(ranked) == sum(getattr(record, "action", "view") != "view" for record in stream.records(40))
+    assert ranks(read_origin(folder), None, 40).tolist() == [one.rank for one in ranked]
 
 
 def test_empty_is_the_order_shown(folder: Path) -> None:
     """To the place, while nothing is learned."""
     simulation = ListSimulation(emptied(read_origin(folder)), Recipe(), ONLINE, None)
-    clicks = [click for _, click in simulate_lists(stream.records(40), simulation, None, None)]
-    assert [click.rank for click in clicks] == [click.chosen + 1 for click in clicks]
+    ranked = [one for _, one in simulate_lists(stream.records(40), simulation, None, None) if one is not None]
+    assert [one.rank for one in ranked] == [one.query.chosen + 1 for one in ranked]
 
 
 def test_online_it_learns_what_people_go_by(folder: Path) -> None:
