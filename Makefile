@@ -5,6 +5,8 @@
 .PHONY: help demo tutorial test test-slow broker lint types audit sync
 
 ARGS ?=
+# Two files of tests at a time, each with an Apache Kafka of its own: most of them wait for processes. Not for a few of them.
+PARALLEL := $(if $(ARGS),,--numprocesses 2 --dist loadfile)
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 # Adds to .venv what is missing and leaves there what else was installed, such as what the tests need.
@@ -30,7 +32,7 @@ tutorial: $(UV) ## the commands of docs/tutorial.md, from a made-up shop's files
 
 test: lint types ## lint, types and all tests but the slow ones (ARGS="..." goes to pytest)
 	@echo "==> tests"
-	@$(RUN) pytest -m "not slow" $(ARGS)
+	@$(RUN) pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-slow: sync ## the slow tests: kills, rebalances, benchmarks (ARGS="..." goes to pytest)
 	@echo "==> slow tests"
