@@ -65,17 +65,17 @@ def time_of(record: UserInput) -> int:
     return getattr(record, "ts", None) or 0
 
 
-class Chosen(NamedTuple):
+class ListChoice(NamedTuple):
     """An event's item in a list: the row as a ranking of that list saw it before the event, and the item's place."""
 
     row: UserRow
     place: int
 
 
-def chosen_from_list(step: Step) -> Chosen | None:
+def chosen_from_list(step: Step) -> ListChoice | None:
     """Where the chosen item stood before the event; None where it was in no list that the event belongs to."""
     record = step.record
     listed = owner_of(step.before, record) if isinstance(record, Interaction) else None
     if listed is None or not isinstance(record, Interaction) or record.item_id not in listed.item_ids:
         return None
-    return Chosen(step.before.of(listed), listed.item_ids.index(record.item_id))
+    return ListChoice(step.before.of(listed), listed.item_ids.index(record.item_id))
