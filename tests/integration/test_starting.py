@@ -15,7 +15,6 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.schema import FeatureSchema
 from ranker.registry.bundle import registry_versions
 from ranker.starter.bundle import starter_version
-from streams.kafka.admin import changelog_name
 from streams.kafka.connection import partition_of
 from tests.support.installation import Installation, Worker
 from tests.support.tiny import tiny_bundle
@@ -134,7 +133,7 @@ def test_rows_of_version_1_are_taken_over(bare: Installation, registry: Path) ->
     whole = [{"clicks": 0}, 5, 0, b"", b"", 0, [now - 1000, "r", None, {}, ["item-1", "item-2"], [], b""], {"n": 1.0}]
     producer = bare.producer()
     stored = b"\x01" + msgspec.msgpack.encode(whole)
-    producer.produce(changelog_name(bare.settings.broker), stored, b"earlier", partition)
+    producer.produce(bare.settings.broker.changelog, stored, b"earlier", partition)
     assert producer.flush(30) == 0
     worker = bare.worker("worker").start().ready()
     try:
