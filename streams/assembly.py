@@ -34,7 +34,7 @@ from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.state.checkpoint import Checkpoints
 from streams.state.store import Key, RowTable, StoredRow, row_table
-from streams.telemetry.health import Work
+from streams.telemetry.health import Doing
 from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -168,10 +168,10 @@ class Assembly:
         """Have the scorer thread look at what waits beside rankings. Any thread may ask."""
         self._loop.call_soon_threadsafe(self._users.wake)
 
-    def work(self) -> Work:
+    def work(self) -> Doing:
         """What is being done. Any thread may ask."""
         queued = any(not queue.empty() for queue in tuple(self._queues.values()))
-        return Work(self._metrics.handled, (queued or bool(self._busy)) and not len(self.outbox))
+        return Doing(self._metrics.handled, (queued or bool(self._busy)) and not len(self.outbox))
 
     def serves(self) -> bool:
         """Whether partitions are being served, and not changing hands or recovered. Any thread may ask."""

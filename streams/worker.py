@@ -24,8 +24,8 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.schema import unlike
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
+from streams.access.rights import WORKER, check_access
 from streams.assembly import Assembly
-from streams.kafka.access import WORKER, check_access
 from streams.kafka.admin import TopicError
 from streams.kafka.checks import check_topics
 from streams.kafka.follower import Follower
@@ -45,10 +45,10 @@ _COLLECT_AT = (2000, 20, 1000)
 
 
 #: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
-Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
+_Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
 
 
-def run_worker(settings: WorkerSettings, page: Page) -> None:
+def run_worker(settings: WorkerSettings, page: _Page) -> None:
     """Serve until a signal asks to stop.
 
     Args:
@@ -67,7 +67,7 @@ def run_worker(settings: WorkerSettings, page: Page) -> None:
         uvloop.run(_serve(settings, page))
 
 
-async def _serve(settings: WorkerSettings, page: Page) -> None:
+async def _serve(settings: WorkerSettings, page: _Page) -> None:
     error = await WorkerProcess(settings, page).serve()
     if error is not None:
         log.critical("the worker ends: %s", " ".join(str(error).split()) or repr(error))
@@ -78,7 +78,7 @@ async def _serve(settings: WorkerSettings, page: Page) -> None:
 class WorkerProcess:
     """One process's life. Belongs to one event loop."""
 
-    def __init__(self, settings: WorkerSettings, page: Page) -> None:
+    def __init__(self, settings: WorkerSettings, page: _Page) -> None:
         self._settings, self._page = settings, page
         self._metrics = Metrics()
         self._stop = asyncio.Event()

@@ -162,7 +162,7 @@ def replay_command(
     """Send a data set, or a JSONL file of messages, into Kafka; every list is ranked before its click is sent."""
     from liverank.offline.replay import between, replay, send_file
     from online_learning.progress import ProgressReport
-    from streams.kafka.access import APPLICATION, check_access
+    from streams.access.rights import APPLICATION, check_access
     from streams.kafka.connection import aiokafka
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line

@@ -40,7 +40,7 @@ def trainer_command(config: Config = None) -> None:
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
-    from streams.kafka.access import TRAINER, check_access
+    from streams.access.rights import TRAINER, check_access
     from streams.kafka.connection import aiokafka
     from streams.telemetry.logs import quieten
 
@@ -71,8 +71,8 @@ def topics_create(
     json: Json = None,
 ) -> None:
     """Create every topic that is missing, with its partitions and clean-up policy, but none that [topics] names."""
+    from streams.access.preflight import check_reached
     from streams.kafka.admin import create_topics
-    from streams.kafka.preflight import check_reached
 
     broker = settings_from(config).broker
     check_reached(broker)
@@ -88,8 +88,8 @@ def topics_check(
 ) -> None:
     """Say what is wrong with the topics, and which of their newest records do not fit; exits 1 on errors."""
     from liverank.operate.sampling import sampled
+    from streams.access.preflight import check_reached
     from streams.kafka.checks import examine
-    from streams.kafka.preflight import check_reached
 
     settings = settings_from(config)
     check_reached(settings.broker)
@@ -116,7 +116,7 @@ def topics_acls(
     config: Config = None,
 ) -> None:
     """Print the calls of kafka-acls.sh that give each role the rights it needs, and no others."""
-    from streams.kafka.access import ROLES, acl_commands
+    from streams.access.rights import ROLES, acl_commands
 
     principals = dict(zip(ROLES, (worker, trainer, application, operator), strict=True))
     settings = settings_from(config)

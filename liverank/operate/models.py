@@ -40,8 +40,8 @@ from ranker.registry.encoder import DESCRIPTION, EncoderError, load_encoder
 from ranker.registry.settings import shown_address
 from ranker.registry.signatures import put_signature
 from ranker.rollout.stages import CANARY, PINNED, PROMOTED, ROLLED_BACK, Stages, follow, key_of, stage_of
+from streams.access.rights import shown_user
 from streams.kafka import connection
-from streams.kafka.access import shown_user
 from streams.models.loader import check_inputs, load_version, refuse_renumbered
 
 log = logging.getLogger(__name__)

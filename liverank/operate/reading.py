@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ranker.contracts.errors import LiverankError
+from streams.access.preflight import REACHED_WITHIN_S, check_reached
+from streams.access.rights import shown_user
 from streams.kafka import connection
-from streams.kafka.access import shown_user
-from streams.kafka.preflight import REACHED_WITHIN_S, check_reached
 from streams.settings import BrokerSettings
 
 ANSWER_S = 10.0
 
 
-class Span(NamedTuple):
+class OffsetSpan(NamedTuple):
     """Offsets of a partition: from `start` up to, and without, `end`."""
 
     start: int
@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
 def spans_of(
     settings: BrokerSettings, topic: str, since: int | None = None, answer_s: float = ANSWER_S
-) -> dict[int, Span]:
+) -> dict[int, OffsetSpan]:
     """What each partition of a topic holds now.
 
     Args:
@@ -45,14 +45,14 @@ def spans_of(
             if found.error is not None:
                 raise LiverankError(_unread(settings, topic, found.error))
             spans = {
-                number: Span(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=answer_s))
+                number: OffsetSpan(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=answer_s))
                 for number in sorted(found.partitions)
             }
             if since is not None:
                 asked = [TopicPartition(topic, number, since) for number in spans]
                 for place in consumer.offsets_for_times(asked, timeout=answer_s):
                     start, end = spans[place.partition]
-                    spans[place.partition] = Span(max(start, place.offset) if place.offset >= 0 else end, end)
+                    spans[place.partition] = OffsetSpan(max(start, place.offset) if place.offset >= 0 else end, end)
         except KafkaException as error:
             raise LiverankError(
                 f"{topic} cannot be read from {settings.addresses}: {error.args[0].str()}; see `liverank topics check`"
@@ -61,7 +61,7 @@ def spans_of(
 
 
 def read_spans(
-    settings: BrokerSettings, topic: str, spans: Mapping[int, Span], answer_s: float = ANSWER_S
+    settings: BrokerSettings, topic: str, spans: Mapping[int, OffsetSpan], answer_s: float = ANSWER_S
 ) -> Iterator[Message]:
     """The committed records within spans of a topic's partitions, each partition's in its order.
 

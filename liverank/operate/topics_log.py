@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Message
 
-from liverank.operate.reading import Span, read_spans, spans_of
+from liverank.operate.reading import OffsetSpan, read_spans, spans_of
 from liverank.settings import Settings
 from online_learning.data.dataset import DataSet, LogRecord, arrivals
 from online_learning.folder.log import by_time
@@ -120,8 +120,12 @@ class TopicsLog:
         encode = msgspec.msgpack.encode
         for number, (message, (at, record)) in enumerate(self._with_messages(topic)):
             key = (message.key() or b"").decode()
-            gone = record is None or at.ts <= erased.get(key, at.ts - 1)
-            yield Keyed((key, number), b"" if gone else encode(record))
+            ts = 0
+            if isinstance(record, User):  # the newest by its own time holds, as in a row
+                assert record.ts is not None
+                ts, record = record.ts, msgspec.structs.replace(record, ts=None)  # noqa: PLW2901
+            gone = record is None or (ts or at.ts) <= erased.get(key, (ts or at.ts) - 1)
+            yield Keyed((key, ts, number), b"" if gone else encode(record))
 
     def _timed(self, erased: Mapping[str, int]) -> Iterator[Interaction | CandidateList]:
         lists = positives = 0
@@ -157,7 +161,7 @@ class TopicsLog:
 
     def _with_messages(self, topic: str) -> Iterator[tuple[Message, _Decoded]]:
         """Each message of a topic with what it holds; one that cannot be used is counted, and the first are named."""
-        spans: dict[int, Span] = self._spans[topic]
+        spans: dict[int, OffsetSpan] = self._spans[topic]
         total, now = sum(span.end - span.start for span in spans.values()), now_ms()
         for number, message in enumerate(read_spans(self._broker, topic, spans)):
             if number % _SHOWN_EVERY == 0:

@@ -70,14 +70,14 @@ Given = TypeVar("Given")
 
 
 #: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
-Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
+_Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
 
 
 def run_trainer(
     settings: TrainerSettings,
     connection: Mapping[str, Any],
     group_id: str,
-    page: Page,
+    page: _Page,
     allowed: Callable[[], None],
 ) -> None:
     """Learn until a signal asks to stop. Started by torchrun, every process but the first only takes part in steps.
@@ -122,7 +122,7 @@ class TrainerProcess:
         settings: TrainerSettings,
         connection: Mapping[str, Any],
         group_id: str,
-        page: Page,
+        page: _Page,
         group: Group | None = None,
     ) -> None:
         """

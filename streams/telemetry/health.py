@@ -9,10 +9,10 @@ from time import monotonic
 from typing import NamedTuple
 
 #: For so long the event loop may keep silent, and inputs may wait without one being handled.
-ANSWER_S, STILL_S = 2.0, 60.0
+LOOP_ANSWERS_S, STILL_S = 2.0, 60.0
 
 
-class Work(NamedTuple):
+class Doing(NamedTuple):
     """What a worker is doing."""
 
     handled: int  # inputs since it started
@@ -25,11 +25,11 @@ class Health:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.unready: str | None = "starting"  # what it does before it serves; None: it serves
         self._loop = loop
-        self._work: Callable[[], Work] = lambda: Work(0, False)
+        self._work: Callable[[], Doing] = lambda: Doing(0, False)
         self._serves: Callable[[], bool] = lambda: True
-        self._seen, self._since = Work(0, False), monotonic()
+        self._seen, self._since = Doing(0, False), monotonic()
 
-    def follow(self, work: Callable[[], Work], serves: Callable[[], bool]) -> None:
+    def follow(self, work: Callable[[], Doing], serves: Callable[[], bool]) -> None:
         """From here on there are inputs.
 
         Args:
@@ -54,8 +54,8 @@ class Health:
         """
         answered = threading.Event()
         self._loop.call_soon_threadsafe(answered.set)
-        if not answered.wait(ANSWER_S):
-            return f"the event loop has not answered for {ANSWER_S:.0f} s"
+        if not answered.wait(LOOP_ANSWERS_S):
+            return f"the event loop has not answered for {LOOP_ANSWERS_S:.0f} s"
         now, work = monotonic() if now is None else now, self._work()
         if not work.waiting or work.handled != self._seen.handled or not self._seen.waiting:
             self._since = now

@@ -25,7 +25,7 @@ ROOMS = {
     "ranker": (
         "contracts", "mapping", "state", "items", "features", "network", "registry", "rollout", "serving", "starter",
     ),
-    "streams": ("settings", "telemetry", "kafka", "state", "models", "pipeline", "app", "assembly", "worker"),
+    "streams": ("settings", "telemetry", "kafka", "access", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
         "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "learning", "releases",
         "first_model", "trainer", "simulation",

@@ -20,10 +20,9 @@ from liverank.settings import Settings, changed, environment_of
 from online_learning.trainer.process import run_trainer
 from ranker.contracts.records import Ranking
 from ranker.registry.signatures import new_key_pair
+from streams.access.preflight import BrokerRefusal, check_reached
+from streams.access.rights import ROLES, TRAINER, AccessError, check_access, rights_of
 from streams.kafka import connection
-from streams.kafka.access import ROLES, TRAINER, AccessError, check_access, rights_of
-from streams.kafka.admin import changelog_name
-from streams.kafka.preflight import BrokerRefusal, check_reached
 from tests.support import stream
 from tests.support.authority import Authority
 from tests.support.installation import Installation, Worker
@@ -243,7 +242,7 @@ def test_what_a_role_may_not_write(secured: Secured, role: str, topic: str) -> N
 )  # fmt: skip
 def test_what_a_role_may_not_read(secured: Secured, role: str, topic: str) -> None:
     """Whoever trains sees no rows, and whoever sends events sees nobody else's."""
-    name = changelog_name(secured.settings(role).broker) if topic == "changelog" else topic
+    name = secured.settings(role).broker.changelog if topic == "changelog" else topic
     answer = reading(secured, role, name)
     assert isinstance(answer, KafkaError)
     assert answer.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
@@ -290,7 +289,9 @@ def test_a_wrong_password_ends_worker_and_trainer_with_one_line(
     with secured.as_user("worker", "not-the-passw0rd"):
         worker = Worker(settings, tmp_path / "worker").start()
         with pytest.raises(SystemExit) as ended:
-            run_trainer(settings.trainer, {}, "trainer", lambda: check_access(settings.broker, TRAINER))
+            run_trainer(
+                settings.trainer, {}, "trainer", lambda *_: None, lambda: check_access(settings.broker, TRAINER)
+            )
     assert worker.process is not None
     assert (worker.process.wait(240), ended.value.code) == (1, 1)
     says = "ends: the broker at localhost:\\d+ does not let 'worker' in: `sasl_username`, or the password in the "

@@ -160,7 +160,7 @@ def test_what_operators_ask_goes_by_the_same_names(pair: Pair, tmp_path: Path) -
 def state_rows(installation: Installation) -> list[Message]:
     """Rows in the changelog, of both users."""
     rows = list(installation.read(installation.settings.broker.changelog))
-    return rows if {row.key() for row in rows} == {b"u1", b"7"} else []
+    return rows if {row.key() for row in rows if b"\xff" not in row.key()} == {b"u1", b"7"} else []
 
 
 @pytest.mark.timeout(60)

@@ -27,7 +27,7 @@ from confluent_kafka.admin import (
 from liverank.local.broker import start_broker
 from liverank.local.ports import free_ports
 from liverank.settings import Settings, changed
-from streams.kafka.access import ROLES, acl_commands
+from streams.access.rights import ROLES, acl_commands
 from tests.support.authority import Authority
 
 _ANSWER_S = 30.0

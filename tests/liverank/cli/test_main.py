@@ -57,7 +57,8 @@ def test_a_key_pair_is_made_and_signs(tmp_path: Path, monkeypatch: pytest.Monkey
     for name, value in (("REGISTRY", str(tmp_path / "registry")), ("PUBLIC_KEYS", public.strip()),
                         ("REQUIRE_SIGNATURES", "true"), ("DATA", str(tmp_path / "data"))):  # fmt: skip
         monkeypatch.setenv(f"LIVERANK_{name}", value)
-    refused = CliRunner().invoke(app, ["model", "show"])
+    assert '"signature": "not signed"' in CliRunner().invoke(app, ["model", "show"]).output
+    refused = CliRunner().invoke(app, ["rank", str(key), "--version", version])
     assert "is not signed, and require_signatures is set" in str(refused.exception)
     assert "LIVERANK_SIGNING_KEY is not set" in str(CliRunner().invoke(app, ["model", "sign"]).exception)
     monkeypatch.setenv("LIVERANK_SIGNING_KEY", private)

@@ -9,8 +9,8 @@ import pytest
 
 from liverank.settings import Settings, changed
 from ranker.contracts.errors import SchemaError
+from streams.access.rights import APPLICATION, OPERATOR, ROLES, TRAINER, WORKER, missing_rights, rights_of
 from streams.kafka import connection
-from streams.kafka.access import APPLICATION, OPERATOR, ROLES, TRAINER, WORKER, missing_rights, rights_of
 from streams.kafka.admin import topic_layouts
 from streams.settings import BrokerSettings
 from tests.support.authority import Authority
@@ -50,7 +50,6 @@ def test_the_three_clients_are_told_the_same(authority: Authority, monkeypatch: 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"security_protocol": "TLS"}, "security_protocol is 'TLS'; valid are PLAINTEXT, SSL"),
         ({"ssl_cafile": "x"}, "ssl_cafile is set, and security_protocol PLAINTEXT uses no TLS"),
         ({"ssl_certfile": "x", "security_protocol": "SASL_PLAINTEXT"}, "ssl_certfile is set, and security_protocol"),
         ({"sasl_username": "u", "security_protocol": "SSL"}, "sasl_username is set, and security_protocol SSL"),

@@ -27,9 +27,9 @@ from ranker.contracts.topics import (
     MODEL_UPDATES,
     TOPICS,
 )
+from streams.access.preflight import check_reached
 from streams.kafka import connection
 from streams.kafka.admin import topic_layouts
-from streams.kafka.preflight import check_reached
 from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -168,7 +169,9 @@ def _unanswered(settings: BrokerSettings, addresses: Sequence[str], error: BaseE
             f"the broker at {where} closes the connection: `security_protocol` is {settings.security_protocol}, and "
             "that listener may have another"
         )
-    return f"no Kafka broker answers at {where}: {str(error) or type(error).__name__}"
+    numbers = [cause.errno for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
+    why = os.strerror(numbers[-1]).lower() if numbers else str(error) or type(error).__name__
+    return f"no Kafka broker answers at {where}: {why}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
