@@ -136,7 +136,7 @@ class TrainerProcess:
         self._settings, self._connection, self._group = settings, dict(connection), group
         self._group_id, self._page = group_id, page
         self._unready: str | None = "starting"  # what it does before it learns; None: it learns
-        self._stop = asyncio.Event()
+        self._stop, self._announcing = asyncio.Event(), asyncio.Lock()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
         self._topics = settings.topics
@@ -209,14 +209,14 @@ class TrainerProcess:
         Raises:
             LiverankError: a trainer of this model was started after this one.
         """
-        try:
-            async with self._producer.transaction():
+        try:  # deltas go out while a version is on its way: one transaction at a time
+            async with self._announcing, self._producer.transaction():
                 called = self._topics.called(topic)
                 await self._producer.send_and_wait(called, msgspec.json.encode(record), key=key)
         except ProducerFenced as error:
             raise LiverankError(
-                f"another trainer of model {self._settings.registry.model!r} was started, and learns on in place of "
-                "this one; there is one a model"
+                f"another trainer of model {self._settings.registry.model!r} was started, or the broker gave up what "
+                "this one was sending; there is one a model, and the next start goes on from the checkpoint"
             ) from error
 
     async def _reached(self, asked: Awaitable[Given]) -> Given:

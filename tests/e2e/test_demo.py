@@ -202,7 +202,7 @@ def test_a_process_that_ends_is_one_readable_error(
     ("arguments", "problem", "status"),
     [
         (("--broker", "pigeon"), "unknown broker 'pigeon'", 1),
-        (("--users", "0"), "0 is not in the range", 2),
+        (("--users", "0"), "greater than or", 2),
         (("--data", "/nowhere"), "/nowhere", 1),
     ],
 )
