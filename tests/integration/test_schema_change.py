@@ -153,8 +153,7 @@ def serving(installation: Installation) -> str | None:
 
 def schema_of(installation: Installation, version: str) -> FeatureSchema:
     """Of a version of the registry."""
-    registry = installation.settings.registry
-    return read_remote_manifest(registry.address, registry.model, version)[0].schema
+    return read_remote_manifest(installation.settings.registry, version)[0].schema
 
 
 @pytest.mark.slow
