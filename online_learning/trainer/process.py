@@ -31,7 +31,7 @@ import torch
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TransactionalIdAuthorizationFailed
 from threadpoolctl import threadpool_limits
 
 from online_learning.learning.parallel import Group, join_group
@@ -179,10 +179,14 @@ class TrainerProcess:
         return None if answered.wait(_ANSWER_S) else f"the event loop has not answered for {_ANSWER_S:.0f} s"
 
     async def _connect(self, clients: AsyncExitStack) -> None:
-        """A producer and the consumers, which the stack closes."""
+        """A producer and the consumers, which the stack closes.
+
+        Once the producer has started no earlier trainer of the model can send, and what it left open is aborted.
+        """
+        transactions = f"{self._group_id}-{self._settings.registry.model}"
         self._producer = AIOKafkaProducer(
-            **self._connection, acks="all", transactional_id=f"{self._group_id}-{self._settings.registry.model}",
-            transaction_timeout_ms=_TRANSACTION_MS, max_request_size=MOST_MESSAGE_BYTES,
+            **self._connection, acks="all", transactional_id=transactions, transaction_timeout_ms=_TRANSACTION_MS,
+            max_request_size=MOST_MESSAGE_BYTES,
         )  # fmt: skip
         self._control = self._consumer(None, MODEL_UPDATES)
         self._items = self._consumer(None, ITEMS, ITEM_VECTORS)
@@ -192,16 +196,15 @@ class TrainerProcess:
             clients.push_async_callback(client.stop)
         try:
             for client in wanted:
-                await client.start()
+                await self._reached(client.start())
         except KafkaConnectionError as error:
             addresses = ",".join(self._connection["bootstrap_servers"])
             raise LiverankError(f"no Kafka broker answers at {addresses}") from error
-        await self._reached(self._fence())
-
-    async def _fence(self) -> None:
-        """From here on no earlier trainer of the model can send; what it left open is aborted."""
-        await self._producer.begin_transaction()
-        await self._producer.abort_transaction()
+        except TransactionalIdAuthorizationFailed as error:
+            raise LiverankError(
+                f"this process's user may not WRITE under the transactional id {transactions!r}; `liverank topics "
+                "acls` prints what a trainer needs"
+            ) from error
 
     async def _announce(self, topic: str, key: bytes, record: ModelDelta | ModelUpdate) -> None:
         """Send a record that every worker follows.

@@ -58,11 +58,6 @@ class Rights(Struct, frozen=True, kw_only=True):
     group_prefix: str | None = None  # any group whose name begins so
 
 
-def trainer_transactions(settings: BrokerSettings, model: str) -> str:
-    """The transactional id under which the trainer of a model announces; see `online_learning.trainer.process`."""
-    return f"{settings.group}-trainer-{model}"
-
-
 def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Rights:
     """The least with which a role can do its work.
 
@@ -92,7 +87,7 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
             return Rights(
                 topics=_by_topic(may),
                 groups=(f"{settings.group}-trainer",),
-                transactions=(trainer_transactions(settings, model),),
+                transactions=(f"{settings.group}-trainer-{model}",),  # see `online_learning.trainer.process`
             )
         case "application":
             return Rights(topics=_by_topic({"READ": outputs, "WRITE": inputs}), group_prefix=APPLICATION)

@@ -267,6 +267,26 @@ def test_a_missing_right_is_named(secured: Secured, role: str, command: str, say
             check_access(secured.settings(role).broker, role)
 
 
+def test_a_trainer_that_may_not_announce_says_so(secured: Secured, tmp_path: Path) -> None:
+    """It ends at once, and names the right that it lacks."""
+    line = (
+        "kafka-acls.sh --bootstrap-server x --add --allow-principal User:trainer --operation Write --operation "
+        "Describe --transactional-id liverank-trainer-default"
+    )
+    settings = secured.settings(
+        "trainer", trainer_data=tmp_path / "data", trainer_metrics_port=-1, ready_file=tmp_path / "ready",
+        registry=tmp_path / "registry",
+    )  # fmt: skip
+    with secured.without(line), secured.as_user("trainer"):
+        trainer = Process(settings, tmp_path)
+        try:
+            said = trainer.ended()
+        finally:
+            trainer.kill()
+    assert "may not WRITE under the transactional id 'liverank-trainer-default'" in said
+    assert "Traceback" not in said
+
+
 def _denied(secured: Secured, role: str) -> bool:
     try:
         check_access(secured.settings(role).broker, role)
