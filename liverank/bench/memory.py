@@ -65,7 +65,7 @@ def bench_memory(options: MemoryOptions, console: Console) -> dict[str, Any]:
         status.update("data check")
         check, facts = _measured(["data", "check", str(log)], out)
         status.update("train")
-        arguments = ["train", str(log), "--out", str(out / "registry"), "--epochs", str(options.epochs)]
+        arguments = ["train", str(log), "--registry", str(out / "registry"), "--epochs", str(options.epochs)]
         train, made = _measured(arguments, out)
         written = sum(path.stat().st_size for path in log.rglob("*.parquet"))
     return {

@@ -166,17 +166,14 @@ def replay_command(
     from streams.kafka.connection import aiokafka
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
-    file = data is None and Path(dataset).is_file()
     broker = settings_from(config).broker
-    if not file:
-        open_log(dataset, data)  # what is wrong with it is said before the broker is asked
-    check_access(broker, APPLICATION)
-    connection = aiokafka(broker)
-    if file:
-        report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
-        return
-    with progress_bars() as show:
-        log = open_log(dataset, data, show)
+    with progress_bars() as show:  # what is wrong with a log is said before the broker is asked
+        log = None if data is None and Path(dataset).is_file() else open_log(dataset, data, show)
+        check_access(broker, APPLICATION)
+        connection = aiokafka(broker)
+        if log is None:
+            report({"sent": asyncio.run(send_file(Path(dataset), connection, broker.topics))}, json)
+            return
         records = between(log.data.records(log.path), moment_of(since or start), moment_of(until or end))
         done = asyncio.run(
             replay(
