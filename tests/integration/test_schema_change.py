@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -186,7 +185,8 @@ def test_an_action_a_feature_and_a_field_are_added_under_events(
     )
     for worker in workers:
         restart(worker, config)
-        time.sleep(2.0)  # old and new side by side, under events
+        sent = people.count  # old and new side by side, under events
+        eventually("people have gone on meanwhile", lambda sent=sent: people.count >= sent + 20)
     people.new.set()
     eventually("carts are learned from", lambda: len(carts(installation)) >= 20, SLOW_S)
     since = serving(installation)

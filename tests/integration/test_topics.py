@@ -88,15 +88,13 @@ def rankings(installation: Installation) -> dict[str, Ranking]:
 
 def ranked(installation: Installation, user: str, revision: int) -> Ranking:
     """A user's ranking, once it has come so far."""
-    reached = lambda: rankings(installation).get(user, Revision0).revision >= revision  # noqa: E731
+
+    def reached() -> bool:
+        found = rankings(installation).get(user)
+        return found is not None and found.revision >= revision
+
     eventually(f"revision {revision} of {user}\n{installation.workers[0].log[-3000:]}", reached)
     return rankings(installation)[user]
-
-
-class Revision0:
-    """No ranking yet."""
-
-    revision = 0
 
 
 def listed(user: str) -> dict[str, Any]:
