@@ -5,8 +5,9 @@
 .PHONY: help demo tutorial test test-slow broker lint types audit sync
 
 ARGS ?=
-# Two files of tests at a time, each with an Apache Kafka of its own: most wait for processes. Not for a few of them.
-PARALLEL := $(if $(ARGS)$(LIVERANK_TEST_BROKER),,--numprocesses 2 --dist loadfile)
+# Two files of tests at a time, each with an Apache Kafka of its own: most wait for processes; in the order of folders, in
+# which the long ones come first. Not for a few of them.
+PARALLEL := $(if $(ARGS)$(LIVERANK_TEST_BROKER),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 UV := $(or $(shell command -v uv 2>/dev/null),.liverank/uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 # Adds to .venv what is missing and leaves there what else was installed, such as what the tests need.
