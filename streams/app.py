@@ -10,9 +10,11 @@ from faust.types import TP
 
 from streams.kafka import connection
 from streams.kafka.progress import PartitionProgress
+from streams.kafka.settled import SettledEnds
 from streams.kafka.topic_ids import TopicIds
 from streams.settings import WorkerSettings
 from streams.state.checkpoint import Checkpoints
+from streams.state.recovery import RowTables
 from streams.state.store import RowTable
 
 
@@ -28,6 +30,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     settings: WorkerSettings
     progress: PartitionProgress
     topic_ids: TopicIds
+    settled_ends: SettledEnds
     checkpoints: Checkpoints
     left: Callable[[], None]
 
@@ -39,6 +42,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     async def _on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Faust calls this after `_on_partitions_revoked`; but a worker that had no partitions was not asked there."""
         self.left()
+        self.consumer.membership = self.consumer.joined
         await super()._on_partitions_assigned(assigned, generation_id)
 
 
@@ -48,6 +52,7 @@ def faust_app(settings: WorkerSettings) -> WorkerApp:
         settings.broker.group,
         **connection.for_faust(settings.broker),
         Table=RowTable,
+        TableManager=RowTables,
         store="rocksdb://?driver=rocksdict",
         datadir=str(settings.data),
         processing_guarantee="at_least_once",

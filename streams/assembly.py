@@ -15,10 +15,11 @@ from ranker.contracts.topics import CLICKS, ITEMS
 from ranker.registry.encoder import TextEncoder
 from streams.app import faust_app
 from streams.kafka.consumer import ChunkTransport
-from streams.kafka.fencing import delivery_s, lease_s
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
+from streams.kafka.settled import SettledEnds
 from streams.kafka.topic_ids import TopicIds
+from streams.kafka.transactions import Membership, TransactionalOutbox, transaction_s, transactional_id
 from streams.models.canary_watch import CanaryWatch
 from streams.models.manager import ModelManager
 from streams.pipeline.agents import AGENTS, Agent, Receive
@@ -44,6 +45,7 @@ Failed = Callable[[BaseException], None]
 #: Chunks that an agent's queue holds before its partitions are no longer fetched.
 _CHUNKS_QUEUED = 32
 _WATCH_EVERY_S = 2.0
+_SETTLED_AFTER = 3.0  # times what a transaction may take: after that what is pending is the broker's fault
 _KEPT_OF_ROW = 4 << 10  # bytes of a damaged row on the log: as long as one without its list
 
 
@@ -80,9 +82,10 @@ class Assembly:
         self._progress = app.progress = PartitionProgress()
         self._looking: asyncio.Task[None] | None = None
         self._topic_ids = app.topic_ids = TopicIds(settings.broker, map(settings.broker.topics.called, AGENTS))
+        app.settled_ends = SettledEnds(settings.broker, _SETTLED_AFTER * transaction_s(settings.broker))
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
         self.outbox = outbox = Outbox(settings.broker)
-        self._changelog = Outbox(settings.broker, delivery_s(settings.broker))
+        self._changelog = TransactionalOutbox(settings.broker, transactional_id(settings.broker, settings.data))
         dead_letters = DeadLetters(outbox, metrics)
         self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models, self._share_of_users)
         self._examples = Examples(settings, slot, outbox, self.watch, metrics)
@@ -132,8 +135,7 @@ class Assembly:
             settled=self._batcher.settled,
             outbox=outbox,
             changelog=self._changelog,
-            lease_s=lease_s(settings.broker),
-            is_member=self._is_member,
+            membership=self._membership,
             commit=self._commit,
             left=self._let_go,
             metrics=metrics,
@@ -144,6 +146,15 @@ class Assembly:
             self._register(
                 called(topic), agent, self._items.receive if topic == ITEMS else self._users.receive, settings
             )
+
+    async def start(self) -> None:
+        """Shut out an earlier life of this worker, and have Faust join the group and recover rows.
+
+        Raises:
+            SendError: the broker does not let this worker write rows.
+        """
+        await self._changelog.start()
+        await self.app.start()
 
     async def checkpoint(self, stop: asyncio.Event) -> None:
         """Take checkpoints until `stop`. One that has begun is never cut short.
@@ -259,11 +270,16 @@ class Assembly:
             key[1], key[0], why, len(stored), kept,
         )  # fmt: skip
 
-    async def _is_member(self) -> bool:
-        return bool(await self.app.consumer.is_member())
+    def _membership(self) -> Membership | None:
+        membership: Membership | None = self.app.consumer.membership
+        return membership
 
-    async def _commit(self, offsets: Mapping[Place, int]) -> bool:
-        return bool(await self.app.consumer.commit_offsets(offsets))
+    async def _commit(self, offsets: Mapping[Place, int], membership: Membership) -> bool:
+        consumer = self.app.consumer
+        taken = await self._changelog.commit(consumer.to_commit(offsets), membership)
+        if taken:
+            consumer.committed(offsets)
+        return taken
 
     def _share_of_users(self) -> float:
         mine: int = sum(tp.topic == self._called(CLICKS) for tp in self.app.consumer.assignment())

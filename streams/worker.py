@@ -151,7 +151,7 @@ class WorkerProcess:
         health.unready = "recovering rows"
         bind_to_running_loop(parts.app)
         watching = asyncio.create_task(self._watch(parts))
-        await parts.app.start()
+        await parts.start()
         _set_up_is_no_garbage()
         self._ready()
         await parts.checkpoint(self._stop)

@@ -30,6 +30,7 @@ from ranker.contracts.topics import (
 from streams.access.preflight import check_reached
 from streams.kafka import connection
 from streams.kafka.admin import topic_layouts
+from streams.kafka.transactions import WORKER_IDS
 from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Rights(Struct, frozen=True, kw_only=True):
     topics: dict[str, frozenset[str]]  # by the broker's names
     groups: tuple[str, ...] = ()
     transactions: tuple[str, ...] = ()  # transactional ids that it may write under
+    transaction_prefix: str | None = None  # any transactional id that begins so
     group_prefix: str | None = None  # any group whose name begins so
 
 
@@ -78,7 +80,9 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
                 "WRITE": [*outputs, examples, vectors, updates, settings.changelog],
                 "DESCRIBE_CONFIGS": everything,  # it refuses to begin on topics that would lose what it writes
             }
-            return Rights(topics=_by_topic(may), groups=(settings.group,))
+            return Rights(
+                topics=_by_topic(may), groups=(settings.group,), transaction_prefix=f"{settings.group}{WORKER_IDS}"
+            )
         case "trainer":
             may = {
                 "READ": [examples, *map(called, (ERASURES, ITEMS)), vectors, updates],
@@ -161,8 +165,10 @@ def acl_commands(settings: BrokerSettings, principals: Mapping[str, str], model:
         if rights.group_prefix is not None:
             groups = ["--group", rights.group_prefix, "--resource-pattern-type", "prefixed"]
         lines.append(_command(settings, principal, ["--operation", "Read", *groups]))
-        if rights.transactions:
-            ids = _options("--transactional-id", rights.transactions)
+        ids = _options("--transactional-id", rights.transactions)
+        if rights.transaction_prefix is not None:
+            ids = ["--transactional-id", rights.transaction_prefix, "--resource-pattern-type", "prefixed"]
+        if ids:
             lines.append(_command(settings, principal, ["--operation", "Write", "--operation", "Describe", *ids]))
     return lines
 

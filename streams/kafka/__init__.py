@@ -1,1 +1,1 @@
-"""The broker, as the worker touches it: connection, topics, consumer, outbox, progress, fencing, followers."""
+"""The broker, as the worker touches it: connection, topics, consumer, outbox, progress, transactions, followers."""

@@ -18,14 +18,11 @@ from msgspec import Struct
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.topics import MODEL_UPDATES, TOPICS, USERS
 from streams.kafka import connection
-from streams.kafka.fencing import ROW_AGE, oldest_row_ms
 from streams.settings import BrokerSettings
 
 #: Compaction has to come round at least so often, since it is what removes a forgotten user's earlier rows.
 DAY_MS = 86_400_000
 COMPACTION_LAG = "max.compaction.lag.ms"
-#: The changelog asks the broker for a limit on the age of records, which is there from this release on (KIP-937).
-LEAST_BROKER = "Apache Kafka 3.6"
 
 _TIMEOUT_S = 30.0
 _ANSWER_S = 10.0
@@ -82,7 +79,6 @@ def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
     """Every topic of an installation, the rows' changelog among them."""
     large = {"max.message.bytes": str(connection.MAX_MESSAGE_BYTES)}
     personal = {**large, COMPACTION_LAG: str(DAY_MS)}
-    rows = {**personal, ROW_AGE: str(oldest_row_ms(settings))}
     named = settings.topics
     return (
         *(
@@ -101,7 +97,7 @@ def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
             own=settings.changelog,
             partitions=settings.partitions,
             policy="compact",
-            config=rows,
+            config=personal,
         ),
     )
 
@@ -143,8 +139,6 @@ def create_topics(settings: BrokerSettings, replication: int | None = None) -> l
             made.append(name)
         except KafkaException as error:
             why = error.args[0]
-            if why.code() == KafkaError.INVALID_CONFIG and ROW_AGE in why.str():
-                raise TopicError(f"the topic {name} needs {ROW_AGE}: {LEAST_BROKER} or later is needed") from error
             if why.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
                 raise TopicError(f"the topic {name} cannot be created: {why.str()}") from error
     return made

@@ -15,7 +15,6 @@ from streams.kafka import connection
 from streams.kafka.admin import (
     COMPACTION_LAG,
     DAY_MS,
-    LEAST_BROKER,
     ClusterFacts,
     TopicFacts,
     TopicLayout,
@@ -23,14 +22,13 @@ from streams.kafka.admin import (
     least_in_sync,
     topic_layouts,
 )
-from streams.kafka.fencing import ROW_AGE
 from streams.settings import BrokerSettings
 
 #: What the largest records of default settings need: a ranking, an example or a row of a thousand items.
 _LEAST_MESSAGE_BYTES = 1 << 20
 #: A record waits so long for its broker before its sender gives up; and clocks differ by so much.
 _DELIVERY_MS, _SKEW_MS = 120_000, 60_000
-_AGE, _AHEAD = ROW_AGE, "message.timestamp.after.max.ms"
+_AGE, _AHEAD = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"
 
 
 class Finding(Struct, frozen=True):
@@ -163,12 +161,10 @@ def _sizes(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
 
 def _times(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
     """Which times of messages the broker takes, and whether they are the senders'."""
-    limit, age, ahead = layout.config.get(ROW_AGE), _number(facts, _AGE), _number(facts, _AHEAD)
+    age, ahead = _number(facts, _AGE), _number(facts, _AHEAD)
     arrival = facts.config.get("message.timestamp.type") == "LogAppendTime"
     topic = TOPICS.get(layout.own)
-    if limit is not None:
-        yield from _fenced(layout, facts, int(limit), arrival)
-    elif age is not None and age < _DELIVERY_MS:
+    if age is not None and age < _DELIVERY_MS:
         yield Finding(
             False,
             f"{_AGE} is {age} of {{on}}: a record that waits for its broker for longer is refused; set at least "
@@ -183,25 +179,6 @@ def _times(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
             False,
             "message.timestamp.type is LogAppendTime of {on}: where a body has no ts, its time is when the broker took "
             "it, also where that was late; set CreateTime, or send ts",
-        )
-
-
-def _fenced(layout: TopicLayout, facts: TopicFacts, most: int, arrival: bool) -> Iterator[Finding]:
-    """The broker must refuse rows that a worker sends after it has lost its partitions (`streams.kafka.fencing`)."""
-    age = _number(facts, ROW_AGE)
-    if facts.config and age is None:
-        yield Finding(True, f"the broker knows no {ROW_AGE}, which fences old rows: {LEAST_BROKER} or later is needed")
-    if age is not None and age > most:
-        yield Finding(
-            True,
-            f"the topic {layout.name} has {ROW_AGE}={age}; with this session timeout it must be at most {most}, "
-            "or a worker that stood still may write old rows over new ones",
-        )
-    if arrival:
-        yield Finding(
-            True,
-            f"the topic {layout.name} has message.timestamp.type=LogAppendTime; it must be CreateTime, or the broker "
-            "cannot tell old rows from new ones",
         )
 
 

@@ -1,12 +1,12 @@
-"""Faust's consumer with six changes: it hands on chunks, it can go back, it commits what a checkpoint covers, it
-fetches without detours, it reads what was committed, and it knows a topic from another one of its name.
+"""Faust's consumer with seven changes: it hands on chunks, it can go back, it leaves commits to checkpoints, it fetches
+without detours, it reads what was committed, it knows a topic from another one of its name, and where a changelog ends.
 
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
 * Faust drops records at rebalances and takes the hole for a gap in the topic. Here each chunk says what it covers, so
   `PartitionProgress`, which goes by what was handled, finds the hole, and `rewind` closes it.
 * Faust commits what is acked, and acks what it skips. Here the topics are read without acks (`acks=False`), and a
-  checkpoint commits the offsets that it has covered.
+  checkpoint commits the offsets that it has covered, in the generation with which their partitions came (`membership`).
 * Faust asks its thread for records through a queue of calls, and looks again after a second where all partitions are
   paused, as in a rebalance. Here a fetch is one call, and that second is 20 ms.
 * Faust reads what transactions send before they are committed, unless its own are on. Here an aborted one never
@@ -14,6 +14,8 @@ fetches without detours, it reads what was committed, and it knows a topic from 
   `pass_markers` counts them as handled, so that a partition can be read to its end.
 * Faust goes on at the committed offset, whatever topic has it now. Here the topic's id is committed with it, as its
   metadata, and a topic with another id is read from its beginning.
+* Faust takes the end of a changelog when it asks, and waits for the record before it. Here the end is that at which no
+  earlier owner can add anything (`settled`), and where a marker stands there, `changelog_read` says that it was passed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
@@ -33,7 +35,9 @@ from msgspec import Struct
 from streams.kafka import connection
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.progress import PartitionProgress, Place
+from streams.kafka.settled import SettledEnds
 from streams.kafka.topic_ids import TopicIds
+from streams.kafka.transactions import Membership
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ log = logging.getLogger(__name__)
 CHUNK = 64
 _MARKS_EVERY_S = 0.5  # between two looks for offsets without a record
 _PAUSED_S = 0.02  # between two looks whether there is a partition to fetch from
+_RECOVERING_S = 0.1  # of a fetch while rows are recovered: the next one sees that a marker was passed
 
 
 class Chunk(Struct, frozen=True):
@@ -48,6 +53,16 @@ class Chunk(Struct, frozen=True):
 
     covered_from: int
     records: list[Any]
+
+
+class JoinedListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes as whom and in which generation partitions came, before another generation can begin."""
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        coordinator = self._thread._ensure_consumer()._coordinator
+        joined = Membership(coordinator.group_id, coordinator.generation, coordinator.member_id)
+        self._thread.consumer.joined = joined if joined.generation >= 0 and joined.member else None
+        await super().on_partitions_assigned(assigned)
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -64,17 +79,28 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
     mundane_level = "debug"  # of "Starting..." and the like
 
+    RebalanceListener = JoinedListener
+
+    #: As what this worker got its partitions last; None where the group had let go of it by then.
+    joined: Membership | None = None
+    #: As what it holds those that it has now; None where it has none.
+    membership: Membership | None = None
+
     _sought = False  # whether the next `_go_back` seeks every partition
     _settled = False  # whether all that was fetched since then was handed on, or sought again
     _marks_due = 0.0  # by the monotonic clock
+    _fetched = False  # whether the last fetch brought anything
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress: PartitionProgress = self.app.progress
         self._topic_ids: TopicIds = self.app.topic_ids
+        self._settled_ends: SettledEnds = self.app.settled_ends
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
+        self._handed_on: dict[TP, int] = {}  # of changelogs: the newest record
+        self._changelog_read: dict[TP, int] = {}  # up to where everything was handed on
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:
         return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -133,45 +159,46 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         stable, high = consumer.last_stable_offset(tp), consumer.highwater(tp)
         return None if stable is None or high is None else (stable, high)
 
-    async def commit_offsets(self, offsets: Mapping[Place, int]) -> bool:
-        """Commit where reading goes on; whether the group took it.
+    def to_commit(self, offsets: Mapping[Place, int]) -> dict[Place, tuple[int, str]]:
+        """Where reading goes on, each with the topic's id as its metadata."""
+        return {place: (at, self._topic_ids.of(place[0]).hex()) for place, at in offsets.items()}
 
-        Partitions that have left are left out: their records come again elsewhere.
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """A checkpoint has committed these."""
+        self._committed_offset.update({TP(*place): at for place, at in offsets.items()})
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """As Faust's; of changelog partitions the ends that nobody else can move any more.
+
+        Raises:
+            UnsettledError: the broker does not say.
         """
-        assigned = self.assignment()
-        return await self._commit_now({TP(*place): at for place, at in offsets.items() if TP(*place) in assigned})
+        rows = [tp for tp in partitions if self._is_changelog_tp(tp)]
+        for tp in rows:
+            self._handed_on.pop(tp, None)
+            self._changelog_read.pop(tp, None)
+        ends = dict(await super().highwaters(*(set(partitions) - set(rows)))) if len(rows) < len(partitions) else {}
+        if rows:
+            inputs = [(tp.topic, tp.partition) for tp in self.assignment() if not self._is_changelog_tp(tp)]
+            settled = await self._settled_ends.of(inputs, [(tp.topic, tp.partition) for tp in rows])
+            ends |= {TP(*place): end for place, end in settled.items()}
+        return ends
 
-    async def is_member(self) -> bool:
-        """Whether the group still counts on this worker: the broker's word, got by committing an offset once more.
+    def changelog_read(self, tp: TP, applied: int) -> int | None:
+        """Up to where a changelog partition was read, where everything before it is applied; None where it is not.
 
-        A worker that stood still for longer than the session timeout may believe that it holds partitions, and write
-        rows over those that another worker has written since.
+        Args:
+            tp: the partition.
+            applied: the newest record's offset that was applied.
         """
-        place = next((tp for tp in self.assignment() if self._committed_offset.get(tp) is not None), None)
-        if place is None:
-            return True  # nothing was committed yet: no other worker can be ahead
-        return await self._commit_now({place: self._committed_offset[place]})
-
-    async def _commit_now(self, offsets: Mapping[TP, int]) -> bool:
-        if not offsets:
-            return True
-        consumer = self._thread._ensure_consumer()
-        try:
-            given = {
-                driver.ensure_aiokafka_TP(tp): (offset, self._topic_ids.of(tp.topic).hex())
-                for tp, offset in offsets.items()
-            }
-            await self._thread.call_thread(consumer.commit, given)
-        except (CommitFailedError, IllegalStateError):
-            return False
-        self._committed_offset.update(offsets)
-        return True
+        return self._changelog_read.get(tp) if self._handed_on.get(tp, applied) <= applied else None
 
     def forget_partitions(self) -> None:
         """All partitions may have left."""
         for known in (self._position, self._rewinds, self._waiting):
             known.clear()
         self._settled = self._sought = False
+        self.membership = None
 
     async def perform_seek(self) -> None:
         """Look up the committed offsets, tell `PartitionProgress` what is next in line, and have `getmany` go there.
@@ -210,8 +237,13 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             await asyncio.sleep(_PAUSED_S)
             return
         await self.pass_markers()
+        if self.app.in_recovery:
+            timeout = min(timeout, _RECOVERING_S)
+            if not self._fetched:
+                await self._look_at_changelogs()
         settled, self._settled = self._settled, False  # until what is fetched now was handed on
         records, active = await self._wait_next_records(timeout)
+        self._fetched = bool(records)
         generation = self.app.consumer_generation_id
         if self.should_stop or not self.flow_active:
             return
@@ -259,7 +291,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             self._committed_offset[tp] = None  # Faust keeps an offset that the group has no more
             if place not in found:
                 continue
-            was, now = found[place].metadata, self._topic_ids.of(tp.topic).hex()
+            # confluent-kafka writes the end of its string too.
+            was, now = found[place].metadata.rstrip("\0"), self._topic_ids.of(tp.topic).hex()
             if tp.topic in changed or (was and now and was != now):
                 log.warning("%s was deleted and made anew: %s-%d is read from its beginning", tp.topic, *tp)
             else:
@@ -279,6 +312,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
+            self._handed_on[tp] = records[-1].offset
             for record in records:
                 yield self._to_message(tp, record)
             return
@@ -291,6 +325,18 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             message.value = Chunk(covered_from, part)
             self._position[tp] = covered_from = part[-1].offset + 1
             yield message
+
+    async def _look_at_changelogs(self) -> None:
+        """Note up to where changelogs were read. To be called where no fetch is under way, so that all of it was handed
+        on, unless the flow stopped in the midst of it: then a recovery begins anew, and its seek with it.
+        """
+        generation = self.app.consumer_generation_id
+        for tp in list(self._get_active_partitions()):
+            if self._is_changelog_tp(tp):
+                with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
+                    position = await self._thread.position(tp)
+                    if self.flow_active and generation == self.app.consumer_generation_id:
+                        self._changelog_read[tp] = position
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
         """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a

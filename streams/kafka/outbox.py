@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -49,13 +49,16 @@ class Outbox:
     `confirmed` raise, so nothing that depends on it is acknowledged.
     """
 
-    def __init__(self, settings: BrokerSettings, deliver_within_s: float = 120.0) -> None:
+    def __init__(
+        self, settings: BrokerSettings, deliver_within_s: float = 120.0, more: Mapping[str, Any] | None = None
+    ) -> None:
         """
         Args:
             settings: where the broker is.
             deliver_within_s: a record that the broker has not confirmed by then is an error, and is not sent any more.
+            more: of librdkafka's producer settings.
         """
-        config = _CONFIG | {"message.timeout.ms": round(deliver_within_s * 1000)}
+        config = {**_CONFIG, "message.timeout.ms": round(deliver_within_s * 1000), **(more or {})}
         self._producer = Producer(connection.librdkafka(settings) | config, logger=log)
         self._topics = settings.topics
         self._lock = threading.Lock()
@@ -90,7 +93,7 @@ class Outbox:
             try:
                 self._producer.produce(self._topics.called(topic), value, key, partition, on_delivery=report)
             except BufferError:
-                self._producer.poll(0.05)
+                self._poll(0.05)
             except KafkaException as error:
                 self._settle(sent, SendError(f"a record for {topic} cannot be sent: {error.args[0].str()}"))
                 return
@@ -98,15 +101,19 @@ class Outbox:
                 return
 
     def poll(self) -> None:
-        """Take in the delivery reports that have come."""
-        self._producer.poll(0)
+        """Take in the delivery reports that have come.
+
+        Raises:
+            SendError: the broker takes nothing any more from this process.
+        """
+        self._poll()
 
     async def room(self, most: int) -> None:
         """Wait until at most so many records are unconfirmed."""
-        self._producer.poll(0)
+        self._poll()
         while len(self._producer) > most:
             await asyncio.sleep(_POLL_S)
-            self._producer.poll(0)
+            self._poll()
 
     def cut(self) -> SentRecords:
         """The records sent so far; what is sent from now on counts for the next cut."""
@@ -120,10 +127,10 @@ class Outbox:
         Raises:
             SendError: it did not take one of them.
         """
-        self._producer.poll(0)
+        self._poll()
         while sent.waiting and sent.error is None:
             await asyncio.sleep(_POLL_S)
-            self._producer.poll(0)
+            self._poll()
         if sent.error is not None:
             raise sent.error
 
@@ -131,6 +138,12 @@ class Outbox:
         """Wait for what is on its way; returns how many records were left unconfirmed."""
         left: int = self._producer.flush(timeout_s)
         return left
+
+    def _poll(self, timeout_s: float = 0.0) -> None:
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:  # fatal: it was fenced
+            raise SendError(refused(error)) from error
 
     def _report(self, sent: SentRecords, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
         def report(error: Any, message: Message) -> None:
@@ -147,6 +160,22 @@ class Outbox:
         with self._lock:
             sent.waiting -= 1
             sent.error = sent.error or error
+
+
+def refused(error: KafkaException) -> str:
+    """Why the broker takes nothing of a transaction, in a sentence."""
+    why = error.args[0]
+    if why.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
+        return (
+            "the broker takes nothing any more from this process: a later one has its transactional id (two have "
+            f"copies of one data folder), or its transaction had lasted for too long: {why.str()}"
+        )
+    if why.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+        return (
+            "this process's user may not WRITE under its transactional id; `liverank topics acls` prints what each "
+            "role needs"
+        )
+    return f"a checkpoint was not taken: {why.str()}"
 
 
 def _undelivered(topic: str, error: Any) -> str:

@@ -5,12 +5,11 @@ rankings minds. In order:
 
 1. every ranking, example and dead letter of the inputs so far has been sent, and the broker has confirmed all of it; an
    example is made of the row before its input, so it must be safe before that row is replaced;
-2. the group still counts on this worker, so for the session timeout nobody else writes these rows: what is not sent
-   and taken within a part of that time is not sent at all, or refused by the broker for its age (`topics`);
-3. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them; of
+2. rows changed since the last checkpoint go to the changelog, in slices, so that the event loop turns between them; of
    each the lists that left or came before the head that knows of that;
-4. the rows go to RocksDB with the offset of their changelog records;
-5. the inputs' offsets are committed.
+3. they and the inputs' offsets are committed together, in one transaction, which the broker takes from the owner of the
+   partitions alone (`streams.kafka.transactions`);
+4. the rows go to RocksDB with the offset of their changelog records.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from typing import TypeVar
 from ranker.contracts.errors import LiverankError
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
+from streams.kafka.transactions import Membership, TransactionalOutbox
 from streams.state.cache import ChangedRow, RowCache
 from streams.state.store import Key, RowTable
 from streams.telemetry.metrics import Metrics
@@ -33,7 +33,7 @@ from streams.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
-Commit = Callable[[Mapping[Place, int]], Awaitable[bool]]
+Commit = Callable[[Mapping[Place, int], Membership], Awaitable[bool]]
 
 #: Rows encoded or stored in one turn of the event loop, a few hundred microseconds.
 _SLICE = 20
@@ -54,9 +54,8 @@ class Checkpoints:
         table: RowTable,
         settled: Callable[[], Awaitable[None]],
         outbox: Outbox,
-        changelog: Outbox,
-        lease_s: float,
-        is_member: Callable[[], Awaitable[bool]],
+        changelog: TransactionalOutbox,
+        membership: Callable[[], Membership | None],
         commit: Commit,
         left: Callable[[], None],
         metrics: Metrics,
@@ -68,10 +67,9 @@ class Checkpoints:
             table: where rows are kept.
             settled: waits until all that was handled is ranked.
             outbox: what is not confirmed yet.
-            changelog: takes rows. Its limit on delivery and `lease_s` together are less than the session timeout.
-            lease_s: how long after the group's word rows may be sent.
-            is_member: whether the group still counts on this worker.
-            commit: acknowledges offsets; whether the group took them.
+            changelog: takes rows.
+            membership: as what this worker holds its partitions.
+            commit: makes rows and offsets count; whether the group still counts on this worker.
             left: lets go of everything read from partitions.
             metrics: counts.
         """
@@ -81,9 +79,7 @@ class Checkpoints:
         self._settled = settled
         self._outbox = outbox
         self._changelog = changelog
-        self._lease_s = lease_s
-        self._leased_until = 0.0
-        self._is_member = is_member
+        self._membership = membership
         self._commit = commit
         self._left = left
         self._metrics = metrics
@@ -116,23 +112,25 @@ class Checkpoints:
 
     async def _take(self) -> None:
         started = monotonic()
+        membership = self._membership()  # before anything else: that of the partitions of which this was handled
         offsets, changed = self._progress.take(), self._rows.take_changed()
         encoded = await self._encode(changed)
         await self._settled()
         await self._outbox.confirmed(self._outbox.cut())
-        self._leased_until = monotonic() + self._lease_s
-        if not await self._is_member():
+        if membership is None:
             self._let_go()
             return
+        await self._changelog.begin()
         last: dict[int, int] = {}  # partition -> offset of its last record, once confirmed
         for partition, rows in encoded.items():
             await self._send(partition, rows, last)
         await self._changelog.confirmed(self._changelog.cut())
+        if not await self._commit(offsets, membership):
+            self._let_go()
+            return
         for partition, rows in encoded.items():
             await self._store(partition, rows, last[partition])
         self._rows.written()
-        if not await self._commit(offsets):
-            self._let_go()
         self._metrics.checkpoint(len(changed), monotonic() - started)
 
     def _let_go(self) -> None:
@@ -152,10 +150,6 @@ class Checkpoints:
         """Rows to the changelog. They are confirmed in order, so the last one's offset is the highest."""
         changelog, final = self._table.changelog_topic_name, next(reversed(rows))
         for part in _slices(list(rows.items())):
-            if monotonic() > self._leased_until:
-                raise UnsafeCheckpointError(
-                    f"rows were not sent within {self._lease_s:.1f} s: another worker may hold their partitions by now"
-                )
             for key, value in part:
                 confirmed = partial(last.__setitem__, partition) if key is final else None
                 self._changelog.send(changelog, key, value, partition, confirmed)

@@ -47,6 +47,7 @@ def test_kills_lose_nothing(installation: Installation) -> None:
         worker.start().ready()
     load.finish()
     report("kills", installation, rounds)
+    assert "made anew" not in worker.log  # of no topic: what a checkpoint says of them is understood
     worker.stop()
 
 
@@ -92,9 +93,30 @@ def test_a_worker_that_stood_still_overwrites_nothing(installation: Installation
             worker.stop()
 
 
+def test_a_worker_that_stood_still_before_its_first_checkpoint_overwrites_nothing(installation: Installation) -> None:
+    """Then the group has no offset of it, and another worker is ahead of it from the first record on."""
+    still = installation.worker("still", checkpoint_ms=3000).start().ready()
+    load = Load(installation, RATE, users=50, name="first")
+    load.start()
+    eventually("it ranks", lambda: next(iter(installation.read("rankings")), None))
+    still.pause()
+    other = installation.worker("other").start().ready()
+    load.finish()
+    installation.all_handled()
+    still.resume()
+    eventually("it has let go", lambda: still.ended or "the group went on without this worker" in still.log)
+    if still.ended:
+        assert_gave_up(still)
+    report("stood still at first", installation, 1)
+    for worker in (still, other):
+        if not worker.ended:
+            worker.stop()
+
+
 def assert_gave_up(worker: Worker) -> None:
-    """It ended by itself, rather than let rows out that were on their way for longer than its session."""
-    assert "not delivered" in worker.log or "rows were not sent" in worker.log, worker.log[-2000:]
+    """It ended by itself: its transaction had lasted for longer than it may."""
+    reasons = ("not delivered", "a checkpoint was not taken", "takes nothing any more")
+    assert any(reason in worker.log for reason in reasons), worker.log[-2000:]
 
 
 def test_a_broker_killed_under_load_loses_nothing(tmp_path: Path) -> None:

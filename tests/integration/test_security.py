@@ -23,6 +23,8 @@ from ranker.registry.signatures import new_key_pair
 from streams.access.preflight import BrokerRefusal, check_reached
 from streams.access.rights import ROLES, TRAINER, AccessError, check_access, rights_of
 from streams.kafka import connection
+from streams.kafka.outbox import SendError
+from streams.kafka.transactions import TransactionalOutbox
 from tests.support import stream
 from tests.support.authority import Authority
 from tests.support.installation import Installation, Worker
@@ -285,6 +287,18 @@ def test_a_trainer_that_may_not_announce_says_so(secured: Secured, tmp_path: Pat
             trainer.kill()
     assert "may not WRITE under the transactional id 'liverank-trainer-default'" in said
     assert "Traceback" not in said
+
+
+async def test_a_worker_that_may_not_write_rows_says_so(secured: Secured) -> None:
+    """Before it joins the group."""
+    line = (
+        "kafka-acls.sh --bootstrap-server x --add --allow-principal User:worker --operation Write --operation "
+        "Describe --transactional-id liverank-worker- --resource-pattern-type prefixed"
+    )
+    with secured.without(line), secured.as_user("worker"):
+        outbox = TransactionalOutbox(secured.settings("worker").broker, "liverank-worker-one")
+        with pytest.raises(SendError, match="may not WRITE under its transactional id"):
+            await outbox.start()
 
 
 def _denied(secured: Secured, role: str) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from pathlib import Path
 
-import msgspec
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from liverank.local.broker import Broker
@@ -53,30 +50,6 @@ def test_what_is_wrong_is_said_in_words(own_kafka: Broker) -> None:
         p for p in check_topics(BrokerSettings(addresses=own_kafka.address, app="other", partitions=2)) if "exist" in p
     ]
     assert "other-rows-changelog does not exist" in missing
-
-
-def test_the_broker_refuses_a_row_that_is_older_than_a_worker_with_partitions_can_send(own_kafka: Broker) -> None:
-    """It was sent by one that stood still: another worker has its partitions by now."""
-    settings = BrokerSettings(addresses=own_kafka.address, app="fenced", session_timeout_s=6.0)
-    create_topics(settings)
-    outcomes = []
-    producer = Producer({"bootstrap.servers": own_kafka.address, "enable.idempotence": True})
-    for age_s in (0, 3, 6, 0):
-        stamp = int((time.time() - age_s) * 1000)
-        report = lambda error, message, age_s=age_s: outcomes.append((age_s, error and error.name()))  # noqa: E731
-        producer.produce(settings.changelog, b"row", b"user", timestamp=stamp, on_delivery=report)
-        producer.flush(30)
-    assert outcomes == [(0, None), (3, None), (6, "INVALID_TIMESTAMP"), (0, None)]
-
-
-def test_an_age_limit_beyond_the_session_timeout_is_told(own_kafka: Broker) -> None:
-    """As where the timeout was lowered after the topic was made."""
-    settings = BrokerSettings(addresses=own_kafka.address, app="lowered", session_timeout_s=30.0)
-    create_topics(settings)
-    lower = msgspec.structs.replace(settings, session_timeout_s=6.0)
-    (problem,) = [found for found in check_topics(lower) if "timestamp" in found]
-    assert "lowered-rows-changelog has message.timestamp.before.max.ms=21000" in problem
-    assert "at most 4200" in problem
 
 
 def test_more_copies_than_brokers_are_refused_in_a_sentence(own_kafka: Broker) -> None:

@@ -30,7 +30,10 @@ class Fetched(ChunkConsumer):
         self.active = {CLICKS}
         self.progress = PartitionProgress()
         self.app = SimpleNamespace(
-            consumer_generation_id=1, flow_control=SimpleNamespace(is_active=lambda: True), consumer=self
+            consumer_generation_id=1,
+            in_recovery=False,
+            flow_control=SimpleNamespace(is_active=lambda: True),
+            consumer=self,
         )
         self.flow_active = True
         self._buffered_partitions: set[TP] = set()
