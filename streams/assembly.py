@@ -221,6 +221,7 @@ class Assembly:
                 self._topic_ids.learn(changed)
 
             await self.app.checkpoints.between(take_over)
+        if changed or self.app.consumer.lacks(map(self._called, AGENTS)):
             await self.app.consumer.refresh()
         for topic, error in doubts.items():
             if topic not in changed:

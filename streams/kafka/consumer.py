@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -238,9 +238,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             return
         await self.pass_markers()
         if self.app.in_recovery:
-            timeout = min(timeout, _RECOVERING_S)
-            if not self._fetched:
-                await self._look_at_changelogs()
+            timeout = await self._recovering(timeout)
         settled, self._settled = self._settled, False  # until what is fetched now was handed on
         records, active = await self._wait_next_records(timeout)
         self._fetched = bool(records)
@@ -258,7 +256,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     dropped[tp] = found[0].offset
                 continue
             for message in self._messages(tp, found):
-                if not self.flow_active or generation != self.app.consumer_generation_id:
+                if not self._goes_on(generation):
                     return
                 yield tp, message
         if dropped:
@@ -272,6 +270,11 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 log.warning("%s was deleted and made anew: %s-%d is read from its beginning", topic, *tp)
                 self.progress.restart((tp.topic, tp.partition))
                 self._committed_offset[tp] = self._rewinds[tp] = 0
+
+    def lacks(self, topics: Iterable[str]) -> bool:
+        """Whether a topic was not there when the partitions were asked for last, as one that is being made anew."""
+        cluster = self._thread._ensure_consumer()._client.cluster
+        return any(not cluster.partitions_for_topic(topic) for topic in topics)
 
     async def refresh(self) -> None:
         """Ask for the topics' partitions now: aiokafka looks every five minutes."""
@@ -326,17 +329,22 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             self._position[tp] = covered_from = part[-1].offset + 1
             yield message
 
-    async def _look_at_changelogs(self) -> None:
-        """Note up to where changelogs were read. To be called where no fetch is under way, so that all of it was handed
-        on, unless the flow stopped in the midst of it: then a recovery begins anew, and its seek with it.
+    def _goes_on(self, generation: int) -> bool:
+        return bool(self.flow_active and generation == self.app.consumer_generation_id)
+
+    async def _recovering(self, timeout: float) -> float:  # noqa: ASYNC109
+        """How long the next fetch of a recovery may wait; and note up to where changelogs were read, if the last one
+        brought nothing. To be called where no fetch is under way, so that all of it was handed on, unless the flow
+        stopped in the midst of it: then a recovery begins anew, and its seek with it.
         """
         generation = self.app.consumer_generation_id
-        for tp in list(self._get_active_partitions()):
+        for tp in () if self._fetched else list(self._get_active_partitions()):
             if self._is_changelog_tp(tp):
                 with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
                     position = await self._thread.position(tp)
-                    if self.flow_active and generation == self.app.consumer_generation_id:
+                    if self._goes_on(generation):
                         self._changelog_read[tp] = position
+        return min(timeout, _RECOVERING_S)
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
         """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a
