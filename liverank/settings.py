@@ -71,7 +71,7 @@ _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=
 #: What only the environment holds: read where it is used, shown and written nowhere.
 SECRETS = {
     "SASL_PASSWORD": ("broker", "sasl_password"), "SSL_KEY_PASSWORD": ("broker", "ssl_key_password"),
-    "SIGNING_KEY": ("registry", "signing_key"),
+    "SIGNING_KEY": ("registry", "signing_key"), "ERASURE_KEY": ("worker", "erasure_key"),
 }  # fmt: skip
 
 

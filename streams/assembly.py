@@ -25,6 +25,7 @@ from streams.models.manager import ModelManager
 from streams.pipeline.agents import AGENTS, Agent, Receive
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.erasures import Erasures
 from streams.pipeline.examples import Examples
 from streams.pipeline.handler import InputHandler
 from streams.pipeline.intake import Intake
@@ -104,6 +105,7 @@ class Assembly:
         self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
         self._rows = RowCache(self._read, damaged=self._row_damaged)
+        self._erasures = Erasures(settings, outbox, app.progress, app.settled_ends, self._rows.get)
         intake = Intake(app, app.progress, metrics)
         self._users = InputHandler(
             settings=settings,
@@ -115,6 +117,7 @@ class Assembly:
             outbox=outbox,
             metrics=metrics,
             examples=self._examples,
+            erasures=self._erasures,
             last=rankings.last,
             topic_ids=app.topic_ids,
         )
@@ -170,7 +173,7 @@ class Assembly:
                     return
                 await self.app.checkpoints.take()
             self.watch.look()
-            self._look_at_topics_soon()
+            self._look_soon()
             self.app.consumer.rewind_lost(self._idle)
             lags, open_offsets = self._lags()
             self._metrics.lag(lags, open_offsets)
@@ -197,13 +200,17 @@ class Assembly:
         self.outbox.close(timeout_s)
         self._changelog.close(timeout_s)
 
-    def _look_at_topics_soon(self) -> None:
-        """Beside checkpoints, since the broker may take its time."""
+    def _look_soon(self) -> None:
+        """At topics, and at what erasures left to do. Beside checkpoints, since broker and disk may take their time."""
         if self._looking is not None:
             if not self._looking.done():
                 return
             self._looking.result()
-        self._looking = asyncio.create_task(self._look_at_topics())
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        await self._erasures.follow_up(lambda place: self.table.store.compact(*place))
+        await self._look_at_topics()
 
     async def _look_at_topics(self) -> None:
         """Read topics that were made anew from their beginning.

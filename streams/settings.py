@@ -105,6 +105,11 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready_file: Path | None = None  # written once recovery is done and a model serves
 
     @property
+    def erasure_key(self) -> str:
+        """The key of the hash that stands for a user on receipts: from the environment alone, never logged."""
+        return os.environ.get("LIVERANK_ERASURE_KEY", "")
+
+    @property
     def limits(self) -> Limits:
         """What an input may be at most."""
         return Limits(

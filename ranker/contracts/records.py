@@ -97,6 +97,17 @@ class Erasure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts: EventTime | None = None
 
 
+class ErasureReceipt(Struct, frozen=True, kw_only=True):
+    """That a worker forgot a user, and what the row held up to `ts`. `user` is HMAC-SHA256 of the id, in hex."""
+
+    user: str
+    ts: Timestamp  # of the erasure
+    forgotten_at: Timestamp
+    events: int  # of the history
+    lists: int
+    attributes: int
+
+
 class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item's text, encoded once. `vector` is little-endian float16, base64 in JSON; `text_hash` names the text."""
 

@@ -14,6 +14,7 @@ from ranker.contracts.records import (
     CandidateList,
     DeadLetter,
     Erasure,
+    ErasureReceipt,
     Example,
     Interaction,
     Item,
@@ -27,6 +28,7 @@ from ranker.contracts.records import (
 CLICKS, VIEWS, INTERACTIONS = "clicks", "views", "interactions"
 CANDIDATES, ITEMS, USERS, ERASURES = "candidates", "items", "users", "erasures"
 ITEM_VECTORS, RANKINGS, EXAMPLES, DEAD_LETTERS = "item-vectors", "rankings", "examples", "dead-letters"
+ERASURE_RECEIPTS = "erasure-receipts"
 MODEL_UPDATES, MODEL_DELTAS = "model-updates", "model-deltas"
 
 
@@ -98,6 +100,10 @@ TOPICS: dict[str, Topic] = {
         Topic(
             name=DEAD_LETTERS, key="as it came", record=DeadLetter, direction="out",
             purpose="an input that could not be used, and why",
+        ),
+        Topic(
+            name=ERASURE_RECEIPTS, key="user", record=ErasureReceipt, direction="out",
+            purpose="that a user was forgotten, and how much was",
         ),
     )
 }  # fmt: skip

@@ -26,6 +26,7 @@ from ranker.contracts.topics import (
     MODEL_DELTAS,
     MODEL_UPDATES,
     TOPICS,
+    USERS,
 )
 from streams.access.preflight import check_reached
 from streams.kafka import connection
@@ -77,7 +78,8 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
         case "worker":
             may = {
                 "READ": [*inputs, vectors, updates, deltas, settings.changelog],
-                "WRITE": [*outputs, examples, vectors, updates, settings.changelog],
+                # Of inputs `users` alone, for tombstones of who was forgotten, where the topic is ours to clean.
+                "WRITE": [*outputs, examples, vectors, updates, settings.changelog, *_ours(USERS, settings)],
                 "DESCRIBE_CONFIGS": everything,  # it refuses to begin on topics that would lose what it writes
             }
             return Rights(
@@ -180,6 +182,10 @@ def _command(settings: BrokerSettings, principal: str, rest: Iterable[str]) -> s
 
 def _options(name: str, values: Iterable[str]) -> list[str]:
     return [part for value in values for part in (name, value)]
+
+
+def _ours(topic: str, settings: BrokerSettings) -> list[str]:
+    return [] if topic in settings.topics.names else [settings.topics.called(topic)]
 
 
 def _by_topic(may: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:

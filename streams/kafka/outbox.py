@@ -75,6 +75,7 @@ class Outbox:
         value: bytes | None,
         partition: int = -1,
         confirmed: Confirmed | None = None,
+        at_ms: int | None = None,
     ) -> None:
         """Send one record. Any thread may; where the buffer is full, the call waits for room.
 
@@ -84,6 +85,7 @@ class Outbox:
             value: the record's bytes, None for a tombstone.
             partition: -1 lets the key choose.
             confirmed: called with the record's offset.
+            at_ms: the record's timestamp; else the present.
         """
         with self._lock:  # together, or a cut between the two would miss this record
             sent = self._open
@@ -91,7 +93,9 @@ class Outbox:
         report = self._report(sent, confirmed)
         while True:
             try:
-                self._producer.produce(self._topics.called(topic), value, key, partition, on_delivery=report)
+                self._producer.produce(
+                    self._topics.called(topic), value, key, partition, on_delivery=report, timestamp=at_ms or 0
+                )
             except BufferError:
                 self._poll(0.05)
             except KafkaException as error:

@@ -64,6 +64,14 @@ class SettledEnds:
                 raise UnsettledError(f"offsets of the group are pending for more than {self._within_s:.0f} s")
             await asyncio.sleep(_PAUSE_S)
 
+    async def now(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Where partitions end for who reads what was committed.
+
+        Raises:
+            KafkaException: the broker does not say.
+        """
+        return await asyncio.to_thread(self._ends, list(places), IsolationLevel.READ_COMMITTED)
+
     def _admin(self) -> AdminClient:
         if self._client is None:
             self._client = AdminClient(connection.librdkafka(self._settings), logger=log)
@@ -79,10 +87,10 @@ class SettledEnds:
                 raise KafkaException(place.error)
         return all(place.error is None for place in found)
 
-    def _ends(self, places: list[Place]) -> dict[Place, int]:
+    def _ends(self, places: list[Place], level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> dict[Place, int]:
         answers = self._admin().list_offsets(
             {TopicPartition(*place): OffsetSpec.latest() for place in places},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            isolation_level=level,
             request_timeout=_ANSWER_S,
         )
         return {(at.topic, at.partition): answer.result(2 * _ANSWER_S).offset for at, answer in answers.items()}

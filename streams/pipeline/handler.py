@@ -25,6 +25,7 @@ from streams.kafka.position import position
 from streams.kafka.topic_ids import TopicIds
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
+from streams.pipeline.erasures import Erasures
 from streams.pipeline.examples import Examples, LastRanking
 from streams.pipeline.intake import Intake
 from streams.pipeline.jobs import ForgetUser, Job, RankList, WakeUp
@@ -55,6 +56,7 @@ class InputHandler:
         outbox: Outbox,
         metrics: Metrics,
         examples: Examples,
+        erasures: Erasures,
         last: Callable[[str], Mapping[str, LastRanking]],
         topic_ids: TopicIds,
     ) -> None:
@@ -70,6 +72,7 @@ class InputHandler:
         self._outbox = outbox
         self._metrics = metrics
         self._examples = examples
+        self._erasures = erasures
         self._last = last
         self._topic_ids = topic_ids
         self._doubts: dict[str, TopicError] = {}
@@ -81,6 +84,10 @@ class InputHandler:
         for number, record in enumerate(records, 1):
             at = position(record, self._topics, self._topic_ids.of(record.topic))
             self.handle(at, record.key, record.value)
+            if at.topic == ERASURES and record.key:
+                await self._erasures.bury((at.partition, record.key))
+                if not self._intake.current(message):
+                    return
             self._intake.done(record)
             if number % _TURN == 0 or self._batcher.full or len(self._outbox) > _MOST_UNCONFIRMED:
                 await self._pause()
@@ -115,6 +122,7 @@ class InputHandler:
         assert key is not None
         before, row = self._applied(at, key, record)
         self._let_go(at, key, record, before, row)
+        self._erasures.applied(at, key, before, record, row)
         self._rank(at, key, value, record, row)
         self._examples.applied((at.partition, key), before, record, row, self._last(record.user_id))
         # A device whose clock is ahead must not close everybody's lists.

@@ -79,6 +79,22 @@ class RowStore(rocksdb.Store):  # type: ignore[misc]
             batch.put(self.offset_key, str(offset).encode())
         self._db_for_partition(partition).write(batch)
 
+    def compact(self, partition: int, user: bytes) -> None:
+        """Have RocksDB drop earlier values of a user and the keys of lists that left, which stay in its files until it
+        compacts them. Any thread may.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        try:
+            db = self._db_for_partition(partition)
+            db.flush()
+            every = rocksdict.CompactOptions()
+            every.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
+            db.compact_range(user, list_prefix(user) + b"\xff", every)
+        except Exception as error:
+            raise StoreError(f"partition {partition} cannot be compacted: {error}; check the disk") from error
+
 
 class RowTable(faust.Table):  # type: ignore[misc]
     """The table that Faust assigns, recovers and closes; its store is a `RowStore`."""
