@@ -15,7 +15,8 @@ _EVENTS_A_POINT = 1000
 #: How the curves are drawn: what is measured against stays thin.
 _STYLES: dict[str, dict[str, Any]] = {
     "liverank": {"color": "C3", "linewidth": 2.2}, "offline": {"color": "C0", "linewidth": 2.2},
-    "shown": {"color": "0.6"}, "touched": {"color": "C2"},
+    "shown": {"color": "0.6"}, "touched": {"color": "C2"}, "popularity": {"color": "C4"}, "markov": {"color": "C1"},
+    "neighbours": {"color": "C5"},
 }  # fmt: skip
 _DRAWN_CLICKS = 200  # a drawn point has so many at least: a thousand events may have a dozen
 
