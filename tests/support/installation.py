@@ -56,6 +56,7 @@ class Worker:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     arguments: tuple[str, ...] = ()  # of the command
+    code: Path = REPOSITORY  # which release it runs
 
     @property
     def log(self) -> str:
@@ -77,7 +78,7 @@ class Worker:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "liverank", "worker", *self.arguments],
-                cwd=REPOSITORY,
+                cwd=self.code,
                 env=os.environ | given,
                 stdout=log,
                 stderr=log,
@@ -137,9 +138,9 @@ class Installation:
         """Create what is missing."""
         create_topics(self.settings.broker)
 
-    def worker(self, name: str, arguments: tuple[str, ...] = (), **changes: Any) -> Worker:
+    def worker(self, name: str, arguments: tuple[str, ...] = (), code: Path = REPOSITORY, **changes: Any) -> Worker:
         """A worker that is not started yet."""
-        worker = Worker(changed(self.settings, **changes), self.folder / name, arguments=arguments)
+        worker = Worker(changed(self.settings, **changes), self.folder / name, arguments=arguments, code=code)
         self.workers.append(worker)
         return worker
 
@@ -212,6 +213,11 @@ class Installation:
     def all_handled(self, deadline_s: float = 120.0) -> None:
         """Wait until every input is acknowledged."""
         eventually("every input is acknowledged", lambda: self.unhandled() == 0, deadline_s)
+
+    def handled_more(self, deadline_s: float = 60.0) -> None:
+        """Wait until rankings have come since now."""
+        before = sum(1 for _ in self.read("rankings"))
+        eventually("rankings come", lambda: sum(1 for _ in self.read("rankings")) > before, deadline_s)
 
     def model(self) -> ServingModel:
         """The served model, over the catalogue as `items` has it."""
