@@ -175,6 +175,8 @@ class WorkerProcess:
 
     def _ready(self) -> None:
         assert self._parts is not None
+        if self._fatal is not None:
+            return  # it ends in a moment
         self._health.follow(self._parts.work, self._parts.serves)
         self._health.unready = None
         log.info("ready")

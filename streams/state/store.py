@@ -170,7 +170,8 @@ class RowStore(rocksdb.Store):  # type: ignore[misc]
     ) -> None:
         """Copy records of the changelog in a recovery.
 
-        Faust goes on after an error here, and waits for ever, so one that is the disk's ends the process.
+        Raises:
+            StoreError: they cannot be written; the app is told, so that the process ends.
         """
         of_partition: defaultdict[int, list[Any]] = defaultdict(list)
         for event in batch:

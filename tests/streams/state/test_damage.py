@@ -185,7 +185,7 @@ def test_a_folder_damaged_again_and_again_is_the_disks_fault(tmp_path: Path) -> 
 
 
 def test_an_error_of_the_disk_in_a_recovery_ends_the_process(tmp_path: Path) -> None:
-    """Faust itself goes on after it, and waits for ever for records that it took for copied."""
+    """Nobody may take the records for copied."""
     folder = Folder(tmp_path)
     folder.store._dbs[0] = Full()
     with pytest.raises(StoreError, match="partition 0 cannot be written: IO error: No space left"):
