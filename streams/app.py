@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -33,6 +34,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     settled_ends: SettledEnds
     checkpoints: Checkpoints
     left: Callable[[], None]
+    failed: Callable[[BaseException], None]
+    store_damaged: Callable[[int, Path, Exception], None]
 
     async def _consumer_wait_empty(self, consumer: Any, logger: Any) -> None:
         """Faust is about to stop, or to give partitions away: finish and commit what was taken, and let go of it."""
@@ -44,6 +47,12 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         self.left()
         self.consumer.membership = self.consumer.joined
         await super()._on_partitions_assigned(assigned, generation_id)
+
+    def share_out_anew(self) -> None:
+        """Ask the group to share the partitions out again: whoever gets them recovers them first."""
+        thread = self.consumer._thread
+        coordinator = thread._ensure_consumer()._coordinator
+        thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
 
 
 def faust_app(settings: WorkerSettings) -> WorkerApp:

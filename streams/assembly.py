@@ -7,6 +7,7 @@ import base64
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ranker.contracts.decoding import InputDecoder
@@ -79,7 +80,7 @@ class Assembly:
         self._queues: dict[str, Any] = {}  # topic -> the chunks that wait for its agent
         self._interval_s, self._partitions = settings.checkpoint_ms / 1000, settings.broker.partitions
         self.app = app = faust_app(settings)
-        app.settings = settings
+        app.settings, app.failed, app.store_damaged = settings, failed, self._store_damaged
         self._progress = app.progress = PartitionProgress()
         self._looking: asyncio.Task[None] | None = None
         self._topic_ids = app.topic_ids = TopicIds(settings.broker, map(settings.broker.topics.called, AGENTS))
@@ -104,7 +105,7 @@ class Assembly:
         )
         self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
-        self._rows = RowCache(self._read, damaged=self._row_damaged)
+        self._rows = RowCache(self._read, settings.budget.rows, damaged=self._row_damaged)
         self._erasures = Erasures(settings, outbox, app.progress, app.settled_ends, self._rows.get)
         intake = Intake(app, app.progress, metrics)
         self._users = InputHandler(
@@ -135,7 +136,7 @@ class Assembly:
             progress=app.progress,
             rows=self._rows,
             table=self.table,
-            settled=self._batcher.settled,
+            settled=self._users.settled,
             outbox=outbox,
             changelog=self._changelog,
             membership=self._membership,
@@ -172,6 +173,7 @@ class Assembly:
                     await asyncio.wait_for(stop.wait(), self._interval_s)
                     return
                 await self.app.checkpoints.take()
+                await self._users.close_windows()
             self.watch.look()
             self._look_soon()
             self.app.consumer.rewind_lost(self._idle)
@@ -276,6 +278,13 @@ class Assembly:
         log.error(
             "the row of %r in partition %d is set aside: %s; of its %d bytes, in base64: %s",
             key[1], key[0], why, len(stored), kept,
+        )  # fmt: skip
+
+    def _store_damaged(self, partition: int, aside: Path, error: Exception) -> None:
+        self._metrics.damaged_stores.inc()
+        log.error(
+            "the rows of partition %d on disk are damaged, and are made anew of the changelog (%s); what was there is "
+            "in %s, and may be deleted", partition, " ".join(str(error).split()), aside,
         )  # fmt: skip
 
     def _membership(self) -> Membership | None:

@@ -12,7 +12,7 @@ from ranker.contracts.decoding import Limits
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import HostName, Natural, PagePort, Positive, Provider, RegistrySettings, Share, Span
-from ranker.serving.options import ServingOptions
+from ranker.serving.options import Budget, ServingOptions
 from ranker.serving.rules import Rules
 from ranker.state.fold import RowRules
 
@@ -81,7 +81,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: Path = Path(".liverank/worker")  # the worker's own folder: RocksDB and a copy of the bundle it serves
     batch: Positive = 64  # users ranked in one call of the model
     checkpoint_ms: Positive = 250  # between two writes of changed rows
-    cache_mb: Positive = 512  # encodings kept in memory
+    cache_mb: Positive = 512  # of what is kept of users: encodings, rows, lists, last rankings; `budget` has the shares
     threads: Annotated[int, Meta(ge=1, le=4096)] = 1  # of ONNX Runtime, inside one operator
     provider: Provider = "auto"
     metrics_host: HostName = "127.0.0.1"
@@ -126,4 +126,9 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def serving(self) -> ServingOptions:
         """How to run the model."""
-        return ServingOptions(provider=self.provider, threads=self.threads, cache_mb=self.cache_mb, rules=self.rules)
+        return ServingOptions(provider=self.provider, threads=self.threads, budget=self.budget, rules=self.rules)
+
+    @property
+    def budget(self) -> Budget:
+        """What is kept of users in memory."""
+        return Budget(self.cache_mb)

@@ -28,6 +28,7 @@ from streams.access.rights import WORKER, check_access
 from streams.assembly import Assembly
 from streams.kafka.admin import TopicError
 from streams.kafka.checks import check_topics
+from streams.kafka.faults import FATAL
 from streams.kafka.follower import Follower
 from streams.models.catalogue import catalog_handlers
 from streams.models.manager import ModelManager
@@ -113,7 +114,7 @@ class WorkerProcess:
         def end() -> None:
             if self._fatal is None:
                 self._fatal = error
-                if not isinstance(error, LiverankError):
+                if not isinstance(error, FATAL):
                     log.error("unexpected", exc_info=error)
             self._stop.set()
 
@@ -174,6 +175,8 @@ class WorkerProcess:
 
     def _ready(self) -> None:
         assert self._parts is not None
+        if self._fatal is not None:
+            return  # it ends in a moment
         self._health.follow(self._parts.work, self._parts.serves)
         self._health.unready = None
         log.info("ready")

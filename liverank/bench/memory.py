@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from liverank.bench.machine import bare_machine
 from liverank.local.processes import ProcessError
+from liverank.measure.machine import bare_machine
 from liverank.simulate.large_log import LogSizes, write_large_log
 from ranker.contracts.errors import LiverankError
 

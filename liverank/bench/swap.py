@@ -4,7 +4,7 @@ One worker under a steady load of lists and clicks; every few seconds another ve
 is announced on `model-updates`. Before and during are interleaved, a quiet stretch and then a swap, again and again:
 what else the machine does meanwhile falls on both alike, and a log of rows that grows, or a cache that fills, is in
 both. A swap lasts from its announcement, so fetching, checking, loading and warming up are in it, until a second after
-the first ranking by the new version (`liverank.bench.swap_figures` has which event counts where). Latency is by one
+the first ranking by the new version (`liverank.measure.swaps` has which event counts where). Latency is by one
 clock in one process, from the hand-over to the producer to the arrival of the first ranking whose `applied` covers the
 event.
 """
@@ -23,10 +23,10 @@ from rich.console import Console
 
 from liverank.bench.load import Load, attended
 from liverank.bench.models import bench_people
-from liverank.bench.swap_figures import Swap, Timed, figures, split_by_swap
 from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
+from liverank.measure.swaps import Swap, Timed, figures, split_by_swap
 from liverank.terminal import progress_bars
 from online_learning.progress import ProgressReport
 from ranker.contracts.errors import LiverankError

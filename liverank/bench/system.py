@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,11 @@ import msgspec
 from confluent_kafka import Producer
 from rich.console import Console
 
-from liverank.bench.machine import machine
 from liverank.bench.models import VersionMaker, item_vectors
 from liverank.local.broker import start_broker
 from liverank.local.processes import Process
 from liverank.local.signals import handled
+from liverank.measure.machine import machine
 from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of, load_settings, with_topics
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate
@@ -48,6 +48,7 @@ class BenchSystem:
     console: Console
     report: dict[str, Any]
     stack: ExitStack  # ends everything
+    own: Collection[str] = ()  # variables of the benchmark's own settings
     processes: list[Process] = field(default_factory=list)
 
     def start(self, command: str, name: str | None = None) -> Process:
@@ -60,7 +61,8 @@ class BenchSystem:
         folder = self.folder / (name or command)
         own = {"ready_file": folder / "ready", "data": folder / "data", "trainer_data": folder / "data"}
         own["ready_file"].unlink(missing_ok=True)
-        process = Process([command], environment_of(changed(self.settings, **own), *_OWN, "READY_FILE"), folder)
+        given = environment_of(changed(self.settings, **own), *_OWN, *self.own, "READY_FILE")
+        process = Process([command], given, folder)
         self.stack.callback(process.stop)
         self.processes.append(process)
         return process
@@ -101,7 +103,9 @@ class BenchSystem:
 
 
 @contextmanager
-def started_system(broker: str, commands: tuple[str, ...], items: int, console: Console) -> Iterator[BenchSystem]:
+def started_system(
+    broker: str, commands: tuple[str, ...], items: int, console: Console, own: Mapping[str, object] | None = None
+) -> Iterator[BenchSystem]:
     """A broker, a first model and processes that are ready, for as long as the context lasts.
 
     Args:
@@ -109,6 +113,7 @@ def started_system(broker: str, commands: tuple[str, ...], items: int, console: 
         commands: of `liverank`, each a process: worker, trainer.
         items: how many items the catalogue has.
         console: where it tells what it does.
+        own: settings of this benchmark's own, as `liverank.settings.changed` names them.
 
     Raises:
         LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
@@ -116,17 +121,24 @@ def started_system(broker: str, commands: tuple[str, ...], items: int, console: 
     stack = ExitStack()
     try:
         with handled(signal.default_int_handler, [signal.SIGTERM]):  # as Ctrl-C does, it raises KeyboardInterrupt
-            yield _set_up(broker, commands, items, console, stack)
+            yield _set_up(broker, commands, items, console, stack, own or {})
     finally:
         with handled(signal.SIG_IGN):  # a second Ctrl-C must not interrupt the end
             stack.close()
 
 
-def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console, stack: ExitStack) -> BenchSystem:
+def _set_up(
+    choice: str,
+    commands: tuple[str, ...],
+    items: int,
+    console: Console,
+    stack: ExitStack,
+    own: Mapping[str, object],
+) -> BenchSystem:
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="liverank-bench-")))
     with console.status("the broker starts"):
         broker = stack.enter_context(start_broker(choice, folder / "broker"))
-    settings = _settings(broker.address, folder)
+    settings = changed(_settings(broker.address, folder), **own)
     report = {
         "machine": machine(broker, os.environ.get(f"{PREFIX}PROVIDER", settings.worker.provider)),
         "settings": _given(),
@@ -137,8 +149,9 @@ def _set_up(choice: str, commands: tuple[str, ...], items: int, console: Console
     options = {"acks": "all", "linger.ms": 0, "partitioner": connection.PARTITIONER}
     producer = Producer(connection.librdkafka(settings.broker) | options, logger=log)
     bench = BenchSystem(
-        settings, folder, names, VersionMaker(settings, names, folder), producer, console, report, stack
-    )
+        settings, folder, names, VersionMaker(settings, names, folder), producer, console, report, stack,
+        [name.upper() for name in own],
+    )  # fmt: skip
     with console.status("the first model and the catalogue"):
         bench.announce(bench.versions.publish())
         vectors = settings.topics.called(ITEM_VECTORS)

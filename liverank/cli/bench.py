@@ -115,6 +115,43 @@ def recovery(
     report(bench_recovery(options, errors), json)
 
 
+@bench_app.command("soak", epilog="Example:  liverank bench soak --minutes 30 --json soak.json")
+def soak(
+    broker: BrokerChoice = "kafka",
+    minutes: Annotated[float, typer.Option(help="How long; a third of it is for warming up.")] = 30.0,
+    rate: Rate = 100,
+    every_s: Annotated[float, typer.Option(help="Seconds between two versions of the trainer's.")] = 5.0,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: Annotated[int, typer.Option(help="Events that a user has done when it begins.")] = 50,
+    items: Items = 10_000,
+    json: Json = None,
+) -> None:
+    """Learn and serve for long: whether memory of worker and trainer grows, and rankings come later at the end."""
+    from liverank.bench.soak import SoakOptions, bench_soak
+
+    options = SoakOptions(
+        broker=broker, minutes=minutes, rate=rate, every_s=every_s, users=users, candidates=candidates,
+        history=history, items=items,
+    )  # fmt: skip
+    report(bench_soak(options, errors), json)
+
+
+@bench_app.command("sizes", epilog="Example:  liverank bench sizes --lists 1 --candidates 40")
+def sizes(
+    items: Items = 10_000,
+    candidates: Candidates = 100,
+    lists: Annotated[int, typer.Option(help="Current lists of each user.")] = 3,
+    history: Annotated[int, typer.Option(help="Events of each user.")] = 64,
+    json: Json = None,
+) -> None:
+    """Count the bytes that a user and an item take in a worker, in memory and on disk. Seconds; no broker."""
+    from liverank.bench.sizes import SizesOptions, bench_sizes
+
+    options = SizesOptions(items=items, candidates=candidates, lists=lists, history=history)
+    report(bench_sizes(options, errors), json)
+
+
 @bench_app.command("memory", epilog="Example:  liverank bench memory --lists 100000 --json memory.json")
 def memory(
     lists: Annotated[int, typer.Option(help="Lists in the made-up folder.")] = 1_000_000,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -83,13 +84,13 @@ class ItemCounts:
 
     def transitions(self) -> dict[str, np.ndarray]:
         """Who followed whom how often, by hashes of item ids: `before` and `after` int64, `count` float64."""
-        hashes = self.tables.catalog.hashes
-        found = [(before, after, count) for before, row in self._next.items() for after, count in row.items()]
-        before, after, count = zip(*found, strict=True) if found else ((), (), ())
+        hashes, rows = self.tables.catalog.hashes, self._next
+        total = sum(map(len, rows.values()))  # into arrays of that length, not by way of a million small objects
+        after = np.fromiter(chain.from_iterable(rows.values()), np.int64, total)
         return {
-            "before": hashes[np.array(before, np.int64)],
-            "after": hashes[np.array(after, np.int64)],
-            "count": np.array(count, np.float64),
+            "before": hashes[np.repeat(np.array(list(rows), np.int64), list(map(len, rows.values())))],
+            "after": hashes[after],
+            "count": np.fromiter(chain.from_iterable(row.values() for row in rows.values()), np.float64, total),
         }
 
     def restore(self, transitions: Mapping[str, np.ndarray]) -> None:

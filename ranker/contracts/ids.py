@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 17)  # some 25 MB
 def hash_id(name: str) -> int:
     """Signed 64-bit hash of an id; never 0, which stands for none."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True) or 1

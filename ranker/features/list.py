@@ -15,6 +15,7 @@ from ranker.state.row import CurrentList, UserRow
 #: Numbers beyond it are cut before features are made of them. Far above any that means something, and far below what
 #: would leave float32 in a list's deviation, or in the squares and products within the network.
 _LARGEST = 1e13
+_ARRAY, _PLACE = 120, 50  # bytes of an array's own, and of an entry of a dictionary
 
 
 def cut(values: np.ndarray) -> np.ndarray:
@@ -33,6 +34,12 @@ class ListInputs(Struct, frozen=True):
     given: np.ndarray  # float32 [C, columns of the features declared by the schema]
     logs: np.ndarray  # float32 [C, features declared by the schema], their logarithms, 0 where missing
     context: np.ndarray  # float32 [context fields of the schema]
+
+
+def inputs_bytes(inputs: ListInputs) -> int:
+    """About what they take in memory."""
+    arrays = (inputs.indexes, inputs.items, inputs.places, inputs.given, inputs.logs, inputs.context)
+    return sum(_ARRAY + array.nbytes for array in arrays) + _PLACE * len(inputs.place)
 
 
 def list_inputs(row: UserRow, catalog: Catalog, schema: FeatureSchema) -> ListInputs:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ranker.contracts.bundle_files import TABLES
 from ranker.contracts.errors import BundleError
-from ranker.features.list import ListInputs, list_inputs
+from ranker.features.list import ListInputs, inputs_bytes, list_inputs
 from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
@@ -20,9 +19,11 @@ from ranker.serving.golden import check_golden
 from ranker.serving.options import ServingOptions
 from ranker.serving.ranking import Ranked
 from ranker.serving.scorer import Graphs, OnnxScorer, open_graphs
-from ranker.state.row import CurrentList, UserRow
+from ranker.state.bounded import BoundedCache
+from ranker.state.row import CurrentList, KnownFields, UserRow
 
-_USERS_KEPT, _LISTS_KEPT = 32_768, 4  # of lists' own inputs: users, and lists of each
+_LISTS_KEPT = 4  # of a user, of which the own inputs are kept
+_KeptLists = dict[str, tuple[CurrentList, KnownFields, int, ListInputs]]  # by request
 
 
 def load_model(
@@ -85,7 +86,10 @@ class ServingModel:
         self.scorer = OnnxScorer(graphs, manifest.config, self.tables, options)
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
-        self._lists: dict[str, dict[str, tuple[CurrentList, UserRow, int, ListInputs]]] = {}  # by user and request
+        self._budget = options.budget
+        self._lists: BoundedCache[str, _KeptLists] = BoundedCache(
+            options.budget.lists, lambda lists: sum(inputs_bytes(one[3]) for one in lists.values())
+        )  # by user
 
     def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
         """Each row's newest list in its new order.
@@ -124,14 +128,17 @@ class ServingModel:
     def forget(self, user_id: str) -> None:
         """Drop everything that is kept of a user."""
         self.scorer.forget(user_id)
-        self._lists.pop(user_id, None)
+        self._lists.pop(user_id)
+
+    def limit(self, share: float) -> None:
+        """Keep no more of users than such a share of the process's budget: other versions serve beside this one."""
+        self.scorer.limit(round(share * self._budget.encodings))
+        self._lists.most = round(share * self._budget.lists)
 
     def forget_some(self, users: int) -> bool:
         """Drop what is kept of so many users, whoever they are; whether there may be more. Any thread may ask."""
-        with suppress(KeyError):  # that was the last
-            for _ in range(users):
-                self._lists.popitem()
-        return self.scorer.forget_some(users) or bool(self._lists)
+        more = self._lists.pop_oldest(users)
+        return self.scorer.forget_some(users) or more
 
     def close(self) -> None:
         """Stop following the catalogue; the model must not rank any more."""
@@ -146,21 +153,15 @@ class ServingModel:
     def _listed(self, user_id: str, row: UserRow) -> ListInputs:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
         assert row.candidates is not None
-        current, lists = row.candidates, self._lists.get(user_id, {})
+        current, lists = row.candidates, self._lists.get(user_id) or {}
         kept = lists.get(current.request_id)
-        if (
-            kept is not None
-            and kept[0] is current
-            and kept[1].attributes == row.attributes
-            and kept[2] == self.catalog.count
-        ):
+        if kept is not None and kept[0] is current and kept[1] == row.attributes and kept[2] == self.catalog.count:
             return kept[3]
         listed = list_inputs(row, self.catalog, self.schema)
-        if len(self._lists) >= _USERS_KEPT:
-            self._lists.clear()
         if len(lists) >= _LISTS_KEPT:
             lists = {}
-        self._lists[user_id] = {**lists, current.request_id: (current, row, self.catalog.count, listed)}
+        made = current, row.attributes, self.catalog.count, listed
+        self._lists.put(user_id, {**lists, current.request_id: made})
         return listed
 
     def _ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:

@@ -102,9 +102,13 @@ class OnnxScorer:
         self._score_inputs = [given.name for given in self.score_graph.get_inputs()]
         self.layers, self.window, self.width = config["layers"], config["window"], config["d"]
         self.tables = tables
-        self.capacity = max(1, options.cache_mb * (1 << 20) // Encoding.size(self.layers, self.window, self.width))
+        self.limit(options.budget.encodings)
         self.cache: OrderedDict[str, Encoding] = OrderedDict()
         self.rebuilt = self.extended = 0  # users encoded from the row, and by the new events alone
+
+    def limit(self, most: int) -> None:
+        """Keep encodings of so many bytes from the next call on."""
+        self.capacity = max(1, most // Encoding.size(self.layers, self.window, self.width))
 
     def score(self, users: Sequence[tuple[str, UserInputs]]) -> list[np.ndarray]:
         """Logits float32 [C, A] of each user's candidates.

@@ -24,6 +24,12 @@ class Serving(NamedTuple):
             return self.canary
         return self.current
 
+    def share_of(self, model: ServingModel) -> float:
+        """The share of users for whom a model ranks."""
+        if model is self.canary:
+            return self.share
+        return 1 - self.share if model is self.current else 0.0
+
     @property
     def models(self) -> list[ServingModel]:
         """Each loaded model once."""

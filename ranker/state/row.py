@@ -19,6 +19,7 @@ EVENT = np.dtype(
         ("list", "<u4"),
     ]
 )  # fmt: skip
+_uncached = hash_id.__wrapped__  # a request's id is soon seen no more: it would only push items out of the cache
 _ORDER = struct.Struct("<qq")
 _KEY = struct.Struct("<qqB")
 SUMMARY_CELLS = 64
@@ -42,7 +43,7 @@ def event_key(event_id: int, item: int, action: int) -> int:
 
 def list_tag(request_id: str) -> int:
     """A list's name in events, 32 bits: it has to differ among the few lists of one user."""
-    return hash_id(request_id) & 0xFFFF_FFFF or 1
+    return _uncached(request_id) & 0xFFFF_FFFF or 1
 
 
 class CurrentList(Struct, frozen=True, array_like=True):

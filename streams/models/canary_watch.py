@@ -75,7 +75,7 @@ class CanaryWatch:
     def clicked(self, version: str, rank: int | None) -> None:
         """The first click on a list came on an item that this version had at `rank`; None where it did not show it."""
         value = 1 / rank if rank else 0.0
-        self._metrics.reciprocal_rank.labels(version).observe(value)
+        self._metrics.clicked(version, value)
         serving = self._slot.serving
         if serving.canary is None or serving.current is None:
             return

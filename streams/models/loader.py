@@ -153,7 +153,7 @@ def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
 
 
 def take_apart(model: ServingModel) -> None:
-    """Free a model that serves no more, a little at a time: all its users at once would hold up every thread."""
+    """Free what a model that serves no more keeps of users, a little at a time: at once would hold up all threads."""
     while model.forget_some(_FREED_TOGETHER):
         time.sleep(PAUSE_S)
 

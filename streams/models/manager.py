@@ -48,6 +48,7 @@ _REGISTRY_EVERY_S = 1.0
 _WAITING_EVERY = 30  # looks into an empty registry between two lines that say so
 #: Users whose encodings a new model has before it serves.
 _WARMED = 256
+_MANIFESTS = 1024  # announced last, whose hashes are known
 _RETRIES = 6  # of a bundle that is not there, the wait doubling from a second
 
 _update = msgspec.json.Decoder(ModelUpdate)
@@ -130,7 +131,10 @@ class ModelManager:
         update = decoded(_update, record.value or b"")
         if update.model == self._settings.registry.model:
             self._stages = follow(self._stages, update)
+            self.manifests.pop(update.version, None)
             self.manifests[update.version] = update.sha256
+            while len(self.manifests) > _MANIFESTS:
+                self.manifests.pop(next(iter(self.manifests)))
             self._refused.discard(update.version)
             self._retried.pop(update.version, None)
             self._changed.set()
@@ -260,6 +264,9 @@ class ModelManager:
         log.info("%s %s", model.version, how)
         self._metrics.models.swaps.inc()
         self._show()
+        previous = self.slot.previous
+        if previous is not None and not self.slot.serving.share_of(previous):
+            self._loader.submit(take_apart, previous)  # it is kept for a rollback, without what it knew of users
         self._loader.submit(keep_copies, self._settings, [one.version for one in self.slot.serving.models])
 
     def _dismiss(self, models: list[ServingModel]) -> None:
@@ -277,6 +284,8 @@ class ModelManager:
     def _show(self) -> None:
         current, canary = self.slot.current, self.slot.canary
         assert current is not None
+        for model in self.slot.serving.models:
+            model.limit(self.slot.serving.share_of(model))
         self._metrics.model(current.version)
         self._metrics.models.stages(current.version, None if canary is None else canary.version)
         self._want()

@@ -26,7 +26,7 @@ from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
 from streams.kafka.settled import SettledEnds
 from streams.settings import WorkerSettings
-from streams.state.store import Key
+from streams.state.store import DamagedStore, Key
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,10 @@ class Erasures:
         """
         late, self._late = self._late, set()
         for place in late:
-            await self.bury(place)
+            try:
+                await self.bury(place)
+            except DamagedStore:
+                self._late.add(place)
         written, self._written, self._on_disk = self._written, self._on_disk, set()
         for place in written:
             await asyncio.to_thread(compact, place)

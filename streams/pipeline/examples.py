@@ -1,8 +1,10 @@
 """What is learned from: each applied input joined with the lists it came after, onto `examples`.
 
 The join itself is `ranker.state.attribution`. It runs on the scorer thread after a batch's rankings have been sent, so
-no ranking of that batch waits for it; a checkpoint waits for both, so an input is acknowledged only after its examples
-are confirmed. At least once: an example has the same id each time it is made.
+no ranking of that batch waits for it, and for about as long as the batch took, so none of the next one does for long:
+users take turns (`streams.pipeline.turns`), what is left waits for the next batch, and intake where too much waits. A
+checkpoint waits for both, so an input is acknowledged only after its examples are confirmed. At least once: an example
+has the same id each time it is made.
 
 A list that drew nothing is closed by its user's next input. For a user who does nothing more, the partition's newest
 event time closes it (`AttributionWindows`): that example is the very one that the next input would have given.
@@ -10,10 +12,11 @@ event time closes it (`AttributionWindows`): that example is the very one that t
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from time import monotonic
 
 import msgspec
 import numpy as np
@@ -31,6 +34,7 @@ from ranker.state.attribution import ShownList, astray, example_of_silence, exam
 from ranker.state.row import CurrentList, UserRow
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
+from streams.pipeline.turns import Turns
 from streams.pipeline.windows import AttributionWindows
 from streams.settings import WorkerSettings
 from streams.state.store import Key
@@ -39,6 +43,15 @@ from streams.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
+
+#: Inputs that may wait to be joined before intake does: some 10 MB, and a second of the scorer's thread.
+_MOST_WAITING = 2048
+#: For so long at least inputs are joined between two batches, in seconds.
+_JOIN_S = 0.005
+#: Lists whose windows an input closes at most; others that are due wait for the next one, or for the next look.
+_CLOSED_AT_ONCE = 16
+_LOOK_S = 0.002  # between two looks whether there is room
+_RANKING, _STRING = 400, 57  # bytes of Python's objects beside what they hold
 
 
 class LastRanking(Struct, frozen=True):
@@ -73,6 +86,14 @@ class LastRanking(Struct, frozen=True):
         return None
 
 
+def ranking_bytes(last: LastRanking) -> int:
+    """About what it takes in memory, the ids of its items included, of which the row may hold others by now."""
+    count, first = len(last.listed), len(last.listed[0]) if last.listed else 0
+    each = _STRING + first + 2 * 8 + (0 if last.chances is None else 32)
+    own = 0 if last.statistics is None else last.statistics.nbytes
+    return _RANKING + count * each + own + sum(_RANKING + 8 * len(one.order) for one in last.earlier)
+
+
 class _Work(Struct, frozen=True):
     """An input to join, or the request of a list whose time is up."""
 
@@ -94,8 +115,27 @@ class Examples:
         self._schema: FeatureSchema = slot.current.schema
         self._slot, self._outbox, self._watch = slot, outbox, watch
         self._metrics = metrics
-        self._waiting: deque[_Work] = deque()
+        self._waiting: Turns[_Work] = Turns()
         self.windows = AttributionWindows(settings.attribution_ms)
+
+    @property
+    def full(self) -> bool:
+        """Whether more inputs should wait."""
+        return len(self._waiting) >= _MOST_WAITING
+
+    async def room(self) -> None:
+        """Wait until there is room for more inputs."""
+        while self.full:  # noqa: ASYNC110 (another thread makes room)
+            await asyncio.sleep(_LOOK_S)
+
+    @property
+    def newest(self) -> int:
+        """Names what was queued last; see `joined`."""
+        return self._waiting.number
+
+    def joined(self, newest: int) -> bool:
+        """Whether all that had been queued by then is joined and sent. Any thread may ask."""
+        return not self._waiting.holds(newest)
 
     def applied(
         self, key: Key, before: UserRow, record: UserInput, after: UserRow, last: Mapping[str, LastRanking]
@@ -114,7 +154,7 @@ class Examples:
         if astray(before, record, self._schema):
             self._metrics.examples.labels("astray").inc()
         if before.candidates is not None:
-            self._waiting.append(_Work(key[1], before, record, after, last))
+            self._waiting.add(key[1], _Work(key[1], before, record, after, last))
         for current in after.current if after.lists is not before.lists else ():
             if before.named(current.request_id) is None:
                 self.windows.opened(key, current.request_id, current.ts)
@@ -122,28 +162,39 @@ class Examples:
     def passed(
         self,
         partition: int,
-        ts: int,
+        ts: int | None,
         row_of: Callable[[Key], UserRow],
         last_of: Callable[[str], Mapping[str, LastRanking]],
     ) -> bool:
-        """Queue the lists whose windows close with an event of this time; whether there are any."""
+        """Queue lists whose windows close with an event of this time, a few at once; whether there are any.
+
+        Args:
+            partition: the event's.
+            ts: its time; None for windows that closed before, where there is room.
+            row_of: gives a user's row.
+            last_of: gives the last rankings of a user's lists.
+        """
         queued = False
-        for key, request_id in self.windows.closed(partition, ts):
+        for key, request_id in self.windows.closed(partition, ts, _CLOSED_AT_ONCE):
             row = row_of(key)
             if row.named(request_id) is not None:
-                self._waiting.append(_Work(key[1], row, request_id, row, last_of(key[1].decode())))
+                self._waiting.add(key[1], _Work(key[1], row, request_id, row, last_of(key[1].decode())))
                 queued = True
         return queued
 
-    def drain(self) -> None:
-        """Join and send all that waits. Belongs to the scorer thread."""
-        while self._waiting:
-            work = self._waiting.popleft()
+    def drain(self, seconds: float) -> bool:
+        """Join and send what waits, for about so long; whether some is left. Belongs to the scorer thread."""
+        until = monotonic() + max(seconds, _JOIN_S)
+        while (work := self._waiting.take()) is not None:
             try:
                 self._join(work)
             except Exception:
                 self._metrics.examples.labels("failed").inc()
                 log.exception("no example is made of an input of %s", work.user.decode(errors="replace"))
+            if monotonic() > until:
+                self._waiting.done()
+                break
+        return len(self._waiting) > 0
 
     def _join(self, work: _Work) -> None:
         user_id = work.user.decode()

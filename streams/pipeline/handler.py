@@ -31,6 +31,7 @@ from streams.pipeline.intake import Intake
 from streams.pipeline.jobs import ForgetUser, Job, RankList, WakeUp
 from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
+from streams.state.store import DamagedStore
 from streams.telemetry.metrics import Metrics
 
 #: Records that may be unconfirmed before intake waits.
@@ -83,21 +84,47 @@ class InputHandler:
         records = self._intake.admitted(message)
         for number, record in enumerate(records, 1):
             at = position(record, self._topics, self._topic_ids.of(record.topic))
-            self.handle(at, record.key, record.value)
-            if at.topic == ERASURES and record.key:
-                await self._erasures.bury((at.partition, record.key))
-                if not self._intake.current(message):
-                    return
+            try:
+                self.handle(at, record.key, record.value)
+                if at.topic == ERASURES and record.key:
+                    await self._erasures.bury((at.partition, record.key))
+            except DamagedStore:
+                return  # the partition is recovered, and then the record comes again
+            if at.topic == ERASURES and not self._intake.current(message):
+                return
             self._intake.done(record)
-            if number % _TURN == 0 or self._batcher.full or len(self._outbox) > _MOST_UNCONFIRMED:
+            if number % _TURN == 0 or self._crowded:
                 await self._pause()
                 if not self._intake.current(message):
                     return
         self._metrics.events(message.topic, len(records))
 
+    async def settled(self) -> None:
+        """Wait until all that was handled before this call is ranked, and joined with what was shown."""
+        newest = self._examples.newest
+        await self._batcher.settled()
+        while not self._examples.joined(newest):
+            self.wake()
+            await self._batcher.settled()
+
+    async def close_windows(self) -> None:
+        """Lists whose windows have closed without an input that says so: as many as there is room for."""
+        while (due := self._examples.windows.due) and not self._crowded:
+            try:
+                if self._examples.passed(due[0], None, self._rows.get, self._last):
+                    self.wake()
+            except DamagedStore:
+                return
+            await asyncio.sleep(0)
+
+    @property
+    def _crowded(self) -> bool:
+        return self._batcher.full or self._examples.full or len(self._outbox) > _MOST_UNCONFIRMED
+
     async def _pause(self) -> None:
         await asyncio.sleep(0)
         await self._batcher.room()
+        await self._examples.room()
         await self._outbox.room(_MOST_UNCONFIRMED)
 
     def handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
@@ -125,6 +152,8 @@ class InputHandler:
         self._erasures.applied(at, key, before, record, row)
         self._rank(at, key, value, record, row)
         self._examples.applied((at.partition, key), before, record, row, self._last(record.user_id))
+        if not row.current:
+            self.wake()  # it may close a list that has ended, and there is nothing to rank beside which it is joined
         # A device whose clock is ahead must not close everybody's lists.
         ts = min(getattr(record, "ts", None) or at.ts, now_ms())
         if self._examples.passed(at.partition, ts, self._rows.get, self._last):

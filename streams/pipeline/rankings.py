@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 
@@ -16,13 +15,14 @@ from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
 from ranker.serving.slot import ModelSlot, Serving
+from ranker.state.bounded import BoundedCache
 from ranker.state.row import CurrentList
 from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
-from streams.pipeline.examples import Examples, LastRanking
+from streams.pipeline.examples import Examples, LastRanking, ranking_bytes
 from streams.pipeline.jobs import ForgetUser, Job, RankList
 from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
@@ -30,7 +30,6 @@ from streams.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-_PREVIOUS_KEPT = 50_000  # users
 _EARLIER_KEPT = 2  # rankings of a list before its last: those that somebody may still look at
 _NONE: dict[str, LastRanking] = {}
 #: Users in a row that the model failed on, one by one, before it counts as broken and not they.
@@ -75,18 +74,19 @@ class Rankings:
         self._metrics = metrics
         self._again = again
         self._lists = settings.lists
-        self._previous: OrderedDict[str, dict[str, LastRanking]] = OrderedDict()  # by user and request
+        self._previous: BoundedCache[str, dict[str, LastRanking]] = BoundedCache(  # by user and request
+            settings.budget.rankings, lambda lists: sum(map(ranking_bytes, lists.values()))
+        )
         self._failures = 0
         self._faults = Faults()
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         """Rank and send one batch, by the versions that serve as it begins, whatever is swapped meanwhile.
 
-        The inputs that wait for it are joined after that.
+        Inputs that wait to be joined are, after that, for about as long as the rankings took.
         """
         serving = self._slot.serving
-        if self._deltas.apply(serving.models):
-            self._again()
+        left = self._deltas.apply(serving.models)
         started = monotonic()
         for job in jobs:
             if isinstance(job, ForgetUser):
@@ -95,13 +95,15 @@ class Rankings:
         for wave in _waves(ranked):
             for model, some in _by_model(serving, wave):
                 self._rank_and_send(serving, model, some)
+        took = monotonic() - started
         if ranked:
-            self._metrics.batch(len(ranked), monotonic() - started)
-        self._examples.drain()
+            self._metrics.batch(len(ranked), took)
+        if self._examples.drain(took) or left:
+            self._again()
 
     def last(self, user_id: str) -> Mapping[str, LastRanking]:
         """The last rankings of a user's lists, as far as they are remembered, by request. Any thread may ask."""
-        return self._previous.get(user_id, _NONE)
+        return self._previous.peek(user_id) or _NONE
 
     def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankList]) -> None:
         """What a canary fails on is ranked by the other model, and the canary's watch hears of it."""
@@ -191,13 +193,10 @@ class Rankings:
         )
         # Made anew, since others may read what is there.
         others = [one for one in self.last(user_id).items() if one[0] != current.request_id]
-        self._previous[user_id] = dict([*others[len(others) + 1 - self._lists :], (current.request_id, last)])
-        self._previous.move_to_end(user_id)
-        if len(self._previous) > _PREVIOUS_KEPT:
-            self._previous.popitem(last=False)
+        self._previous.put(user_id, dict([*others[len(others) + 1 - self._lists :], (current.request_id, last)]))
 
     def _forget(self, user_id: str) -> None:
-        self._previous.pop(user_id, None)
+        self._previous.pop(user_id)
         self._recent.forget(user_id)
         for model in self._slot.serving.models:
             model.forget(user_id)

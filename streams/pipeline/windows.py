@@ -29,12 +29,27 @@ class AttributionWindows:
             self._count += 1
             heapq.heappush(self._open.setdefault(key[0], []), (ts + self._window_ms, key[1], request_id))
 
-    def closed(self, partition: int, ts: int) -> list[tuple[Key, str]]:
-        """Whose windows have closed, now that the partition holds an event of this time: users and request ids."""
-        now = self._now[partition] = max(ts, self._now.get(partition, ts))
+    @property
+    def due(self) -> list[int]:
+        """Partitions of which windows have closed that nobody was told of yet."""
+        return [
+            partition for partition, heap in self._open.items() if heap and heap[0][0] < self._now.get(partition, 0)
+        ]
+
+    def closed(self, partition: int, ts: int | None, most: int) -> list[tuple[Key, str]]:
+        """Whose windows have closed, now that the partition holds an event of this time: users and request ids.
+
+        Args:
+            partition: which one.
+            ts: the event's; None asks for more of those that its events so far have closed.
+            most: so many at once; others are `due`.
+        """
+        if ts is not None:
+            self._now[partition] = max(ts, self._now.get(partition, ts))
+        now = self._now.get(partition, 0)
         found: list[tuple[Key, str]] = []
         heap = self._open.get(partition)
-        while heap and heap[0][0] < now:
+        while heap and heap[0][0] < now and len(found) < most:
             _, user, request_id = heapq.heappop(heap)
             self._count -= 1
             found.append(((partition, user), request_id))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from ranker.contracts.errors import LaterRow, RowError
+from ranker.state.bounded import BoundedCache, row_bytes
 from ranker.state.codec import assembled, decode_list, decode_row, encode_head, encode_list, list_key
 from ranker.state.row import EMPTY, CurrentList, UserRow
 from streams.state.store import Key, StoredRow
 
-_ROWS_KEPT = 20_000
+_BYTES_KEPT = 128 << 20
 
 #: Hears of a stored value that is none of a row: its key, its bytes, and what is wrong.
 Damaged = Callable[[Key, bytes, RowError], None]
@@ -48,22 +48,23 @@ class RowCache:
     def __init__(
         self,
         read: Callable[[int, bytes], StoredRow],
-        kept: int = _ROWS_KEPT,
+        most: int = _BYTES_KEPT,
         damaged: Damaged = lambda key, stored, why: None,
     ) -> None:
         """
         Args:
             read: gives what is stored of a partition's user.
-            kept: decoded rows in memory, beside those that wait for a checkpoint.
+            most: bytes of decoded rows in memory; those that wait for a checkpoint stay beyond it.
             damaged: hears of what is stored and is no row: its user starts from the empty one.
         """
         self._read = read
-        self._kept = kept
         self._damaged = damaged
-        self._rows: OrderedDict[Key, UserRow] = OrderedDict()
         self._lists: dict[Key, StoredLists] = {}  # of the rows in memory that have some
         self._changed: dict[Key, UserRow] = {}
         self._writing: dict[Key, UserRow] = {}
+        self._rows: BoundedCache[Key, UserRow] = BoundedCache(
+            most, row_bytes, self._unsaved, left=lambda key: self._stored(key, {})
+        )
 
     def get(self, key: Key) -> UserRow:
         """A user's row; the empty row where there is none.
@@ -72,16 +73,15 @@ class RowCache:
             LaterRow: a stored row of a later release, which must not be written over.
         """
         row = self._rows.get(key)
-        if row is not None:
-            self._rows.move_to_end(key)
-            return row
-        row = self._rows[key] = self._decoded(key, self._read(*key))
-        self._evict()
+        if row is None:
+            row = self._decoded(key, self._read(*key))
+            self._rows.put(key, row)
         return row
 
     def put(self, key: Key, row: UserRow) -> None:
         """A user's row after an input that changed it."""
-        self._rows[key] = self._changed[key] = row
+        self._changed[key] = row
+        self._rows.put(key, row)
 
     def take_changed(self) -> dict[Key, ChangedRow]:
         """The rows put since the last call, to be written. They stay in memory until `written`."""
@@ -97,8 +97,9 @@ class RowCache:
 
     def clear(self) -> None:
         """Partitions may have left: another worker may write these rows before they are read here again."""
-        for rows in (self._rows, self._lists, self._changed, self._writing):
+        for rows in (self._lists, self._changed, self._writing):
             rows.clear()
+        self._rows.clear()
 
     def _stored(self, key: Key, lists: StoredLists) -> None:
         if lists:
@@ -127,13 +128,6 @@ class RowCache:
             self._damaged(key, stored, why)
             return None
 
-    def _evict(self) -> None:
-        """Drop the row used longest ago. One that is not on disk yet counts as used now."""
-        if len(self._rows) <= self._kept:
-            return
-        oldest = next(iter(self._rows))
-        if oldest in self._changed or oldest in self._writing:
-            self._rows.move_to_end(oldest)
-        else:
-            del self._rows[oldest]
-            self._lists.pop(oldest, None)
+    def _unsaved(self, key: Key) -> bool:
+        """What is not on disk yet must not be read from there."""
+        return key in self._changed or key in self._writing

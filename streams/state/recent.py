@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ranker.state.row import UserRow
 
-_KEPT = 1024
+_KEPT = 512
 
 
 class RecentRows:

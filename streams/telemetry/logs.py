@@ -44,7 +44,7 @@ def quieten() -> None:
     """
     for library in ("faust", "mode"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for ours in ("streams.assembly", "streams.kafka.consumer", "streams.state.store"):
+    for ours in ("streams.assembly", "streams.kafka.consumer", "streams.state.store", "streams.state.recovery"):
         logging.getLogger(ours).addFilter(lambda record: not str(record.msg).startswith("[^"))
     seldom = Seldom()
     logging.getLogger("streams.kafka.outbox").addFilter(seldom)

@@ -70,6 +70,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
+        self.damaged_stores = Counter(
+            "liverank_damaged_stores", "Partitions whose rows on disk were damaged and are made anew of the changelog",
+            registry=registry,
+        )  # fmt: skip
         self._warned: set[str] = set()
         self.handled = 0  # inputs of all topics
         self._by_topic: dict[str, Counter] = {}

@@ -89,12 +89,33 @@ def test_freshness(kafka: str, tmp_path: Path) -> None:
     assert found["latency_ms"]["n"] == found["inputs"] > 0
 
 
+@pytest.mark.slow
+def test_soak(kafka: str, tmp_path: Path) -> None:
+    """Worker and trainer are both looked at, after the warm-up; versions of the trainer's rank, and nothing is lost."""
+    found = bench(
+        kafka, tmp_path / "soak.json", "soak", "--minutes", "0.3", "--rate", "40", "--every-s", "1", "--users", "30",
+        "--candidates", "10", "--history", "10", "--items", "100",
+    )  # fmt: skip
+    assert (found["missing"], found["repeated"]) == (0, 0)
+    assert set(found["memory"]) == {"worker", "trainer"}
+    for held in found["memory"].values():
+        assert held["slope_mb_per_h"] <= held["high"]
+        assert 50 < held["first_mb"] <= held["peak_mb"]
+        assert held["last_mb"] <= held["peak_mb"]
+    assert found["swaps"] >= 1
+    assert found["p99_ratio"] == pytest.approx(found["last_ms"]["p99"] / found["first_ms"]["p99"], abs=1e-3)
+    assert (found["warm_up_s"], found["window_s"]) == (pytest.approx(6, abs=0.5), pytest.approx(3, abs=0.5))
+    assert 0 < found["last_ms"]["n"] < found["inputs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (("latency", "--burst", "0"), "seconds, rate and burst must be above 0"),
         (("recovery", "--kills", "0"), "kills, rate and stretch-s must be above 0"),
         (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
+        (("soak", "--minutes", "0"), "minutes, rate and every-s must be above 0"),
+        (("sizes", "--candidates", "0"), "lists and history must be at least 1, candidates 1 to items"),
         (("freshness", "--seconds", "0"), "seconds and rate must be above 0"),
         (("freshness", "--broker", "pigeon"), "unknown broker 'pigeon'"),
     ],

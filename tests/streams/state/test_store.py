@@ -47,7 +47,7 @@ def test_a_row_is_read_once_and_from_its_own_partition() -> None:
 def test_a_row_that_is_not_on_disk_yet_is_never_evicted() -> None:
     """Else an older row would be read back, and the events between would be lost."""
     disk = Disk()
-    rows = RowCache(disk.read, kept=2)
+    rows = RowCache(disk.read, most=3000)
     rows.put((0, b"changed"), UserRow(revision=1))
     rows.put((0, b"writing"), UserRow(revision=2))
     rows.take_changed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from liverank.bench.swap_figures import Swap, Timed, figures, split_by_swap
+from liverank.measure.swaps import Swap, Timed, figures, split_by_swap
 
 SWAP = Swap("v2", quiet_from=10.0, announced=20.0, served=22.0, until=23.0)
 
