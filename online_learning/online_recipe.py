@@ -36,8 +36,9 @@ class OnlineRecipe(Struct, frozen=True, kw_only=True):
     bundle_ms: int = 5000  # between two bundles
     bundle_examples: int = 0  # after so many new examples a bundle is made before that time is over; 0: never
     window: int = 1000  # examples of one progressive report
-    remembered_ids: int = 1 << 16  # example ids, lists and users that are known again
+    remembered_ids: int = 1 << 16  # example ids and lists that are known again, users that are exactly
     expire_ms: int = 30 * 86_400_000  # a row that no example has named for so long is taken out; 0: never
     finetune_ms: int = 0  # between two full fine-tunings on the replay buffer; 0: never
     finetune_steps: int = 200
     gate_examples: int = 512  # newest tested examples that the gate looks at
+    anchor_sample: int = 8  # of the examples of a step that drew something, so many are ranked by the anchors

@@ -95,8 +95,9 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     list_hours: Annotated[float, Meta(gt=0, le=1e6)] = 24.0
     exploration: Share = 0.0  # share of rankings whose last positions are shuffled
     exploration_after: Natural = 5  # positions that exploration leaves alone
-    canary_least: Positive = 50  # clicks of the canary's users, and of the others, before anything is decided
+    canary_least: Positive = 50  # clicks, and lists, of the canary's users and of the others before anything is decided
     canary_margin: Share = 0.02  # reciprocal rank of clicks that a canary may lose and still be promoted
+    canary_fewer: Share = 0.1  # part of the clicks per list that it may lose
     canary_alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05  # chance of deciding wrongly about a canary
     canary_s: Span = 3600.0  # after this long without a decision a canary is rolled back
     rules: Rules = Rules()  # `[worker.rules]`

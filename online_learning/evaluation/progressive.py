@@ -62,10 +62,20 @@ def tested(logits: np.ndarray, chosen: int | None, head: int, weights: np.ndarra
     happened = np.zeros_like(wide)
     if chosen is not None:
         happened[chosen, head] = 1.0
-    chances = 1 / (1 + np.exp(-wide))
+    chances = _chances(wide)
     losses = np.logaddexp(0.0, wide) - happened * wide  # binary cross entropy of a logit
-    rank = None if chosen is None else pessimistic_rank(chances @ weights, chosen)
+    rank = None if chosen is None else chosen_rank(logits, chosen, weights)
     return Tested(rank, losses.mean(axis=0), chances.sum(axis=0), happened.sum(axis=0))
+
+
+def chosen_rank(logits: np.ndarray, chosen: int, weights: np.ndarray) -> int:
+    """The chosen item's rank by a ranker's scores; arguments as for `tested`."""
+    return pessimistic_rank(_chances(logits.astype(np.float64)) @ weights, chosen)
+
+
+def _chances(logits: np.ndarray) -> np.ndarray:
+    chances: np.ndarray = 1 / (1 + np.exp(-logits))
+    return chances
 
 
 class Progressive:

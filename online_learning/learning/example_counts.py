@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from online_learning.learning.counts import ItemCounts
+from online_learning.learning.former_users import FormerUsers
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.items.tables import ItemTables
@@ -19,8 +20,10 @@ _id = hash_id.__wrapped__  # these ids are seen once: they would only push items
 class ExampleCounts:
     """Item statistics and co-visitation out of examples, as `fit.count` makes them out of events.
 
-    An example's row holds the user's newest events; those up to the last one counted are counted already. Of a user
-    who is not remembered (`limit` of them are) events older than `floor` count as counted.
+    An example's row holds the user's newest events; those up to the last one counted are counted already. Until when a
+    user's are is known of the newest `limit` users exactly, and of all before as `FormerUsers` says: none is counted
+    again, and by a small chance one that came long before is not counted at all. Of whoever is new events up to `floor`
+    count as counted.
     """
 
     def __init__(self, tables: ItemTables, floor: int, limit: int) -> None:
@@ -28,12 +31,13 @@ class ExampleCounts:
         Args:
             tables: where the counts go.
             floor: milliseconds; what is not newer was counted before, by the model that this starts from.
-            limit: users, and lists, that are remembered.
+            limit: users, and lists, that are remembered exactly.
         """
         self.items = ItemCounts(tables)
         self.floor, self.limit = floor, limit
         self._users: OrderedDict[int, int] = OrderedDict()
         self._lists: OrderedDict[int, None] = OrderedDict()
+        self._former = FormerUsers()
 
     def learn(self, example: Example, row: UserRow) -> np.ndarray:
         """Count an example, once it was learned from; int64 indexes of the rows that changed, each once."""
@@ -44,7 +48,8 @@ class ExampleCounts:
             self.items.show(np.array(listed, np.int64))
             changed.update(listed)
         user = _id(example.user_id)
-        counted = self._users.pop(user, self.floor)
+        remembered = self._users.pop(user, None)
+        counted = max(self.floor, self._former.until(user)) if remembered is None else remembered
         trail: list[int] = []
         newest = counted
         for ts, item in zip(*(np.frombuffer(row.events, EVENT)[name].tolist() for name in ("ts", "item")), strict=True):
@@ -63,7 +68,7 @@ class ExampleCounts:
             newest = max(newest, outcome.ts)
         self._users[user] = newest
         while len(self._users) > self.limit:
-            self._users.popitem(last=False)
+            self._former.put(*self._users.popitem(last=False))
         return np.array(sorted(changed), np.int64)
 
     def forget(self, user_id: str) -> None:
@@ -72,7 +77,9 @@ class ExampleCounts:
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything but the tables, as arrays."""
+        former = self._former.state()
         return {
+            **({} if former is None else {"former": former}),
             **self.items.transitions(),
             "users": np.array(list(self._users), np.int64),
             "counted": np.array(list(self._users.values()), np.int64),
@@ -85,6 +92,7 @@ class ExampleCounts:
         self.floor = floor
         self._users = OrderedDict(zip(state["users"].tolist(), state["counted"].tolist(), strict=True))
         self._lists = OrderedDict.fromkeys(state["lists"].tolist())
+        self._former.restore(state.get("former"))
 
     def _touch(self, trail: list[int], index: int) -> set[int]:
         self.items.touch(index)

@@ -19,7 +19,7 @@ from ranker.features.list import list_inputs
 from ranker.features.names import context_names, feature_names
 from ranker.features.user import UserInputs, user_inputs
 from ranker.items.catalog import Catalog
-from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets
+from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets, pack_row
 from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
 from ranker.state.codec import decode_row
 
@@ -180,6 +180,19 @@ class Learner:
                 reduction=learned.arrays.reduction,
                 reduction_mean=learned.arrays.reduction_mean,
             )
+
+    def packed_rows(self, indexes: np.ndarray) -> dict[str, bytes]:
+        """Rows as they go into a delta, by the hash of the item's id: int64 catalogue indexes."""
+        tables = self.tables
+        tables.sync()
+        self.make_room(self.catalog.count)  # an item may have moved that no step has met yet
+        ids = self.items.ids.weight.detach()[torch.from_numpy(indexes)].cpu().numpy()
+        return {
+            str(self.catalog.hashes[index]): pack_row(
+                ids[at], tables.statistics[index], tables.neighbours[index], tables.strengths[index]
+            )
+            for at, index in enumerate(indexes.tolist())
+        }
 
     def make_room(self, rows: int) -> None:
         """Rows for items that have come since; the optimisers keep what they know of the others."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 from msgspec import Struct
 
-from online_learning.evaluation.metrics import of_ranks, paired_bootstrap
-
-#: Users below which the interval is no evidence: drawn from a few, it is far too narrow (from one, a single point).
-FEWEST_USERS = 10
+from online_learning.releases.compared import Compared
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """What is known of a candidate. Neither ranker had learned from any of these examples when it ranked them."""
+    """What is known of a candidate: the reciprocal rank of its line less that of others, on examples yet unlearned."""
 
-    candidate: np.ndarray  # int [queries], ranks of the chosen items by the candidate's lineage, newest last
-    serving: np.ndarray  # int [queries], by the serving version, of the same examples
-    users: np.ndarray  # int64 [queries], whose they are: the bootstrap draws users, not lists
+    serving: Compared = Compared()  # against the version that serves, since it does
+    anchors: Mapping[str, Compared] = {}  # against versions that served an hour and a day ago
     drift: bool = False  # the candidate's loss has risen against the serving version's
     finite: bool = True  # every weight is a number
     golden: str | None = None  # why the bundle's golden outputs are not what torch gave; None where they are
@@ -26,7 +23,9 @@ class GateRules(Struct, frozen=True, kw_only=True):
     """What is asked of a candidate."""
 
     least: int = 30  # queries without which nothing is decided; 0 promotes on golden outputs alone
-    margin: float = 0.05  # of reciprocal rank: a mean that is worse by more is refused, significant or not
+    margin: float = 0.05  # of reciprocal rank: a mean that is worse than what serves by more is refused, certain or not
+    alpha: float = 0.05  # chance of ever calling what is as good as the serving version worse
+    anchor_alpha: float = 0.01  # and as good as an anchor, whose verdict lasts longer
 
 
 class Promote(Struct, frozen=True, kw_only=True):
@@ -44,41 +43,37 @@ class Reject(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def decide_release(evidence: Evidence, rules: GateRules, seed: int = 0) -> Promote | Reject:
-    """Promote what is sound and not worse than what serves, by a paired bootstrap over users.
+def decide_release(evidence: Evidence, rules: GateRules) -> Promote | Reject:
+    """Promote what is sound, and not worse for certain than what serves or than an anchor.
 
-    "Not worse" is: the 95 % interval of the difference in reciprocal rank does not lie below 0, and its mean does not
-    lie below -margin. With few queries the interval is wide, which is why there is a margin and a least number; of
-    fewer than `FEWEST_USERS` users it means nothing, and the margin alone decides.
-
-    Args:
-        evidence: what was measured.
-        rules: what is asked.
-        seed: of the bootstrap's draws.
+    A loss too small to be seen in the few examples between two versions is seen against the anchors once enough of
+    them have come. One that is large must not wait for that: hence the margin.
     """
     fault = _fault(evidence, rules)
     if fault is not None:
         return Reject(reason=fault)
-    queries = len(evidence.candidate)
-    if not queries:
-        return Promote(difference=0.0, low=0.0, high=0.0, queries=0)
-    ours, theirs = (of_ranks(np.asarray(ranks))["RR"] for ranks in (evidence.candidate, evidence.serving))
-    found = paired_bootstrap(ours, theirs, evidence.users, seed=seed)
-    significant = found.high < 0 and len(np.unique(evidence.users)) >= FEWEST_USERS
-    if significant or found.value < -rules.margin:
+    serving = evidence.serving
+    if serving.worse(rules.alpha) or serving.mean < -rules.margin:
         return Reject(
-            reason=f"reciprocal rank is {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against the serving "
-            f"version's on {queries} examples"
+            reason=f"reciprocal rank is {serving.told(rules.alpha)} against the serving version's on {serving.count} "
+            "examples"
         )
-    return Promote(difference=found.value, low=found.low, high=found.high, queries=queries)
+    for version, compared in evidence.anchors.items():
+        if compared.worse(rules.anchor_alpha):
+            return Reject(
+                reason=f"reciprocal rank is {compared.told(rules.anchor_alpha)} against that of {version}, which "
+                f"served earlier, on {compared.count} examples"
+            )
+    low, high = serving.bounds(rules.alpha)
+    return Promote(difference=serving.mean, low=low, high=high, queries=serving.count)
 
 
 def _fault(evidence: Evidence, rules: GateRules) -> str | None:
-    """What forbids to serve it, whatever the comparison says."""
+    """What forbids to serve it, whatever the comparisons say."""
     if evidence.golden is not None:
         return f"golden outputs: {evidence.golden}"
     if not evidence.finite:
         return "a weight is not finite"
-    if len(evidence.candidate) < rules.least:
-        return f"{len(evidence.candidate)} examples tested against the serving version; {rules.least} are needed"
+    if evidence.serving.count < rules.least:
+        return f"{evidence.serving.count} examples tested against the serving version; {rules.least} are needed"
     return "the loss has drifted up against the serving version's" if evidence.drift else None

@@ -105,13 +105,14 @@ def emptied(starter: Origin) -> Origin:
     return msgspec.structs.replace(starter, version=f"{starter.version}-empty", weights=weights)
 
 
-def fetch_origin(settings: TrainerSettings, version: str, sha256: str | None = None) -> Origin:
+def fetch_origin(settings: TrainerSettings, version: str, sha256: str | None = None, *, learns: bool = True) -> Origin:
     """A version of the registry, by way of the trainer's own folder, where it does not stay.
 
     Args:
         settings: of the trainer.
         version: which one.
         sha256: of its manifest, where it was announced.
+        learns: whether examples of earlier schemas may come to it; what only ranks need not look for those.
 
     Raises:
         BundleError: it is missing or broken.
@@ -121,7 +122,7 @@ def fetch_origin(settings: TrainerSettings, version: str, sha256: str | None = N
         fetched = fetch_bundle(settings.registry, version, Path(folder), sha256)
         try:
             origin = read_origin(fetched)
-            return msgspec.structs.replace(origin, readable=_readable(settings, origin.schema))
+            return msgspec.structs.replace(origin, readable=_readable(settings, origin.schema)) if learns else origin
         except (LiverankError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -139,6 +140,14 @@ def _readable(settings: TrainerSettings, schema: FeatureSchema) -> frozenset[str
             if schema.reads(other):
                 found |= {other.hash, other.full_hash}
     return frozenset(found)
+
+
+def model_of(origin: Origin) -> Ranker:
+    """The version's dense weights as a model."""
+    with torch.random.fork_rng(devices=[]):  # a new model draws its weights
+        model = Ranker(origin.config)
+    model.load_state_dict(dict(origin.weights))
+    return model.eval()
 
 
 @contextmanager

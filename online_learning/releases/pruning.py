@@ -89,10 +89,16 @@ def _disposable(settings: TrainerSettings, version: str) -> bool:
         return False
 
 
-def prune_registry(settings: TrainerSettings, stages: Stages, first: str) -> list[str]:
-    """Delete what is neither among the newest nor needed, of the versions that trainers made; those that are gone."""
+def prune_registry(settings: TrainerSettings, stages: Stages, compared: Collection[str]) -> list[str]:
+    """Delete what is neither among the newest nor needed, of the versions that trainers made; those that are gone.
+
+    Args:
+        settings: where the registry is.
+        stages: where the versions stand.
+        compared: the first version and the anchors.
+    """
     versions = registry_versions(settings.registry.address, settings.registry.model)
     needed = [version for version in (stages.serving, stages.previous, stages.canary) if version is not None]
-    sweep(settings, new_version(now_ms() - _WRITTEN_WITHIN_MS), [first, *needed])
-    old = prunable(versions, stages, settings.keep_bundles, {first})
+    sweep(settings, new_version(now_ms() - _WRITTEN_WITHIN_MS), [*compared, *needed])
+    old = prunable(versions, stages, settings.keep_bundles, compared)
     return delete_versions(settings, [version for version in old if _disposable(settings, version)])

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from online_learning.releases.gate import GateRules, Promote, Reject, decide_release
-from online_learning.releases.origins import golden_fault, put_candidate, written
+from online_learning.releases.gate import Evidence, GateRules, Promote, Reject, decide_release
+from online_learning.releases.origins import golden_fault, model_of, put_candidate, written
 from online_learning.releases.snapshot import Snapshot
-from online_learning.releases.versions import ReleaseCandidate
+from online_learning.releases.versions import Origin, ReleaseCandidate
 from online_learning.settings import TrainerSettings
 from ranker.contracts.clock import now_ms
 from ranker.contracts.records import ModelUpdate
-from ranker.rollout.stages import CANARY
+from ranker.rollout.stages import CANARY, PROMOTED
 
 
 def publish_candidate(
@@ -52,6 +52,40 @@ def publish_candidate(
         ts=now_ms(),
         previous=candidate.parent,
     )
+
+
+def publish_again(
+    origin: Origin, version: str, parent: str, settings: TrainerSettings, graphs: Path
+) -> ModelUpdate | Reject:
+    """Publish what an earlier version was under a new name: whoever loads it has none of the earlier one's deltas.
+
+    Args:
+        origin: the earlier version.
+        version: the new name.
+        parent: what serves.
+        settings: where the registry is.
+        graphs: as for `publish_candidate`.
+
+    Raises:
+        BundleError: the registry cannot be written.
+        OSError: this machine's disk cannot be.
+    """
+    again = ReleaseCandidate(
+        version=version, parent=origin.version, weights=origin.weights, tables=origin.tables, evidence=Evidence(),
+        learned_until=origin.learned_until, trained=0, offsets=origin.offsets, recipe=origin.recipe,
+        since_starter=origin.since_starter,
+    )  # fmt: skip
+    model = model_of(origin)
+    with written(again, model, graphs) as folder:
+        golden = golden_fault(folder, settings)
+        if golden is not None:
+            return Reject(reason=f"golden outputs: {golden}")
+        sha256 = put_candidate(folder, again, model, origin.schema, origin.encoder, settings)
+    return ModelUpdate(
+        model=settings.registry.model, version=version, sha256=sha256, stage=PROMOTED, ts=now_ms(), previous=parent,
+        reason=f"{'what was learned since' if origin.version == parent else parent} ranks worse what people choose: "
+        f"back to {origin.version}, as it was made",
+    )  # fmt: skip
 
 
 def _reason(verdict: Promote) -> str:

@@ -1,8 +1,10 @@
-"""The versions that the trainer knows: the first, the one that serves, a canary; what they lack, how they compare."""
+"""The versions that the trainer knows: the first, the one that serves, a canary, anchors; what they lack, how they
+compare.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from msgspec import Struct
 
 from online_learning.evaluation.progressive import Tested
 from online_learning.recipe import Recipe
+from online_learning.releases.anchors import Anchors, Asked
+from online_learning.releases.compared import Newest
 from online_learning.releases.drift import DriftAlarm
 from online_learning.releases.gate import Evidence
 from online_learning.releases.snapshot import Snapshot, Weights
@@ -55,7 +59,7 @@ class ReleaseCandidate(Struct, frozen=True, kw_only=True):
 
 
 class Versions:
-    """One version serves; a canary may serve some. Both take deltas; the first model takes none, for comparison."""
+    """One version serves; a canary may serve some. Both take deltas; the first model and the anchors take none."""
 
     def __init__(
         self, origin: Origin, catalog: Catalog, newest: int, device: str = "cpu", first: Origin | None = None
@@ -77,14 +81,36 @@ class Versions:
         self.made: list[str] = []  # the newest versions taken from this trainer, or from the one it goes on from
         self.unsent = UnsentRows()
         self.unsent.add(origin.version)
+        self.returned: str | None = None  # the newest version that was made to go back to an earlier one
         self.drift = DriftAlarm(newest)
-        self._pairs: deque[tuple[int, int, int]] = deque(maxlen=newest)
+        self._compared = Newest(newest)
+        self.anchors = Anchors(self.as_anchor(origin), self.first)
 
     @property
     def live(self) -> list[Snapshot]:
         """The versions that take deltas now, and whose rows are known well enough to make them."""
         wanted = [self.serving, *([self.canary] if self.canary else [])]
         return [snapshot for snapshot in wanted if snapshot.version in self.unsent.versions]
+
+    @property
+    def held(self) -> bool:
+        """Whether row changes wait: what serves is worse than an anchor, or learning went back and has yet to pass."""
+        return self.serving.version == self.returned or self.anchors.better() is not None
+
+    def goes_back(self) -> str | None:
+        """The version to go back to, where something was lost for certain: to the anchor that what serves is worse
+        than; to what serves, as it was made, where the trainer's weights alone are worse than an anchor.
+        """
+        better = self.anchors.better()
+        if better is not None:
+            return better.version
+        return None if self.anchors.lost() is None else self.serving.version
+
+    def as_anchor(self, origin: Origin) -> Snapshot:
+        """A snapshot of a version that takes no deltas."""
+        if origin.version == self.first.version:
+            return self.first
+        return self.snapshot(origin.version, origin.weights, origin.tables)
 
     def snapshot(self, version: str, weights: Weights, tables: TableArrays) -> Snapshot:
         """A version as workers serve it. Takes a while; any thread may do it."""
@@ -95,9 +121,17 @@ class Versions:
 
     def make(self, version: str) -> None:
         """A bundle is made of everything that is known now."""
-        self.made = [*self.made[1 - _MADE :], version]
+        self._remember(version)
         self._made_last = version
         self.unsent.add(version)
+
+    def go_back(self, version: str) -> None:
+        """A bundle of this name is made of an earlier version; learning starts over from it once it serves."""
+        self._remember(version)
+        self.returned = version
+
+    def _remember(self, version: str) -> None:
+        self.made = [*self.made[1 - _MADE :], version]
 
     def start_from(self, origin: Origin) -> None:
         """Snapshots are of this version's schema from now on, which differs in the actions' weights at most."""
@@ -109,7 +143,7 @@ class Versions:
         self.serving = snapshot
         self.canary = self._made_last = None
         self.unsent.keep({snapshot.version})
-        self._pairs.clear()
+        self._compared.restart()
         self.drift.restart()
 
     def set_canary(self, snapshot: Snapshot | None) -> None:
@@ -130,20 +164,48 @@ class Versions:
         if self.canary is not None and self.canary.version == version:
             self.canary = None
 
-    def compare(self, user: int, ours: Tested, theirs: Tested) -> None:
-        """Keep one example's tests, of the trainer and of the serving version, for the gate."""
+    def anchored(
+        self, asked: Sequence[Asked], weights: np.ndarray, first: Sequence[np.ndarray], most: int
+    ) -> list[dict[str, int]]:
+        """For each example the chosen item's rank by each anchor's version; nothing where it is not of the sample.
+
+        Args:
+            asked: a batch; of those that drew something up to `most` are the sample, evenly spaced.
+            weights: float [A] of the actions.
+            first: logits [C, A] of each by the first model, which may be an anchor.
+            most: above 0.
+        """
+        drew = [at for at, one in enumerate(asked) if one.chosen is not None]
+        sample = drew[:: max(1, -(-len(drew) // most))]
+        known = {self.first.version: [first[at] for at in sample]}
+        ranks = self.anchors.ranks([asked[at] for at in sample], weights, self._catalog, known)
+        found: list[dict[str, int]] = [{} for _ in asked]
+        for version, ranked in ranks.items():
+            for at, rank in zip(sample, ranked, strict=True):
+                found[at][version] = rank
+        return found
+
+    def compare(self, ts: int, user: int, ours: Tested, theirs: Tested, anchored: Mapping[str, int]) -> None:
+        """Keep one example's tests for the gate.
+
+        Args:
+            ts: of the example, in milliseconds.
+            user: whose it is.
+            ours: by the trainer's weights.
+            theirs: by the serving version.
+            anchored: the chosen item's rank by anchors, where the example is of their sample.
+        """
         self.drift.update(ours.loss - theirs.loss)
         if ours.rank is not None and theirs.rank is not None:
-            self._pairs.append((ours.rank, theirs.rank, user))
+            self._compared.add(1 / ours.rank - 1 / theirs.rank, user)
+            self.anchors.compare(ts, user, ours.rank, theirs.rank, anchored)
 
     def evidence(self, weights: Weights, tables: TableArrays) -> Evidence:
         """What speaks for and against a candidate."""
-        pairs = np.array(list(self._pairs), np.int64).reshape(-1, 3)
         finite = all(bool(torch.isfinite(value).all()) for value in weights.values())
         return Evidence(
-            candidate=pairs[:, 0],
-            serving=pairs[:, 1],
-            users=pairs[:, 2],
+            serving=self._compared.value,
+            anchors=self.anchors.against(),
             drift=self.drift.raised,
             finite=finite and bool(np.isfinite(tables.ids).all()),
         )

@@ -91,6 +91,8 @@ class SimulatedTrainer:
             candidate = self.trainer.candidate(f"simulated-{now}", now)
             if isinstance(decide_release(candidate.evidence, GateRules(least=0)), Promote):
                 self.trainer.versions.serve(self.trainer.snapshot(candidate))
+                if over := self.trainer.versions.anchors.due(self.trainer.learned_until):
+                    self.trainer.versions.anchors.renew(over, self.trainer.snapshot(candidate))
                 self.bundles += 1
             else:
                 self.trainer.versions.drop(candidate.version)

@@ -36,6 +36,14 @@ class TrainerMetrics:
         self.bundles = Counter(
             "liverank_trainer_bundles", "Candidates by what became of them", ["decision"], registry=registry
         )
+        self.returns = Counter(
+            "liverank_trainer_returns", "Returns to an earlier version after what served was worse", registry=registry
+        )
+        self.held = Gauge("liverank_trainer_deltas_held", "1 while row changes wait after a loss", registry=registry)
+        self._anchors = Gauge(
+            "liverank_anchor_difference", "Reciprocal rank above that of the version that served an hour or a day ago",
+            ["anchor", "ranker"], registry=registry,
+        )  # fmt: skip
         self.loss = Gauge("liverank_trainer_loss", "Loss of the newest step", registry=registry)
         self.learned_until = Gauge(
             "liverank_trainer_learned_until_seconds", "Time of the newest example learned from", registry=registry
@@ -68,6 +76,10 @@ class TrainerMetrics:
         self.step.observe(seconds)
         self.learned_until.set(trainer.learned_until / 1000)
         self.replay.set(len(trainer.replay))
+        self.held.set(trainer.versions.held)
+        for name, anchor in trainer.versions.anchors.by_span.items():
+            self._anchors.labels(name, "trainer").set(anchor.trainer.mean)
+            self._anchors.labels(name, "serving").set(anchor.serving.mean)
         if done.loss is not None:
             self.loss.set(done.loss)
 

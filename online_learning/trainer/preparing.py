@@ -7,6 +7,8 @@ would make the loss of its whole batch so.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ from ranker.features.user import UserInputs
 from ranker.items.tables import STATISTICS
 from ranker.state.codec import decode_row
 from ranker.state.row import EVENT, UserRow
+
+log = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
@@ -57,6 +61,23 @@ def prepared(example: Example, learner: Learner, versions: Versions, schema: Fea
             if not np.isfinite(getattr(inputs, name)).all():
                 raise InvalidRecord("not-finite", f"its {name} are not finite; all numbers must be")
     return found
+
+
+def prepare_all(
+    examples: Sequence[Example], learner: Learner, versions: Versions, schema: FeatureSchema
+) -> tuple[list[Prepared], list[str]]:
+    """Those that hold together, and the ids of the others, which the log names."""
+    batch: list[Prepared] = []
+    unfit: list[str] = []
+    for example in examples:
+        try:
+            batch.append(prepared(example, learner, versions, schema))
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            log.error("%.300s cannot be learned from: %r", example.example_id, error)
+            unfit.append(example.example_id)
+    return batch, unfit
 
 
 def readable(example: Example, schema: FeatureSchema, earlier: frozenset[str]) -> bool:

@@ -5,9 +5,6 @@ them. A process killed at any moment goes on from its newest whole checkpoint an
 the history of the weights that any checkpoint holds, each example was learned from once. Bundles and deltas of a lost
 stretch have been served meanwhile; what is learned anew replaces them.
 
-One trainer a model: what it announces goes out in transactions under the model's name, so that of two the one started
-last fences the other, whatever their clocks say.
-
 Ends with status 0 on SIGTERM or SIGINT, after a last checkpoint.
 """
 
@@ -20,18 +17,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import torch
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TransactionalIdAuthorizationFailed
+from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
 from online_learning.learning.parallel import Group, join_group
@@ -39,9 +34,10 @@ from online_learning.releases.origins import fetch_origin
 from online_learning.settings import TrainerSettings
 from online_learning.trainer import startup
 from online_learning.trainer.checkpoint import KEPT
+from online_learning.trainer.connection import AT_ONCE, ENDING_S, Connection, Given, Unreached
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.outcomes import Publish
-from online_learning.trainer.reading import MOST_MESSAGE_BYTES, Reading, missing
+from online_learning.trainer.reading import Reading
 from online_learning.trainer.releases import Draft, Releases
 from online_learning.trainer.startup import assist
 from online_learning.trainer.state import capture
@@ -49,8 +45,8 @@ from online_learning.trainer.tracking import numbers_of, open_tracker
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import ModelDelta, ModelUpdate
-from ranker.contracts.topics import ERASURES, EXAMPLES, ITEM_VECTORS, ITEMS, MODEL_DELTAS, MODEL_UPDATES
+from ranker.contracts.records import ModelUpdate
+from ranker.contracts.topics import ERASURES, MODEL_DELTAS, MODEL_UPDATES
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import newest_version
 from ranker.registry.settings import shown_address
@@ -59,15 +55,9 @@ from ranker.rollout.stages import Stages, follow, key_of
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 1000  # records of the followed topics taken in one turn
 _REGISTRY_EVERY_S = 1.0
 _HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
-_TRANSACTION_MS = 10_000  # after which the broker aborts one that a killed trainer left open
 _ANSWER_S = 10.0  # for so long the event loop may keep silent
-_ENDING_S = 1.0  # what a broker that does not answer is still given once the process was asked to end
-
-Given = TypeVar("Given")
-
 
 #: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
 _Page = Callable[[Any, Callable[[], str | None], Callable[[], str | None]], None]
@@ -110,10 +100,6 @@ def run_trainer(
         sys.exit(1)
 
 
-class Unreached(LiverankError):
-    """The broker does not answer, and the process was asked to end."""
-
-
 class TrainerProcess:
     """One process's life. The trainer and the catalogue are touched by one thread at a time."""
 
@@ -133,14 +119,14 @@ class TrainerProcess:
             page: opens the process's page.
             group: the other processes of a step.
         """
-        self._settings, self._connection, self._group = settings, dict(connection), group
-        self._group_id, self._page = group_id, page
+        self._settings, self._group, self._page = settings, group, page
         self._unready: str | None = "starting"  # what it does before it learns; None: it learns
-        self._stop, self._announcing = asyncio.Event(), asyncio.Lock()
+        self._stop = asyncio.Event()
         self._learning = ThreadPoolExecutor(1, "learning")
         self._metrics = TrainerMetrics()
+        self._kafka = Connection(settings, connection, group_id, self._metrics, self._stop)
         self._topics = settings.topics
-        self._reading = Reading(self._metrics, self._topics)
+        self._reading = Reading(self._metrics, self._topics, settings.registry.model)
         self._tracker = open_tracker(settings.tracking)
         self._updates: list[ModelUpdate] = []  # read, and not yet complied with
         self._writing: asyncio.Task[None] | None = None
@@ -159,7 +145,7 @@ class TrainerProcess:
         try:
             self._page(self._metrics.registry, lambda: self._unready, self._dead)
             with suppress(Unreached):
-                await self._connect(clients)
+                await self._kafka.connect(clients)
                 if await self._start():
                     with suppress(Unreached):
                         await self._go_on()
@@ -168,7 +154,7 @@ class TrainerProcess:
             self._learning.shutdown()
             self._tracker.close()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_ENDING_S):
+                async with asyncio.timeout(ENDING_S):
                     await clients.aclose()
         log.info("stopped")
 
@@ -178,78 +164,10 @@ class TrainerProcess:
         self._loop.call_soon_threadsafe(answered.set)
         return None if answered.wait(_ANSWER_S) else f"the event loop has not answered for {_ANSWER_S:.0f} s"
 
-    async def _connect(self, clients: AsyncExitStack) -> None:
-        """A producer and the consumers, which the stack closes.
-
-        Once the producer has started no earlier trainer of the model can send, and what it left open is aborted.
-        """
-        transactions = f"{self._group_id}-{self._settings.registry.model}"
-        self._producer = AIOKafkaProducer(
-            **self._connection, acks="all", transactional_id=transactions, transaction_timeout_ms=_TRANSACTION_MS,
-            max_request_size=MOST_MESSAGE_BYTES,
-        )  # fmt: skip
-        self._control = self._consumer(None, MODEL_UPDATES)
-        self._items = self._consumer(None, ITEMS, ITEM_VECTORS)
-        self._examples = self._consumer(self._group_id)
-        wanted = (self._producer, self._control, self._items, self._examples)
-        for client in wanted:
-            clients.push_async_callback(client.stop)
-        try:
-            for client in wanted:
-                await self._reached(client.start())
-        except KafkaConnectionError as error:
-            addresses = ",".join(self._connection["bootstrap_servers"])
-            raise LiverankError(f"no Kafka broker answers at {addresses}") from error
-        except TransactionalIdAuthorizationFailed as error:
-            raise LiverankError(
-                f"this process's user may not WRITE under the transactional id {transactions!r}; `liverank topics "
-                "acls` prints what a trainer needs"
-            ) from error
-
-    async def _announce(self, topic: str, key: bytes, record: ModelDelta | ModelUpdate) -> None:
-        """Send a record that every worker follows.
-
-        Raises:
-            LiverankError: a trainer of this model was started after this one.
-        """
-        try:  # deltas go out while a version is on its way: one transaction at a time
-            async with self._announcing, self._producer.transaction():
-                called = self._topics.called(topic)
-                await self._producer.send_and_wait(called, msgspec.json.encode(record), key=key)
-        except ProducerFenced as error:
-            raise LiverankError(
-                f"another trainer of model {self._settings.registry.model!r} was started, or the broker gave up what "
-                "this one was sending; there is one a model, and the next start goes on from the checkpoint"
-            ) from error
-
-    async def _reached(self, asked: Awaitable[Given]) -> Given:
-        """What the broker answers, however long it takes; once the process was asked to end, a little longer.
-
-        Raises:
-            Unreached: it did not answer by then.
-        """
-        answer, stop = asyncio.ensure_future(asked), asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait((answer, stop), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((answer,), timeout=_ENDING_S)
-            if not answer.done():
-                raise Unreached("the broker does not answer, and the process was asked to end")
-            return answer.result()
-        finally:
-            answer.cancel()
-            stop.cancel()
-
-    def _consumer(self, group_id: str | None, *topics: str) -> Any:
-        return AIOKafkaConsumer(
-            *map(self._topics.called, topics), **self._connection, group_id=group_id, enable_auto_commit=False,
-            auto_offset_reset="earliest", isolation_level="read_committed",
-            max_partition_fetch_bytes=MOST_MESSAGE_BYTES,
-        )  # fmt: skip
-
     async def _start(self) -> bool:
         """Read what is known, take up the trainer, and stand at its offsets; False where asked to stop before."""
         settings = self._settings
-        await self._read_all(self._control, self._control_record)
+        await self._kafka.read_all(self._kafka.control, self._control_record)
         known = Stages()
         announced: dict[str, str] = {}  # version -> sha256 of its manifest
         for update in self._updates:
@@ -263,15 +181,15 @@ class TrainerProcess:
         serving = await asyncio.to_thread(fetch, version, announced.get(version))
         self._catalog = Catalog(serving.schema.item_numeric)
         self._catalog.expect(serving.encoder, len(serving.tables.reduction))
-        self._reading = Reading(self._metrics, self._topics, serving.schema)
-        await self._read_all(self._items, self._item_record)
+        self._reading = Reading(self._metrics, self._topics, settings.registry.model, serving.schema)
+        await self._kafka.read_all(self._kafka.items, self._item_record)
         if self._group is not None:
             self._group.broadcast(serving)
         opening = partial(startup.open_trainer, settings, serving, known, self._catalog, fetch, self._group)
         self._trainer: Trainer = await self._in_turn(opening)
         self._releases: Releases = await self._in_turn(partial(Releases, settings, self._trainer, known, self._metrics))
         await self._in_turn(self._releases.begin)
-        await self._assign()
+        await self._kafka.assign(self._trainer.offsets)
         self._unready = None
         log.info("learning on from %s; %d examples so far", version, self._trainer.trained)
         if settings.ready_file is not None:
@@ -292,39 +210,16 @@ class TrainerProcess:
             await asyncio.sleep(_REGISTRY_EVERY_S)
         return None
 
-    async def _assign(self) -> None:
-        """Take every partition of the examples and of the erasures, from where the trainer has read."""
-        admin = AIOKafkaAdminClient(**self._connection)
-        await admin.start()
-        try:
-            named = [self._topics.called(topic) for topic in (EXAMPLES, ERASURES)]
-            described = await self._reached(admin.describe_topics(named))
-            found = {topic["topic"]: topic for topic in described}
-        finally:
-            await admin.close()
-        places = []
-        for name, topic in found.items():
-            if not topic["partitions"]:
-                raise LiverankError(f"the topic {name} does not exist; `liverank topics create` makes it")
-            places += [TopicPartition(name, part["partition"]) for part in topic["partitions"]]
-        self._examples.assign(places)
-        for place in places:
-            offset = self._trainer.offsets.get(f"{place.topic}-{place.partition}")
-            if offset is None:
-                await self._examples.seek_to_beginning(place)
-            else:
-                self._examples.seek(place, offset)
-
     async def _go_on(self) -> None:
         """The stream: follow, learn, publish, until asked to stop."""
         while not self._stop.is_set():
             await self._follow()
-            records = await self._gather()
+            records = await self._kafka.gather()
             if records and not await self._learn(records):
                 continue
             now = now_ms()
             due = self._trainer.due(now)
-            if Publish.DELTA in due and not self._releases.stages.pinned:
+            if Publish.DELTA in due and not (self._releases.stages.pinned or self._trainer.versions.held):
                 await self._send_deltas(now)
             if (Publish.BUNDLE in due or self._purges) and self._writing is None:
                 self._purges = max(0, self._purges - 1)
@@ -339,22 +234,13 @@ class TrainerProcess:
                 await self._writing
         state = await self._in_turn(partial(capture, self._trainer))
         await asyncio.to_thread(self._releases.save, state)
-        await self._commit(state.facts["offsets"])
+        await self._kafka.commit(state.facts["offsets"])
         await self._in_turn(self._trainer.optimisation.dismiss)
         self._releases.close()
 
-    async def _gather(self) -> list[Any]:
-        """Records for one step: as many as a batch takes, or what `train_ms` brings."""
-        records: list[Any] = []
-        until = time.monotonic() + self._settings.gather_ms / 1000
-        while (room := self._settings.batch - len(records)) > 0 and (left := until - time.monotonic()) > 0:
-            fetched = await self._examples.getmany(timeout_ms=max(1, int(left * 1000)), max_records=room)
-            records += [record for several in fetched.values() for record in several]
-        return records
-
     async def _learn(self, records: list[Any]) -> bool:
         """Learn from records in their order; False where the trainer went back to its checkpoint instead."""
-        await self._tell_of_missing(records)
+        await self._kafka.tell_of_missing(self._trainer.offsets, records)
         examples = []
         for record in records:
             if self._topics.own(record.topic) == ERASURES:
@@ -373,18 +259,6 @@ class TrainerProcess:
             await self._roll_back(done.refused)
         return not done.diverged
 
-    async def _tell_of_missing(self, records: list[Any]) -> None:
-        """Skipped offsets may be markers of transactions, or aborted; what lay before a topic's begin is lost."""
-        skipped = missing(self._trainer.offsets, records)
-        if not skipped:
-            return
-        places = {f"{place.topic}-{place.partition}": place for place in self._examples.assignment()}
-        begins = await self._reached(self._examples.beginning_offsets([places[name] for name in skipped]))
-        for name, count in skipped.items():
-            if begins[places[name]] > self._trainer.offsets.get(name, 0):
-                self._metrics.missed.inc(count)
-                log.error("%d records of %s were deleted before they were read: keep the topic for longer", count, name)
-
     def _erase(self, user_id: str, until: int) -> None:
         """Forget a user, up to a time."""
         gone = self._trainer.forget(user_id, until)
@@ -397,7 +271,7 @@ class TrainerProcess:
             await self._writing
         await self._in_turn(self._releases.roll_back)
         self._trainer.refuse(refused)
-        await self._assign()
+        await self._kafka.assign(self._trainer.offsets)
         self._metrics.rollbacks.inc()
         named = ", ".join(refused)
         log.error("back at the checkpoint of %d examples; never learned from: %s", self._trainer.trained, named)
@@ -405,7 +279,7 @@ class TrainerProcess:
     async def _send_deltas(self, now: int) -> None:
         model = self._settings.registry.model
         for delta in await self._in_turn(partial(self._trainer.deltas, now, model)):
-            await self._reached(self._announce(MODEL_DELTAS, model.encode(), delta))
+            await self._kafka.reached(self._kafka.announce(MODEL_DELTAS, model.encode(), delta))
             self._metrics.deltas.inc()
             self._metrics.delta_rows.inc(len(delta.rows))
 
@@ -415,33 +289,26 @@ class TrainerProcess:
         Raises:
             LiverankError: the broker does not say what was announced meanwhile.
         """
-        releases = self._releases
+        releases, kafka = self._releases, self._kafka
         await asyncio.to_thread(releases.save, draft.state)
-        await self._commit(draft.state.facts["offsets"])
+        await self._kafka.commit(draft.state.facts["offsets"])
         update = await asyncio.to_thread(releases.write, draft)
         if update is None:
             return
         try:
             async with asyncio.timeout(_HEARD_WITHIN_S):
-                await self._reached(self._read_all(self._control, self._control_record, while_stopping=True))
+                await kafka.reached(kafka.read_all(kafka.control, self._control_record, while_stopping=True))
         except TimeoutError as error:
             raise LiverankError(f"{MODEL_UPDATES} cannot be read to its end, so nothing is announced on it") from error
         self._take_updates()
         if releases.confirm(draft, update):
-            await self._reached(self._announce(MODEL_UPDATES, key_of(update), update))
+            await kafka.reached(kafka.announce(MODEL_UPDATES, key_of(update), update))
             await asyncio.to_thread(releases.prune)
-
-    async def _commit(self, offsets: Mapping[str, int]) -> None:
-        """Tell the broker how far the checkpoint is, for who looks at the group's lag. Nothing here reads it."""
-        places = {place: f"{place.topic}-{place.partition}" for place in self._examples.assignment()}
-        with suppress(KafkaError, Unreached):
-            reached = {place: offsets[name] for place, name in places.items() if name in offsets}
-            await self._reached(self._examples.commit(reached))
 
     async def _follow(self) -> None:
         """Items, and which versions serve, as of now."""
-        for consumer, handle in ((self._items, self._item_record), (self._control, self._control_record)):
-            fetched = await consumer.getmany(timeout_ms=0, max_records=_AT_ONCE)
+        for consumer, handle in ((self._kafka.items, self._item_record), (self._kafka.control, self._control_record)):
+            fetched = await consumer.getmany(timeout_ms=0, max_records=AT_ONCE)
             for records in fetched.values():
                 for record in records:
                     handle(record)
@@ -457,15 +324,6 @@ class TrainerProcess:
         for update in self._updates:
             self._releases.announced(update)
         self._updates.clear()
-
-    async def _read_all(self, consumer: Any, handle: Callable[[Any], None], *, while_stopping: bool = False) -> None:
-        """Everything that followed topics hold now; once asked to stop it ends early, unless `while_stopping`."""
-        for place, end in (await self._reached(consumer.end_offsets(consumer.assignment()))).items():
-            while await self._reached(consumer.position(place)) < end and (while_stopping or not self._stop.is_set()):
-                fetched = await consumer.getmany(timeout_ms=500, max_records=_AT_ONCE)
-                for records in fetched.values():
-                    for record in records:
-                        handle(record)
 
     def _control_record(self, record: Any) -> None:
         self._reading.update(record, self._take)

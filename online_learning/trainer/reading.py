@@ -39,21 +39,27 @@ _update = msgspec.json.Decoder(ModelUpdate)
 class Reading:
     """Decodes records and uses them; only what is no record's fault gets out."""
 
-    def __init__(self, metrics: TrainerMetrics, topics: TopicMap, schema: FeatureSchema | None = None) -> None:
+    def __init__(
+        self, metrics: TrainerMetrics, topics: TopicMap, model: str, schema: FeatureSchema | None = None
+    ) -> None:
         """
         Args:
             metrics: counts what is left out.
             topics: what they are called, and how their records become ours.
+            model: the name of the one that learns.
             schema: of the model; what there is before it is known needs none.
         """
-        self._metrics = metrics
+        self._metrics, self._model = metrics, model
         self._limits = Limits(max_message_bytes=MOST_MESSAGE_BYTES)
         self._topics = topics
         self._decode = InputDecoder(schema or FeatureSchema(), self._limits, topics.translated)
         self._failures = 0
 
     def example(self, record: Any) -> Example | None:
-        """The example; None where it is none, or lies in the future: what is learned counts as known until then."""
+        """The example; None where it is none, or lies in the future: what is learned counts as known until then.
+
+        None, too, where another model of the installation ranked the list: its trainer learns from that.
+        """
         found: list[Example] = []
 
         def take() -> None:
@@ -64,6 +70,9 @@ class Reading:
 
         if not self._use(record, take):
             self._metrics.refused.labels("undecodable").inc()
+        if found and found[0].model_name not in (None, self._model):
+            self._metrics.refused.labels("other model").inc()
+            return None
         return found[0] if found else None
 
     def erasure(self, record: Any, erase: Callable[[str, int], None]) -> None:

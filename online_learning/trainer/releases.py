@@ -15,7 +15,7 @@ from online_learning.releases.gate import Reject
 from online_learning.releases.origins import fetch_origin
 from online_learning.releases.plan import next_stage, overtaken, starts_over
 from online_learning.releases.pruning import prune_registry
-from online_learning.releases.publishing import publish_candidate
+from online_learning.releases.publishing import publish_again, publish_candidate
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate
 from online_learning.settings import TrainerSettings
@@ -33,6 +33,14 @@ from ranker.rollout.stages import Stages, follow
 log = logging.getLogger(__name__)
 
 
+class GoBack(NamedTuple):
+    """What was lost is taken back: an earlier version is to serve again, under a new name."""
+
+    target: str
+    version: str
+    parent: str  # what served then
+
+
 class Draft(NamedTuple):
     """The trainer at one moment: what to keep, and what to publish if anything may be published now."""
 
@@ -40,6 +48,7 @@ class Draft(NamedTuple):
     candidate: ReleaseCandidate | None = None
     snapshot: Snapshot | None = None
     stage: str = ""
+    back: GoBack | None = None  # instead of a candidate
 
 
 def _refuse_others(origin: Origin, mine: Origin) -> None:
@@ -103,12 +112,25 @@ class Releases:
 
         The state knows of the candidate: so a trainer taken up again knows which rows its workers lack.
         """
+        if (back := self._back(now)) is not None:
+            return Draft(capture(self._trainer), back=back)
         stage = None if self._waiting else next_stage(self.stages, self._settings.canary_share)
         if stage is None or self._trainer.trained == self._trainer.bundled:
             self._trainer.postpone(now)
             return Draft(capture(self._trainer))
         candidate = self._trainer.candidate(new_version(now), now)
         return Draft(capture(self._trainer), candidate, self._trainer.snapshot(candidate), stage)
+
+    def _back(self, now: int) -> GoBack | None:
+        """Where learning and what serves have lost something for certain, and nobody forbids to take it back."""
+        versions = self._trainer.versions
+        target = versions.goes_back()
+        if target is None or self._waiting or self.stages.pinned:
+            return None
+        back = GoBack(target, new_version(now), versions.serving.version)
+        versions.go_back(back.version)
+        self._trainer.postpone(now)
+        return back
 
     def save(self, state: TrainerState) -> None:
         """Write a checkpoint.
@@ -126,6 +148,8 @@ class Releases:
         Nothing is announced without `confirm`.
         """
         candidate, snapshot = draft.candidate, draft.snapshot
+        if draft.back is not None:
+            return self._write_back(draft.back)
         if candidate is None or snapshot is None:
             return None
         try:
@@ -139,11 +163,25 @@ class Releases:
             return None
         return found
 
+    def _write_back(self, back: GoBack) -> ModelUpdate | None:
+        """Publish the earlier version anew; None where it cannot be had now: the next draft tries again."""
+        try:
+            origin = fetch_origin(self._settings, back.target, learns=False)
+            found = publish_again(origin, back.version, back.parent, self._settings, self._graphs)
+        except (OSError, BundleError) as error:
+            found = Reject(reason=str(error))
+        if isinstance(found, Reject):
+            log.error("%s is worse than %s, which cannot be published: %s", back.parent, back.target, found.reason)
+            return None
+        return found
+
     def confirm(self, draft: Draft, update: ModelUpdate) -> bool:
         """Whether what `write` gave may be announced now, by everything that was announced since the draft.
 
         Where it may, it counts as announced. Where somebody else has decided meanwhile, it is rejected.
         """
+        if draft.back is not None:
+            return self._confirm_back(draft.back, update)
         candidate, snapshot = draft.candidate, draft.snapshot
         assert candidate is not None, "only a candidate is written"
         assert snapshot is not None, "it is taken with the candidate"
@@ -156,6 +194,16 @@ class Releases:
         log.info("%s is %s: %s", update.version, update.stage, update.reason)
         return True
 
+    def _confirm_back(self, back: GoBack, update: ModelUpdate) -> bool:
+        """As `confirm`. Learning starts over from the version as from one that somebody else made serve."""
+        if self.stages.serving not in (None, back.parent) or self.stages.pinned:
+            log.info("%s is not announced: %s was made to serve meanwhile", back.version, self.stages.serving)
+            return False
+        self._waiting = back.version
+        self._metrics.returns.inc()
+        log.error("%s is %s: %s", update.version, update.stage, update.reason)
+        return True
+
     def _reject(self, version: str, snapshot: Snapshot, why: str) -> None:
         self._dropped.append((version, snapshot))
         self._metrics.bundles.labels("rejected").inc()
@@ -163,9 +211,10 @@ class Releases:
 
     def prune(self) -> None:
         """Delete bundles that nobody needs any more. Where the registry does not let us, the next time will do."""
-        first = self._trainer.versions.first.version
+        versions = self._trainer.versions
         try:
-            for version in prune_registry(self._settings, self.stages, first):
+            compared = {versions.first.version, *versions.anchors.versions}
+            for version in prune_registry(self._settings, self.stages, compared):
                 log.info("%s is pruned", version)
         except (OSError, BundleError) as error:
             log.warning("old versions stay: %s", error)
@@ -190,6 +239,7 @@ class Releases:
             known = self._ours.pop(serving, None)
             if known is not None:
                 versions.serve(known)
+                self._renew_anchors()
             else:
                 other = self._start_over(serving)
         if canary != (versions.canary and versions.canary.version):
@@ -200,6 +250,20 @@ class Releases:
         for version in [name for name in tuple(self._ours) if name not in (self._waiting, canary)]:
             self._ours.pop(version).close()
         return other
+
+    def _renew_anchors(self) -> None:
+        """What serves now becomes the anchor of each span that is over. Where it cannot be had, the next one will."""
+        versions = self._trainer.versions
+        due = versions.anchors.due(self._trainer.learned_until)
+        if not due:
+            return
+        try:
+            origin = fetch_origin(self._settings, versions.serving.version, learns=False)
+        except BundleError as error:
+            log.warning("%s does not become an anchor: %s", versions.serving.version, error)
+            return
+        versions.anchors.renew(due, versions.as_anchor(origin))
+        log.info("%s is compared with for a while: the %s before is over", origin.version, " and the ".join(due))
 
     def roll_back(self) -> None:
         """Take the newest checkpoint up again."""

@@ -15,8 +15,8 @@ from online_learning.recipe import Recipe
 from online_learning.releases.plan import starts_over
 from online_learning.releases.versions import Origin
 from online_learning.settings import TrainerSettings
-from online_learning.trainer.checkpoint import newest_checkpoint
-from online_learning.trainer.state import belongs, restore, take_over
+from online_learning.trainer.checkpoint import TrainerState, newest_checkpoint
+from online_learning.trainer.state import anchors_of, belongs, restore, take_over
 from online_learning.trainer.trainer import Trainer
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import unlike
@@ -77,7 +77,7 @@ def open_trainer(
         log.warning("%s", told)
     serving = own_weights(settings, serving)
     state = newest_checkpoint(settings.data)
-    first = _first(state.facts["first"], serving, fetch) if state is not None else None
+    first = _alike(state.facts["first"], serving, fetch, "the first model") if state is not None else None
     trainer = Trainer(
         serving,
         catalog,
@@ -98,6 +98,8 @@ def open_trainer(
     if starts_over(known, serving.version, versions.unsent.versions, versions.made, serving.by_trainer):
         log.warning("%s serves, which the checkpoint does not go on from: starting over from it", serving.version)
         trainer.start_over(serving, versions.snapshot(serving.version, serving.weights, serving.tables))
+    else:
+        _take_up_anchors(trainer, state, fetch)
     return trainer
 
 
@@ -119,12 +121,23 @@ def assist(settings: TrainerSettings, group: Group) -> None:
     group.close()
 
 
-def _first(version: str, serving: Origin, fetch: Fetch) -> Origin | None:
-    """The first model; None where it is gone, or of another kind than what serves and so cannot rank beside it."""
+def _take_up_anchors(trainer: Trainer, state: TrainerState, fetch: Fetch) -> None:
+    """The checkpoint's anchors, with their versions from the registry; in the place of one that is gone what serves."""
+    by_span = anchors_of(state)
+    snapshots = {}
+    for version in {anchor.version for anchor in by_span.values()} - set(trainer.versions.anchors.versions):
+        origin = _alike(version, trainer.origin, fetch, "an anchor")
+        if origin is not None:
+            snapshots[version] = trainer.versions.as_anchor(origin)
+    trainer.versions.anchors.restore(by_span, snapshots)
+
+
+def _alike(version: str, serving: Origin, fetch: Fetch, what: str) -> Origin | None:
+    """An earlier version; None where it is gone, or of another kind than what serves and so cannot rank beside it."""
     try:
-        first = fetch(version)
+        found = fetch(version)
     except BundleError as error:
-        log.warning("the first model is gone, comparing with what serves instead: %s", error)
+        log.warning("%s is gone, comparing with what serves instead: %s", what, error)
         return None
-    alike = (first.config, first.schema.hash, first.encoder) == (serving.config, serving.schema.hash, serving.encoder)
-    return first if alike else None
+    alike = (found.config, found.schema.hash, found.encoder) == (serving.config, serving.schema.hash, serving.encoder)
+    return found if alike else None

@@ -19,6 +19,7 @@ from torch import Tensor
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.replay_buffer import Remembered
 from online_learning.online_recipe import Mode
+from online_learning.releases.anchors import Anchor
 from online_learning.trainer.checkpoint import CheckpointError, TrainerState
 from online_learning.trainer.trainer import Trainer
 from ranker.items.catalog import Catalog, grown
@@ -80,6 +81,8 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
         {version: arrays[f"moved.{at}"] for at, version in enumerate(facts["bases"])}, indexes
     )
     trainer.versions.made = list(facts["made"])
+    trainer.versions.returned = facts.get("returned") or trainer.versions.returned
+    trainer.versions.anchors.restore(anchors_of(state), {})
     trainer.offsets = dict(facts["offsets"])
     trainer.trained, trainer.bundled = facts["trained"], facts["bundled"]
     trainer.learned_until = facts["learned_until"]
@@ -89,6 +92,11 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
     if trainer.finetuned is None and trainer.optimisation.mode is not trainer.online.mode:
         log.warning("learning was in mode %s and goes on in %s", trainer.optimisation.mode, trainer.online.mode)
         trainer.optimisation.use(trainer.online.mode)
+
+
+def anchors_of(state: TrainerState) -> dict[str, Anchor]:
+    """The anchors, and how the trainer had compared with them; none in checkpoints of earlier releases."""
+    return msgspec.convert(state.facts.get("anchors", {}), dict[str, Anchor])
 
 
 def indexes_of(catalog: Catalog, items: np.ndarray) -> np.ndarray:
@@ -107,6 +115,8 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "finetuned": trainer.finetuned,
         "first": trainer.versions.first.version,
         "made": list(trainer.versions.made),
+        "returned": trainer.versions.returned,
+        "anchors": msgspec.to_builtins(trainer.versions.anchors.by_span),
         "bases": trainer.versions.unsent.versions,
         "offsets": dict(trainer.offsets),
         "trained": trainer.trained,

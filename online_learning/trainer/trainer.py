@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-import torch
 
 from online_learning.evaluation.progressive import Progressive, Window, tested
-from online_learning.learning import curriculum
 from online_learning.learning.example_counts import ExampleCounts
+from online_learning.learning.finetuning import finetune_step
 from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.pace import pace_of
@@ -24,14 +23,15 @@ from online_learning.learning.parallel import Parallel
 from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
 from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
+from online_learning.releases.anchors import SPANS, Asked
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
 from online_learning.trainer.outcomes import Attempt, Learned, Publish
-from online_learning.trainer.preparing import Prepared, prepared, readable
+from online_learning.trainer.preparing import Prepared, prepare_all, readable
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
 from ranker.items.catalog import Catalog, grown
-from ranker.items.tables import ItemTables, TableArrays, pack_row
+from ranker.items.tables import ItemTables, TableArrays
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,8 @@ class Trainer:
         windows: list[Window] = []
         trained, loss = 0, None
         for start in range(0, len(fresh), self.online.batch):
-            batch, unfit = self._prepare_all(fresh[start : start + self.online.batch])
+            portion = fresh[start : start + self.online.batch]
+            batch, unfit = prepare_all(portion, self.learner, self.versions, self.schema)
             windows += self._test(batch)
             done = self._step(batch)
             refused += [*unfit, *done.refused]
@@ -155,7 +156,7 @@ class Trainer:
         self.sequence = max(now, self.sequence + 1)
         made = []
         for snapshot in self.versions.live:
-            rows = self._packed(self.versions.unsent.take(snapshot.version, self.online.delta_rows))
+            rows = self.learner.packed_rows(self.versions.unsent.take(snapshot.version, self.online.delta_rows))
             if not rows:
                 continue
             made.append(
@@ -208,10 +209,11 @@ class Trainer:
         self.finetuned, self.since_starter = None, origin.since_starter
         indexes = [self.catalog.add(item) for item in origin.tables.items.tolist()]
         self.optimisation.load(origin.weights, origin.tables, indexes)
-        if origin.offsets or origin.version == self.versions.first.version:
+        if origin.offsets or origin.by_trainer or origin.version == self.versions.first.version:
             self._take_back(origin, indexes)
         self.versions.serve(snapshot)
         self.versions.unsent.add(origin.version)
+        self.versions.anchors.renew(SPANS, self.versions.as_anchor(origin))
 
     def _take_back(self, origin: Origin, indexes: Sequence[int]) -> None:
         """Counts and memory as they were when a version was made."""
@@ -283,20 +285,6 @@ class Trainer:
         _bound(self.known, self.online.remembered_ids)
         return fresh, refused
 
-    def _prepare_all(self, examples: Sequence[Example]) -> tuple[list[Prepared], list[str]]:
-        """Those that hold together, and the ids of the others."""
-        batch: list[Prepared] = []
-        unfit: list[str] = []
-        for example in examples:
-            try:
-                batch.append(prepared(example, self.learner, self.versions, self.schema))
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:
-                log.error("%.300s cannot be learned from: %r", example.example_id, error)
-                unfit.append(example.example_id)
-        return batch, unfit
-
     def _test(self, batch: Sequence[Prepared]) -> list[Window]:
         """Score the batch by the weights before it, by what serves and by the first model."""
         if not batch:
@@ -308,14 +296,17 @@ class Trainer:
             "serving": self.versions.serving.scores([one.serving for one in batch]),
             "first": self.versions.first.scores([one.first for one in batch]),
         }
+        asked = [Asked(one.row, one.training.chosen) for one in batch]
+        anchored = self.versions.anchored(asked, self._weights, scores["first"], self.online.anchor_sample)
         windows = []
         for at, one in enumerate(batch):
             target = one.training.chosen, one.training.head
             if not all(np.isfinite(lines[at]).all() for lines in scores.values()):
                 continue
             tests = {name: tested(lines[at], *target, self._weights) for name, lines in scores.items()}
-            self.versions.compare(_id(one.example.user_id), tests["trainer"], tests["serving"])
-            window = self.progressive.add(one.example.ts, tests)
+            ts, user = one.example.ts, _id(one.example.user_id)
+            self.versions.compare(ts, user, tests["trainer"], tests["serving"], anchored[at])
+            window = self.progressive.add(ts, tests)
             if window is not None:
                 windows.append(window)
         return windows
@@ -373,44 +364,16 @@ class Trainer:
                 return
             self.finetuned, self._last["finetune"] = 0, now
             self.optimisation.use(Mode.FULL)
-        sound = self._finetune_once(self.finetuned)
+        stepped = finetune_step(self.finetuned, self.optimisation, self.replay, self.schema, self.rng)
+        sound = stepped is None or stepped.finite
+        if stepped is not None:
+            self.versions.unsent.move(stepped.rows, stepped.moved)
         if not sound:
             log.error("step %d of the fine-tuning is not finite: it changed nothing, and ends", self.finetuned)
         self.finetuned += 1
         if not sound or self.finetuned >= self.online.finetune_steps:
             self.finetuned = None
             self.optimisation.use(self.online.mode)
-
-    def _finetune_once(self, step: int) -> bool:
-        """This step of a fine-tuning; whether it was finite."""
-        at, steps = curriculum.lesson(step, self.online.finetune_steps), self.online.finetune_steps
-        # Of a few times a batch those that the lesson allows are taken: nobody has to look at the whole buffer.
-        pool = [
-            restored(entry, self.learner.tables, self.schema) for entry in self.replay.sample(4 * self.online.batch)
-        ]
-        if not pool:
-            return True
-        lengths = [len(example.inputs.history) for example in pool]
-        examples = [pool[place] for place in curriculum.draw(lengths, at, self.online.batch, self.rng)]
-        logits = self.learner.scores([example.inputs for example in examples]) if at.negatives else []
-        scores = [line[:, example.head] for line, example in zip(logits, examples, strict=False)]
-        mask = curriculum.considered(scores, [one.chosen for one in examples], at, self.rng) if scores else None
-        stepped = self.optimisation.step(examples, curriculum.rate(step, steps), mask)
-        self.versions.unsent.move(stepped.rows, stepped.moved)
-        return stepped.finite
-
-    def _packed(self, indexes: np.ndarray) -> dict[str, bytes]:
-        """Rows as they go into a delta."""
-        tables = self.learner.tables
-        tables.sync()
-        self.learner.make_room(self.catalog.count)  # an item may have moved that no step has met yet
-        ids = self.learner.items.ids.weight.detach()[torch.from_numpy(indexes)].cpu().numpy()
-        return {
-            str(self.catalog.hashes[index]): pack_row(
-                ids[at], tables.statistics[index], tables.neighbours[index], tables.strengths[index]
-            )
-            for at, index in enumerate(indexes.tolist())
-        }
 
     def _passed(self, what: str, now: int, interval: int) -> bool:
         """Whether so much time has passed since the last time; it begins with the first question."""

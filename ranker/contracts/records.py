@@ -194,6 +194,7 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: list[Shown]  # in the order of the candidate list
     outcome: Outcome | None = None
     late: bool = False  # the outcome came after the attribution window
+    model_name: PathName | None = None  # whose version `model` is; absent in records of earlier releases
 
 
 class ModelUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):

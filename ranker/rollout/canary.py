@@ -1,22 +1,20 @@
-"""Who gets a canary, and when its clicks have said enough: pure functions.
+"""Who gets a canary, and when what people did has said enough about it: pure functions.
 
-The measure is the reciprocal rank of clicked items: 1 / the item's rank in the ranking before the click. Somebody looks
-at it after every click, so the test must hold at every moment and not at one chosen before: it is a confidence sequence
-(Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: Time-uniform central limit theory and asymptotic confidence sequences,
-2021, theorem 2.2, with the boundary of the normal mixture), on the difference of the two means.
+Two measures, since a list that people leave at once has no clicked item to look at: of lists that drew an action the
+reciprocal rank of the item (1 / its rank in the ranking before), and of all lists whose time to draw one is over, the
+share that did. Somebody looks after every click, so the tests hold at every moment; see `ranker.rollout.confidence`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
+
+from ranker.rollout.confidence import Arm, bounds_of_difference
 
 _BUCKETS = 1 << 32
-#: Clicks at which the intervals are narrowest, compared with a test of a size fixed before.
-_TUNED_FOR = 1000
 
 
 def takes_part(user_id: str, version: str, share: float) -> bool:
@@ -25,40 +23,41 @@ def takes_part(user_id: str, version: str, share: float) -> bool:
     return int.from_bytes(digest, "little") < share * _BUCKETS
 
 
-class Arm(Struct, frozen=True):
-    """Numbers seen so far, by count, sum and sum of squares."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    def plus(self, value: float) -> Arm:
-        """One more."""
-        return Arm(self.count + 1, self.total + value, self.squares + value * value)
-
-    @property
-    def mean(self) -> float:
-        """0 before the first one."""
-        return self.total / self.count if self.count else 0.0
-
-    @property
-    def variance(self) -> float:
-        """As if one 0 and one 1 had been seen besides: never 0, so a few equal clicks prove nothing."""
-        count, total, squares = self.count + 2, self.total + 1, self.squares + 1
-        return max(0.0, squares / count - (total / count) ** 2)
-
-
-class Comparison(Struct, frozen=True):
-    """The clicks of a canary and of what serves, since the canary began."""
+class Measured(Struct, frozen=True):
+    """One measure of a canary and of what serves, since the canary began."""
 
     canary: Arm = Arm()
     current: Arm = Arm()
 
-    def plus(self, reciprocal_rank: float, on_canary: bool) -> Comparison:
-        """One more click."""
+    def plus(self, value: float, on_canary: bool) -> Measured:
+        """One more."""
         if on_canary:
-            return msgspec.structs.replace(self, canary=self.canary.plus(reciprocal_rank))
-        return msgspec.structs.replace(self, current=self.current.plus(reciprocal_rank))
+            return replace(self, canary=self.canary.plus(value))
+        return replace(self, current=self.current.plus(value))
+
+    @property
+    def difference(self) -> float:
+        """The canary's mean less the other's."""
+        return self.canary.mean - self.current.mean
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Bounds of the true difference that hold at every moment together with probability 1 - alpha."""
+        return bounds_of_difference(self.canary, self.current, alpha)
+
+
+class Comparison(Struct, frozen=True):
+    """What people did with the lists of a canary, and with those of what serves."""
+
+    ranks: Measured = Measured()  # reciprocal rank of the first item that a list drew an action on
+    lists: Measured = Measured()  # 1 for a list that drew one in time, 0 for one that did not
+
+    def clicked(self, reciprocal_rank: float, on_canary: bool) -> Comparison:
+        """The first click on one more list."""
+        return replace(self, ranks=self.ranks.plus(reciprocal_rank, on_canary))
+
+    def closed(self, drew: bool, on_canary: bool) -> Comparison:
+        """The time of one more list is over."""
+        return replace(self, lists=self.lists.plus(float(drew), on_canary))
 
 
 class Criteria(Struct, frozen=True, kw_only=True):
@@ -66,7 +65,8 @@ class Criteria(Struct, frozen=True, kw_only=True):
 
     alpha: float = 0.05  # chance of ever deciding wrongly
     margin: float = 0.02  # reciprocal rank that a canary may lose and still be promoted: "no worse"
-    least: int = 50  # clicks of each before anything is decided
+    fewer: float = 0.1  # part of the clicks per list that it may lose
+    least: int = 50  # clicks of each, and lists, before anything is decided
 
 
 class Decision(Struct, frozen=True):
@@ -76,30 +76,32 @@ class Decision(Struct, frozen=True):
     reason: str
 
 
-def interval(compared: Comparison, alpha: float) -> tuple[float, float]:
-    """Bounds of mean(canary) - mean(current) that hold at every moment together with probability 1 - alpha."""
-    canary, current = compared.canary, compared.current
-    if not canary.count or not current.count:
-        return -1.0, 1.0
-    count = canary.count + current.count
-    deviation = math.sqrt(canary.variance / canary.count + current.variance / current.count)
-    scale = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / _TUNED_FOR
-    spread = count * scale + 1
-    half = deviation * math.sqrt(2 * spread / (count * scale) * math.log(math.sqrt(spread) / alpha))
-    difference = canary.mean - current.mean
-    return max(-1.0, difference - half), min(1.0, difference + half)
-
-
 def decide_canary(compared: Comparison, criteria: Criteria) -> Decision:
-    """Roll back what is worse for certain, promote what is no worse for certain, else wait for more clicks."""
-    low, high = interval(compared, criteria.alpha)
-    canary, current = compared.canary, compared.current
-    seen = (
-        f"reciprocal rank of clicks {canary.mean:.4f} on {canary.count} against {current.mean:.4f} on {current.count}, "
-        f"difference in [{low:+.4f}, {high:+.4f}]"
-    )
-    if min(canary.count, current.count) < criteria.least:
-        return Decision(None, seen)
-    if high < 0:
+    """Roll back what is worse for certain by one measure, promote what is no worse for certain by both, else wait.
+
+    Each measure has half of the chance to call a canary worse wrongly. What is promoted has to pass both, so neither
+    takes of the other's chance to call it no worse.
+    """
+    ranks, lists = compared.ranks, compared.lists
+    of_ranks, of_lists = (measured.interval(criteria.alpha / 2) for measured in (ranks, lists))
+    seen = f"{_told('reciprocal rank of clicks', ranks, of_ranks)}; {_told('clicks per list', lists, of_lists)}"
+    known = [
+        (interval, margin)
+        for measured, interval, margin in (
+            (ranks, of_ranks, criteria.margin),
+            (lists, of_lists, criteria.fewer * lists.current.mean),
+        )
+        if min(measured.canary.count, measured.current.count) >= criteria.least
+    ]
+    if any(high < 0 for (_, high), _ in known):
         return Decision(False, seen)
-    return Decision(True if low > -criteria.margin else None, seen)
+    passes = len(known) == 2 and all(low > -margin for (low, _), margin in known)
+    return Decision(True if passes else None, seen)
+
+
+def _told(what: str, measured: Measured, interval: tuple[float, float]) -> str:
+    canary, current = measured.canary, measured.current
+    return (
+        f"{what} {canary.mean:.4f} on {canary.count} against {current.mean:.4f} on {current.count}, "
+        f"difference in [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+    )

@@ -93,7 +93,7 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
             return Rights(
                 topics=_by_topic(may),
                 groups=(f"{settings.group}-trainer",),
-                transactions=(f"{settings.group}-trainer-{model}",),  # see `online_learning.trainer.process`
+                transactions=(f"{settings.group}-trainer-{model}",),  # see `online_learning.trainer.connection`
             )
         case "application":
             return Rights(topics=_by_topic({"READ": outputs, "WRITE": inputs}), group_prefix=APPLICATION)

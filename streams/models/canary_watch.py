@@ -1,7 +1,7 @@
-"""The live measure of the versions that serve, and the end of a canary.
+"""The live measures of the versions that serve, and the end of a canary.
 
-Each worker compares the clicks of its own users, and announces what they say on `model-updates`. No worker acts on its
-own decision: all of them, this one too, follow the topic, where the first decision about a version counts (see
+Each worker compares what its own users do, and announces what that says on `model-updates`. No worker acts on its own
+decision: all of them, this one too, follow the topic, where the first decision about a version counts (see
 `ranker.rollout.stages`). Since any of them may be the first, they share the chance of being wrong: each takes the part
 of `canary_alpha` that it has of the partitions. As long as the workers and their partitions stay the same, the chance
 that any of them is ever wrong stays below the whole (Bonferroni's inequality). A worker that starts anew counts from
@@ -11,6 +11,7 @@ trial may add up to the whole again.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -33,21 +34,37 @@ log = logging.getLogger(__name__)
 
 #: A worker without users has nothing to decide; the boundary asks for a chance above 0 all the same.
 _LEAST_ALPHA = 1e-9
+#: Lists of a trial that drew a click and whose time is not over yet; of more the oldest count at once.
+_MOST_WAITING = 1 << 16
 
 
 class _Trial:
     """One canary against one version, from when it began to serve; announced again later it is another trial."""
 
-    def __init__(self, canary: ServingModel, current: ServingModel | None) -> None:
+    def __init__(self, canary: ServingModel, current: ServingModel | None, since: int) -> None:
         self.canary, self.current = canary, current
-        self.began = monotonic()
+        self.began, self.since = monotonic(), since  # the second by the time of events, in milliseconds
         self.compared = Comparison()
         self.failure: str | None = None
         self.decided = False
+        self._drew: list[tuple[int, bool]] = []  # a heap: when a list's time is over, and whether it was the canary's
+
+    def close(self, until: int, most: int = _MOST_WAITING) -> None:
+        """Count the lists that drew a click and whose time is over: not before, since those that drew none are not
+        known before either, and of the first lists of a trial all would seem to draw one.
+        """
+        while self._drew and (self._drew[0][0] < until or len(self._drew) > most):
+            self.compared = self.compared.closed(True, heapq.heappop(self._drew)[1])
+
+    def drew(self, over: int, on_canary: bool) -> None:
+        """A list drew its first click; its time is over then."""
+        heapq.heappush(self._drew, (over, on_canary))
 
 
 class CanaryWatch:
-    """Compares a canary with what serves. `clicked` and `failed` belong to the scorer thread, the rest to the loop."""
+    """Compares a canary with what serves. `clicked`, `ignored` and `failed` belong to the scorer thread, the rest to
+    the loop.
+    """
 
     def __init__(
         self,
@@ -71,17 +88,45 @@ class CanaryWatch:
         self._outbox, self._metrics, self._share_of_users = outbox, metrics, share_of_users
         self._lock = threading.Lock()
         self._trial: _Trial | None = None
+        self._newest = 0  # time of an event
 
-    def clicked(self, version: str, rank: int | None) -> None:
-        """The first click on a list came on an item that this version had at `rank`; None where it did not show it."""
+    def clicked(self, version: str, rank: int | None, listed: int, now: int) -> None:
+        """A list drew its first click in time.
+
+        Args:
+            version: that ranked the list.
+            rank: that it gave the clicked item, from 1; None where it did not show it.
+            listed: the list's time, in milliseconds.
+            now: the newest time that an event of its user had.
+        """
         value = 1 / rank if rank else 0.0
         self._metrics.clicked(version, value)
-        serving = self._slot.serving
+        trial, on_canary = self._judged(version, now)
+        if trial is not None:
+            trial.compared = trial.compared.clicked(value, on_canary)
+            if listed > trial.since:
+                trial.drew(listed + self._settings.attribution_ms, on_canary)
+
+    def ignored(self, version: str, listed: int, now: int) -> None:
+        """A list's time is over, and it drew nothing. Arguments as for `clicked`."""
+        trial, on_canary = self._judged(version, now)
+        if trial is not None and listed > trial.since:
+            trial.compared = trial.compared.closed(False, on_canary)
+
+    def _judged(self, version: str, now: int) -> tuple[_Trial | None, bool]:
+        """The trial that a version is part of, and whether it is the canary.
+
+        Lists of before the trial count in it by their clicks alone: those of them that drew one already would be
+        missing beside those that drew none.
+        """
+        self._newest, serving = max(now, self._newest), self._slot.serving
         if serving.canary is None or serving.current is None:
-            return
+            return None, False
         trial = self._trial_of(serving.canary, serving.current)
-        if version in (serving.canary.version, serving.current.version):
-            trial.compared = trial.compared.plus(value, version == serving.canary.version)
+        trial.close(self._newest)
+        if version not in (serving.canary.version, serving.current.version):
+            return None, False
+        return trial, version == serving.canary.version
 
     def failed(self, canary: ServingModel, error: Exception) -> None:
         """The canary failed on somebody; they got the other model's ranking."""
@@ -106,7 +151,8 @@ class CanaryWatch:
         if trial.decided:
             return
         decision = self._decision(trial)
-        self._metrics.canary_difference.set(trial.compared.canary.mean - trial.compared.current.mean)
+        self._metrics.canary_difference.set(trial.compared.ranks.difference)
+        self._metrics.canary_clicks_difference.set(trial.compared.lists.difference)
         if decision.promote is not None:
             trial.decided = True
             self._announce(serving.canary.version, serving.current.version, decision)
@@ -116,7 +162,9 @@ class CanaryWatch:
             return Decision(False, trial.failure)
         settings, share = self._settings, self._share_of_users()
         alpha = max(settings.canary_alpha * share, _LEAST_ALPHA)
-        criteria = Criteria(alpha=alpha, margin=settings.canary_margin, least=settings.canary_least)
+        criteria = Criteria(
+            alpha=alpha, margin=settings.canary_margin, fewer=settings.canary_fewer, least=settings.canary_least
+        )
         decision = decide_canary(trial.compared, criteria)
         if decision.promote is None and monotonic() - trial.began > settings.canary_s:
             return Decision(False, f"undecided after {settings.canary_s:.0f} s: {decision.reason}")
@@ -139,12 +187,12 @@ class CanaryWatch:
     def _trial_of(self, canary: ServingModel, current: ServingModel | None) -> _Trial:
         """The trial of a loaded canary. What one thread still adds to an old trial does not reach the new one.
 
-        Where another version has come to serve beside it, clicks on the one before say nothing about that.
+        Where another version has come to serve beside it, what people did with the one before says nothing about that.
         """
         with self._lock:
             before = self._trial
             if before is None or before.canary is not canary or before.current is not current:
-                self._trial = _Trial(canary, current)
+                self._trial = _Trial(canary, current, self._newest)
                 if before is not None and before.canary is canary:
                     self._trial.failure = before.failure  # it fails beside whatever serves
             assert self._trial is not None, "made above"

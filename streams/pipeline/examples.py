@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Example, Interaction
@@ -111,7 +112,7 @@ class Examples:
         self, settings: WorkerSettings, slot: ModelSlot, outbox: Outbox, watch: CanaryWatch, metrics: Metrics
     ) -> None:
         assert slot.current is not None
-        self._window_ms = settings.attribution_ms
+        self._window_ms, self._model_name = settings.attribution_ms, settings.registry.model
         self._schema: FeatureSchema = slot.current.schema
         self._slot, self._outbox, self._watch = slot, outbox, watch
         self._metrics = metrics
@@ -205,14 +206,25 @@ class Examples:
             silence = example_of_silence(user_id, work.before, listed, self._schema, self._window_ms, shown_of)
             if silence is not None:
                 self._send(work.user, silence)
+                self._judge(work, silence, silence.ts)
             return
         for example in examples_of(work.before, work.record, work.after, self._schema, self._window_ms, shown_of):
             self._send(work.user, example)
-            if example.request_id in work.last and first_click_in_time(work.before, example, self._schema):
-                assert example.outcome is not None
-                shown = work.last[example.request_id].shown_to(work.record)
-                if shown is not None:
-                    self._watch.clicked(shown.model, shown.ranks.get(example.outcome.item_id))
+            # A device whose clock is ahead must not end the time of everybody's lists.
+            self._judge(work, example, min(work.after.newest, now_ms()))
+
+    def _judge(self, work: _Work, example: Example, now: int) -> None:
+        """Tell the watch what the example says of the version that ranked its list."""
+        listed, last = work.before.named(example.request_id), work.last.get(example.request_id)
+        if listed is None or last is None:
+            return
+        if example.outcome is None:
+            self._watch.ignored(last.model, listed.ts, now)
+        elif first_click_in_time(work.before, example, self._schema):
+            shown = last.shown_to(work.record)
+            if shown is not None:
+                rank = shown.ranks.get(example.outcome.item_id)
+                self._watch.clicked(shown.model, rank, listed.ts, now)
 
     def _shown(
         self, user_id: str, record: UserInput | str, last: Mapping[str, LastRanking], listed: CurrentList
@@ -247,7 +259,7 @@ class Examples:
         self._metrics.examples.labels(
             "none" if example.outcome is None else "late" if example.late else "in-time"
         ).inc()
-        self._outbox.send(EXAMPLES, user, _encode(example))
+        self._outbox.send(EXAMPLES, user, _encode(msgspec.structs.replace(example, model_name=self._model_name)))
 
 
 @lru_cache(maxsize=1024)

@@ -45,6 +45,11 @@ class ModelMetrics:
             "Mean reciprocal rank of the canary less that of the others",
             registry=registry,
         )
+        self.canary_clicks_difference = Gauge(
+            "liverank_canary_clicks_difference",
+            "Share of the canary's lists that drew a click in time, less that of the others",
+            registry=registry,
+        )
 
     def clicked(self, version: str, value: float) -> None:
         """The reciprocal rank of a click, by the version that ranked it. Only the newest versions keep their figures:

@@ -85,6 +85,8 @@ def test_a_trainer_goes_on_from_a_checkpoint() -> None:
     again = capture(trainer)
     assert belongs(trainer, state)
     assert again.facts.pop("since_starter") is None  # what was not written: it goes on at its own pace
+    assert again.facts.pop("returned") is None
+    assert {anchor["version"] for anchor in again.facts.pop("anchors").values()} == {trainer.versions.serving.version}
     assert again.facts | {"model": state.facts["model"]} == state.facts  # whose hash was of the weights too
     assert set(again.arrays) == set(state.arrays)
     by_item = {name for name in state.arrays if name.startswith(("rows.", "moved."))}

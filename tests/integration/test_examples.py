@@ -93,12 +93,11 @@ def send(installation: Installation, topic: str, records: Sequence[UserInput], k
 
 
 def comparable(example: Example) -> Example:
-    """What both joins must agree on: not the version and its ranks, nor the offsets in the row."""
+    """What both joins must agree on: not the model, its version and its ranks, nor the offsets in the row."""
     row = decode_row(example.state)
     items = [msgspec.structs.replace(item, rank=None) for item in example.items]
-    return msgspec.structs.replace(
-        example, model="", items=items, state=msgspec.json.encode((row.revision, row.count, row.candidates, row.now))
-    )
+    state = msgspec.json.encode((row.revision, row.count, row.candidates, row.now))
+    return msgspec.structs.replace(example, model="", model_name=None, items=items, state=state)
 
 
 def expected_of(log: Sequence[UserInput], installation: Installation) -> dict[str, Example]:

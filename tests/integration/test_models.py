@@ -8,7 +8,8 @@ import shutil
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -46,6 +47,7 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         model="swapped",
         metrics_port=0,
         session_timeout_s=6.0,
+        attribution_ms=3000,
     )
     made = Installation(settings, folder)
     made.create_topics()
@@ -85,11 +87,11 @@ def serve(installation: Installation, version: str) -> None:
     eventually(f"{version} serves", lambda: serving(installation.workers[0]) == version, 30)
 
 
-def show_lists(installation: Installation, users: list[str]) -> dict[str, Ranking]:
+def show_lists(installation: Installation, users: list[str], ts: int | None = None) -> dict[str, Ranking]:
     """Show the same list to users who have done nothing yet; what they get to see."""
     producer = installation.producer()
     for user in users:
-        listed = {"request_id": user, "user_id": user, "items": [{"item_id": item} for item in LIST]}
+        listed = {"request_id": user, "user_id": user, "items": [{"item_id": item} for item in LIST], "ts": ts}
         producer.produce("candidates", msgspec.json.encode(listed), user)
     producer.flush(30)
 
@@ -101,11 +103,11 @@ def show_lists(installation: Installation, users: list[str]) -> dict[str, Rankin
     return shown
 
 
-def click(installation: Installation, users: list[str], item: str) -> None:
+def click(installation: Installation, users: list[str], item: str, ts: int | None = None) -> None:
     """Each of them clicks one item."""
     producer = installation.producer()
     for user in users:
-        producer.produce("clicks", msgspec.json.encode({"user_id": user, "item_id": item}), user)
+        producer.produce("clicks", msgspec.json.encode({"user_id": user, "item_id": item, "ts": ts}), user)
     producer.flush(30)
 
 
@@ -169,10 +171,11 @@ def example_of(installation: Installation, user: str) -> Example:
     return example
 
 
-def decided(installation: Installation, version: str) -> ModelUpdate:
-    """What was decided about a canary."""
+def decided(installation: Installation, version: str, meanwhile: Callable[[], object] = lambda: None) -> ModelUpdate:
+    """What was decided about a canary, while something else goes on."""
 
     def found() -> ModelUpdate | None:
+        meanwhile()
         control = read_topic(installation.settings.broker.addresses, "model-updates", 1)
         updates = [msgspec.json.decode(m.value(), type=ModelUpdate) for m in control]
         return next((update for update in updates if update.version == version and update.measured), None)
@@ -182,7 +185,9 @@ def decided(installation: Installation, version: str) -> ModelUpdate:
 
 
 def test_canaries_are_judged_by_clicks(installation: Installation, worker: Worker) -> None:
-    """One that ranks the wrong way round is rolled back by itself, and one that sets that right is promoted."""
+    """One that ranks the wrong way round is rolled back by itself, and one that sets that right is promoted, once the
+    time of the lists that were clicked is over.
+    """
     good, bad = publish(installation, seed=5), publish(installation, seed=5, change=flip)
     better = publish(installation, seed=5)
     serve(installation, good)
@@ -191,19 +196,46 @@ def test_canaries_are_judged_by_clicks(installation: Installation, worker: Worke
             serve(installation, bad)
         announce(installation, canary, "canary", share=share)
         eventually("the canary serves its share", lambda name=canary: f"{name} serves 50%" in worker.log, 30)
-        users = [f"{canary}-{number}" for number in range(240)]
-        shown = show_lists(installation, users)
+        users, now = [f"{canary}-{number}" for number in range(240)], now_ms()
+        shown = show_lists(installation, users, now)
         arms = Counter(ranking.model for ranking in shown.values())
         assert set(arms) == {canary, serving(worker)}
         assert min(arms.values()) > 60
         wanted = next(r.items[0].item_id for r in shown.values() if (r.model == canary) == promoted)
-        click(installation, users, wanted)
-        update = decided(installation, canary)
+        click(installation, users, wanted, now + 1)
+        update = decided(installation, canary, partial(others, installation, wanted))
         assert (update.stage, update.previous) == (("promoted", bad) if promoted else ("rolled-back", good))
         expected = canary if promoted else good
         eventually("all workers went along", lambda version=expected: serving(worker) == version, 30)
         after = show_lists(installation, [f"after-{canary}-{number}" for number in range(20)])
         assert {ranking.model for ranking in after.values()} == {expected}
+
+
+def others(installation: Installation, wanted: str) -> None:
+    """Some more people look at the list and click, so that time goes on in every partition."""
+    users, now = [f"other-{next(_numbers)}" for _ in range(12)], now_ms()
+    show_lists(installation, users, now)
+    click(installation, users, wanted, now + 1)
+
+
+_numbers = itertools.count()
+
+
+def test_a_canary_that_people_leave_is_rolled_back(installation: Installation, worker: Worker) -> None:
+    """It ranks as what serves does, so what is clicked stands as high; but half of its lists draw nothing."""
+    good, canary = publish(installation, seed=5), publish(installation, seed=5)
+    serve(installation, good)
+    announce(installation, canary, "canary", share=0.5)
+    eventually("the canary serves its share", lambda: f"{canary} serves 50%" in worker.log, 30)
+    now = now_ms()
+    shown = show_lists(installation, [f"left-{number}" for number in range(240)], now)
+    wanted = next(iter(shown.values())).items[0].item_id
+    leaving = [user for user, ranking in shown.items() if ranking.model == canary][::2]
+    click(installation, [user for user in shown if user not in set(leaving)], wanted, now + 1)
+    update = decided(installation, canary, partial(others, installation, wanted))
+    assert (update.stage, update.previous) == ("rolled-back", good)
+    assert "reciprocal rank of clicks 1.0000" in (update.reason or "")
+    eventually("what served goes on alone", lambda: f"{canary} is no canary any more" in worker.log, 30)
 
 
 def parts_of(installation: Installation) -> list[set[int]]:

@@ -11,72 +11,29 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from liverank.settings import Settings, changed
+from liverank.settings import changed
 from online_learning.recipe import Recipe
 from online_learning.releases import origins
 from online_learning.releases.origins import fetch_origin, read_origin
 from online_learning.releases.pruning import prune_registry
 from online_learning.releases.writing import Provenance, publish_model
 from online_learning.trainer.checkpoint import newest_checkpoint
-from online_learning.trainer.metrics import TrainerMetrics
-from online_learning.trainer.releases import Releases
 from online_learning.trainer.startup import open_trainer
 from online_learning.trainer.state import capture
-from online_learning.trainer.trainer import Trainer
 from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import OtherInputs
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import ModelUpdate
 from ranker.contracts.schema import Action
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import fetch_bundle, new_version, read_manifest, registry_versions
 from ranker.rollout.stages import Stages, follow
 from ranker.serving.model import load_model
 from tests.support import stream
+from tests.support.releasing import Installation
 from tests.support.tiny import tiny_bundle, tiny_model, tiny_tables
 
 torch.set_num_threads(1)
-
-
-class Installation:
-    """A registry with a first model, and what a broker would hold: examples, and announcements."""
-
-    def __init__(self, folder: Path, **settings: object) -> None:
-        self.settings = changed(Settings(),
-            registry=str(folder / "registry"), trainer_data=folder / "trainer", train_batch=16, gate_least=0,
-            gate_margin=9.0, provider="cpu", bundle_s=0.001, replay=50, keep_bundles=2, **settings,  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.first = tiny_bundle(folder / "registry", stream.SCHEMA)
-        self.updates: list[ModelUpdate] = []
-
-    def start(self) -> tuple[Trainer, Releases]:
-        """What a new process does before its first batch."""
-        known = Stages()
-        for update in self.updates:
-            known = follow(known, update)
-        fetch = lambda version: fetch_origin(self.settings.trainer, version)  # noqa: E731
-        trainer = open_trainer(self.settings.trainer, fetch(known.serving or self.first), known, Catalog(), fetch)
-        releases = Releases(self.settings.trainer, trainer, known, TrainerMetrics())
-        releases.begin()
-        return trainer, releases
-
-    def release(self, trainer: Trainer, releases: Releases, now: int) -> ModelUpdate | None:
-        """One bundle from draft to compliance."""
-        draft = releases.draft(now)
-        releases.save(draft.state)
-        update = releases.write(draft)
-        if update is None or not releases.confirm(draft, update):
-            update = None
-        else:
-            self.updates.append(update)
-            releases.announced(update)
-        releases.comply()
-        return update
-
-    def model_update(self, version: str, stage: str) -> ModelUpdate:
-        """An operator's announcement."""
-        return ModelUpdate(model="default", version=version, sha256="", stage=stage)
 
 
 def test_a_bundle_serves_and_scores_as_the_trainer(tmp_path: Path) -> None:
@@ -493,7 +450,7 @@ def test_sweeping_takes_nothing_that_is_needed(tmp_path: Path) -> None:
         (home / version).mkdir()
     (home / here.first / MANIFEST).unlink()
     known = Stages(serving=serving, previous=previous, canary=canary, pinned=True)
-    prune_registry(here.settings.trainer, known, here.first)
+    prune_registry(here.settings.trainer, known, {here.first})
     assert {path.name for path in home.iterdir()} == {here.first, serving, previous, canary}
 
 

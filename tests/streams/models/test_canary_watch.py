@@ -15,6 +15,8 @@ from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.telemetry.model_metrics import ModelMetrics
 
+START, WINDOW_MS = 1_700_000_000_000, Settings().worker.attribution_ms
+
 
 class Model:
     """Has a version, and can be let go of."""
@@ -51,21 +53,40 @@ def watched(share: float = 1.0, **settings: object) -> tuple[CanaryWatch, ModelS
     return CanaryWatch(given, slot, {"new": "5ha"}, cast(Outbox, sent), metrics, lambda: share), slot, sent.updates
 
 
-def click(watch: CanaryWatch, count: int, canary: int, current: int) -> None:
-    """So many clicks on each side, at these ranks."""
-    for _ in range(count):
-        watch.clicked("new", canary)
-        watch.clicked("old", current)
+class People:
+    """Look at lists, one after the other, and click or not."""
+
+    def __init__(self, watch: CanaryWatch) -> None:
+        self._watch, self._now = watch, START
+
+    def click(self, count: int, canary: int, current: int) -> None:
+        """So many lists on each side, the clicked items at these ranks."""
+        for _ in range(count):
+            for version, rank in (("new", canary), ("old", current)):
+                self._now += 1
+                self._watch.clicked(version, rank, self._now, self._now)
+
+    def ignore(self, version: str, count: int) -> None:
+        """So many lists of a version whose time passes, and which draw nothing."""
+        for _ in range(count):
+            self._now += 1
+            self._watch.ignored(version, self._now - WINDOW_MS, self._now)
+
+    def wait(self, ms: int = 2 * WINDOW_MS) -> None:
+        """Until the time of all lists is over, which the next event tells; it is of a version that is on no trial."""
+        self._now += ms
+        self._watch.clicked("older", 1, self._now, self._now)
 
 
 def test_a_trial_is_decided_once() -> None:
     """By clear clicks, with the numbers as the reason, and what serves named for those who read only the newest."""
     watch, slot, updates = watched()
+    people = People(watch)
     slot.set_canary(model("new"), 0.5)
-    click(watch, 49, canary=5, current=1)
+    people.click(49, canary=5, current=1)
     watch.look()
     assert updates == []
-    click(watch, 100, canary=5, current=1)
+    people.click(100, canary=5, current=1)
     watch.look()
     watch.look()
     (update,) = updates
@@ -78,14 +99,16 @@ def test_a_canary_that_is_tried_again_is_another_trial() -> None:
     """Its first trial's clicks do not count, and it is decided about again, whether or not anyone looked in between."""
     for looks in (True, False):
         watch, slot, updates = watched()
+        people = People(watch)
         slot.set_canary(model("new"), 0.5)
-        click(watch, 150, canary=5, current=1)
+        people.click(150, canary=5, current=1)
         watch.look()
         slot.set_canary(None)
         if looks:
             watch.look()
         slot.set_canary(model("new"), 0.5)
-        click(watch, 149, canary=1, current=5)
+        people.click(149, canary=1, current=5)
+        people.wait()
         watch.look()
         assert [update.stage for update in updates] == ["rolled-back", "promoted"]
 
@@ -93,9 +116,9 @@ def test_a_canary_that_is_tried_again_is_another_trial() -> None:
 def test_one_that_fails_is_ended_whatever_its_clicks_say() -> None:
     """With what failed."""
     watch, slot, updates = watched()
-    canary = model("new")
+    people, canary = People(watch), model("new")
     slot.set_canary(canary, 0.5)
-    click(watch, 150, canary=1, current=5)
+    people.click(150, canary=1, current=5)
     watch.failed(canary, ValueError("bad shape"))
     watch.look()
     assert [(update.stage, "bad shape" in (update.reason or "")) for update in updates] == [("rolled-back", True)]
@@ -125,10 +148,11 @@ def test_workers_share_the_chance_of_being_wrong() -> None:
     for share in (1.0, 0.1):
         watch, slot, updates = watched(share, canary_least=1)
         slot.set_canary(model("new"), 0.5)
-        clicks = 0
+        people, clicks = People(watch), 0
         while not updates:
-            click(watch, 1, canary=1, current=3)
-            click(watch, 1, canary=5, current=2)
+            people.click(1, canary=1, current=3)
+            people.click(1, canary=5, current=2)
+            people.wait()
             watch.look()
             clicks += 1
         needed.append(clicks)
@@ -139,9 +163,9 @@ def test_workers_share_the_chance_of_being_wrong() -> None:
 def test_another_version_to_compare_with_begins_another_trial() -> None:
     """Clicks on what served before say nothing about what serves now; a failure of the canary does."""
     watch, slot, updates = watched(canary_least=50)
-    canary = model("new")
+    people, canary = People(watch), model("new")
     slot.set_canary(canary, 0.5)
-    click(watch, 200, canary=5, current=1)
+    people.click(200, canary=5, current=1)
     slot.swap(model("newer"))
     watch.look()
     assert updates == []
@@ -150,3 +174,52 @@ def test_another_version_to_compare_with_begins_another_trial() -> None:
     watch.look()
     (update,) = updates
     assert (update.version, update.stage, update.previous) == ("new", "rolled-back", "newest")
+
+
+def test_lists_that_draw_nothing_count() -> None:
+    """A canary whose people click as far up, but half as often, is rolled back; one like the other is promoted."""
+    for ignored, stage in ((50, "rolled-back"), (10, "promoted")):
+        watch, slot, updates = watched(canary_margin=0.2)
+        people = People(watch)
+        slot.set_canary(model("new"), 0.5)
+        people.wait()
+        for _ in range(60):
+            people.click(20, canary=2, current=2)
+            people.wait()
+            people.ignore("new", ignored)
+            people.ignore("old", 10)
+            people.wait()
+            watch.look()
+        (update,) = updates
+        assert update.stage == stage, update.reason
+        assert "clicks per list" in (update.reason or "")
+
+
+def test_no_list_counts_before_its_time_is_over() -> None:
+    """At first only lists that drew a click are known: nothing is promoted by them."""
+    watch, slot, updates = watched()
+    people = People(watch)
+    slot.set_canary(model("new"), 0.5)
+    people.click(400, canary=1, current=1)
+    watch.look()
+    assert updates == []
+    people.wait()
+    watch.look()
+    assert [update.stage for update in updates] == ["promoted"]
+
+
+def test_lists_of_before_a_trial_do_not_count() -> None:
+    """Those of them that drew a click drew it before: what is left of them would speak against what serves."""
+    watch, slot, updates = watched()
+    people = People(watch)
+    people.wait()
+    slot.set_canary(model("new"), 0.5)
+    people.ignore("old", 500)
+    people.ignore("new", 100)
+    watch.look()
+    assert updates == []
+    people.wait()
+    people.ignore("old", 100)
+    people.ignore("new", 500)
+    watch.look()
+    assert updates == [], "as many on each side, and none of them drew anything"
