@@ -153,7 +153,8 @@ class TrainerProcess:
         finally:
             self._learning.shutdown()
             self._tracker.close()
-            with suppress(TimeoutError):
+            # aiokafka lets out that it ends a fetch of its own that waits for a broker.
+            with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(ENDING_S):
                     await clients.aclose()
         log.info("stopped")

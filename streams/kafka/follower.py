@@ -78,7 +78,8 @@ class Follower:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._consumer.stop()
+        with contextlib.suppress(asyncio.CancelledError):  # aiokafka lets out that it ends a fetch that waits
+            await self._consumer.stop()
 
     async def _skip(self, since_ms: int) -> None:
         """Go to the first record of a time."""
