@@ -2,7 +2,7 @@
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tutorial test test-slow broker lint types audit sync
+.PHONY: help demo tutorial test test-slow faults broker lint types audit sync
 
 ARGS ?=
 # Two files of tests at a time, each with an Apache Kafka of its own: most wait for processes; in the order of folders, in
@@ -38,6 +38,12 @@ test: lint types ## lint, types and all tests but the slow ones (ARGS="..." goes
 test-slow: sync ## the slow tests: kills, rebalances, benchmarks (ARGS="..." goes to pytest)
 	@echo "==> slow tests"
 	@$(RUN) pytest -m slow $(ARGS)
+
+faults: $(UV) ## processes, brokers, disks and lines fail under load, and every topic is checked (ARGS="--rounds 200 --seed 7 --json faults.json")
+	@echo "==> dependencies"
+	@$(SYNC) --extra all
+	@echo "==> liverank bench faults $(ARGS)"
+	@$(RUN) liverank bench faults $(ARGS)
 
 broker: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 --data DIR")
 	@echo "==> dependencies"

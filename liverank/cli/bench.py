@@ -15,7 +15,7 @@ from liverank.terminal import errors, report
 # ruff: noqa: PLC0415
 
 bench_app = typer.Typer(
-    help="Measure latency, swaps, freshness and recovery here; each starts a broker, a model and real processes.",
+    help="Measure latency, swaps, freshness and recovery, or let things fail; each starts a broker and processes.",
     no_args_is_help=True,
 )
 
@@ -150,6 +150,38 @@ def sizes(
 
     options = SizesOptions(items=items, candidates=candidates, lists=lists, history=history)
     report(bench_sizes(options, errors), json)
+
+
+@bench_app.command("faults", epilog="Example:  liverank bench faults --rounds 200 --seed 7 --json faults.json")
+def faults(
+    rounds: Annotated[int, typer.Option(help="Faults, one after another.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of every draw: the same one replays the schedule and the workload.")] = 0,
+    kinds: Annotated[
+        str | None, typer.Option(help="Kinds of faults, with commas between; else all.", show_default=False)
+    ] = None,
+    brokers: Annotated[int, typer.Option(help="Apache Kafka nodes: 1, or 3 with three copies of each topic.")] = 1,
+    rate: Annotated[float, typer.Option(help="Inputs a second, outside bursts of 20 times as many.")] = 20.0,
+    users: Annotated[int, typer.Option(help="Simulated users, new ones after each check.")] = 60,
+    stretch: Annotated[int, typer.Option(help="Rounds between two checks.")] = 3,
+    longest_s: Annotated[float, typer.Option(help="Seconds that something is away at most.")] = 10.0,
+    keep: Annotated[
+        Path | None, typer.Option(help="Leave logs, records and data in this new folder.", show_default=False)
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Let processes, brokers, disks and lines fail under load, and check every topic; exits 1 on violations."""
+    from liverank.faults.run import FaultOptions, run_faults
+    from liverank.faults.schedule import KINDS
+
+    chosen = tuple(KINDS) if kinds is None else tuple(kind.strip() for kind in kinds.split(","))
+    options = FaultOptions(
+        rounds=rounds, seed=seed, kinds=chosen, brokers=brokers, rate=rate, users=users, stretch=stretch,
+        longest_s=longest_s, keep=keep,
+    )  # fmt: skip
+    result = run_faults(options, errors)
+    report(result, json)
+    if result["violations"]:
+        raise typer.Exit(1)
 
 
 @bench_app.command("memory", epilog="Example:  liverank bench memory --lists 100000 --json memory.json")

@@ -90,6 +90,14 @@ class Broker:
         """End the process as a fault would (SIGKILL) and wait until it is gone."""
         self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Let it stand still (SIGSTOP): its connections stay, and nothing is answered. `resume` lets it go on."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop it if it runs, then start it on the same port and data folder and wait until it answers."""
         self.stop()
@@ -99,6 +107,11 @@ class Broker:
         if self._program is None:
             raise BrokerError(f"the broker at {self.address} was not started here: only its owner can stop or start it")
         return self._program
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._own()
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def _end(self, by: signal.Signals) -> None:
         self._own()

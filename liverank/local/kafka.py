@@ -27,7 +27,9 @@ class BrokerProgram:
     log_file: Path
 
 
-def kafka_program(data_dir: Path, port: int, settings: Mapping[str, str], heap_mb: int) -> BrokerProgram:
+def kafka_program(
+    data_dir: Path, port: int, settings: Mapping[str, str], heap_mb: int, cluster_id: str | None = None
+) -> BrokerProgram:
     """Write the configuration, format the storage if it is new, and return the command.
 
     Args:
@@ -35,6 +37,7 @@ def kafka_program(data_dir: Path, port: int, settings: Mapping[str, str], heap_m
         port: where clients reach it on 127.0.0.1.
         settings: what to change in server.properties.
         heap_mb: the largest Java heap.
+        cluster_id: of the cluster that a new storage is for; None: one of its own.
 
     Raises:
         BrokerError: Java or the jars are missing, or the storage cannot be formatted.
@@ -49,9 +52,9 @@ def kafka_program(data_dir: Path, port: int, settings: Mapping[str, str], heap_m
     properties.write_text(text, encoding="utf-8")
 
     logging_options = (f"-Dlog4j2.configurationFile={resources / 'log4j2.yaml'}", "-cp", classpath)
-    cluster_id = _stored_cluster_id(storage)
-    if cluster_id is None:
-        cluster_id = _new_cluster_id()
+    stored = _stored_cluster_id(storage)
+    cluster_id = stored or cluster_id or new_cluster_id()
+    if stored is None:
         tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
         run_to_end([java, "-XX:TieredStopAtLevel=1", *logging_options, *tool], f"formatting {storage}", 60)
     heap = (f"-Xms{min(256, heap_mb)}m", f"-Xmx{heap_mb}m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError")
@@ -67,7 +70,7 @@ def _stored_cluster_id(storage: Path) -> str | None:
     return found[1] if found else None
 
 
-def _new_cluster_id() -> str:
+def new_cluster_id() -> str:
     """16 random bytes in base64, as Kafka writes them. The first bit is 0: no id may start with "-"."""
     raw = bytes([secrets.randbelow(128)]) + secrets.token_bytes(15)
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")

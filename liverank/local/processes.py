@@ -75,6 +75,11 @@ class Process:
         said = [line for line in self.tail().splitlines() if line.strip()]
         return f"status {status}: {said[-1]}"
 
+    @property
+    def status(self) -> int | None:
+        """How it ended: its exit status, or the signal's number below 0; None while it runs."""
+        return self._process.poll()
+
     def check(self) -> None:
         """Nothing, while it runs.
 
@@ -120,11 +125,19 @@ class Process:
         """Ask it to end in order (SIGTERM); `stop` waits for that."""
         self._process.send_signal(signal.SIGTERM)
 
-    def stop(self) -> None:
+    def pause(self) -> None:
+        """Let it stand still (SIGSTOP), as a machine that swaps or migrates does; `resume` lets it go on."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self, within_s: float = _STOP_S) -> None:
         """End it in order, or without (SIGKILL) where that takes too long."""
         self.ask_to_stop()
         try:
-            self._process.wait(_STOP_S)
+            self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
 

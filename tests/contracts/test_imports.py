@@ -31,8 +31,8 @@ ROOMS = {
         "first_model", "trainer", "simulation",
     ),
     "liverank": (
-        "terminal", "settings", "serve", "local", "offline", "operate", "measure", "simulate", "bench", "demo", "up",
-        "cli", "__main__",
+        "terminal", "settings", "serve", "local", "offline", "operate", "measure", "simulate", "bench", "faults",
+        "demo", "up", "cli", "__main__",
     ),
 }  # fmt: skip
 

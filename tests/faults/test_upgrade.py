@@ -71,7 +71,7 @@ def test_workers_are_replaced_one_by_one_under_load(kafka: str, tmp_path: Path, 
 
 def assert_nothing_lost(installation: Installation) -> None:
     """Rows against the fold, but for the keys of events, which have another form since; and the newest rankings."""
-    stored, folded = installation.stored_rows(), installation.folded_rows(installation.model())
+    stored, folded = installation.stored_rows(), installation.folded_rows()
     assert set(stored) == set(folded)
     wrong = {
         f"{key[1].decode()}: {name}": (said, told(row)[name])

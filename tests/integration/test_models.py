@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from liverank.faults.load.sender import Sender
+from liverank.faults.load.workload import Workload
 from liverank.settings import Settings, changed
 from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
@@ -29,7 +31,6 @@ from streams.kafka.checks import check_topics
 from streams.kafka.connection import partition_of
 from tests.support.bundles import BAD, announce, flip, publish
 from tests.support.installation import Installation, Worker, read_topic
-from tests.support.load import Load
 from tests.support.waiting import eventually
 
 LIST = [f"item-{number}" for number in range(10)]
@@ -140,7 +141,8 @@ def test_a_canary_that_does_not_load_ends_itself(installation: Installation, wor
 def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, worker: Worker) -> None:
     """Every user's last ranking covers all their inputs, no ranking comes twice, and all versions have ranked."""
     versions = [publish(installation, seed=seed) for seed in (1, 2, 3)]
-    running = Load(installation, 100.0, users=60, name="swaps")
+    running = Sender(installation.settings.broker, Workload("swaps", seed=0, items=False), 100.0)
+    running.open()
     running.start()
     for version in versions:
         serve(installation, version)
@@ -154,7 +156,7 @@ def test_swaps_under_load_lose_and_repeat_nothing(installation: Installation, wo
     assert [name for name, count in named.items() if count > 1] == []
     assert set(versions) <= {ranking.model for ranking in rankings}
     last = {ranking.user_id: ranking for ranking in rankings}  # a user's rankings come in order
-    rows = installation.folded_rows(installation.model())
+    rows = installation.folded_rows()
     listed = {key[1].decode(): row for key, row in rows.items() if row.candidates and key[1].startswith(b"swaps")}
     wrong = [user for user, row in listed.items() if last[user].applied != row.applied]
     assert wrong == []

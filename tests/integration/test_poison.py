@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message
 
+from liverank.faults.load import poison
+from liverank.faults.load.inputs import Planned
+from liverank.faults.load.sender import input_producer, produce, send_transactions
 from liverank.settings import Settings, changed
 from online_learning.trainer.checkpoint import newest_checkpoint
 from ranker.contracts.clock import now_ms
 from ranker.contracts.records import Example
-from ranker.contracts.schema import Action, CandidateFeature, FeatureSchema, Normalise
 from ranker.state.codec import decode_row
 from streams.kafka.connection import partition_of
 from tests.support.installation import Installation, Worker
@@ -25,62 +25,7 @@ from tests.support.trainer_process import Process
 from tests.support.waiting import eventually
 
 PARTITION = 1
-SCHEMA = FeatureSchema(
-    actions=(Action(name="view"), Action(name="click", positive=True)),
-    candidate_features=(CandidateFeature(name="price", normalise=(Normalise.NONE, Normalise.LIST)),),
-    item_numeric=("price",),
-    window=8,
-)
-DEEP = b"[" * 1500 + b"]" * 1500
-#: topic, value, further arguments of the producer, the reason of its dead letter
-REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
-    ("clicks", {"item_id": "a", "value": 1.7976931348623157e308}, {}, "invalid"),
-    ("clicks", {"item_id": "a", "value": 1e39}, {}, "invalid"),
-    ("clicks", {"item_id": "a", "ts": 10**25}, {}, "invalid"),
-    ("clicks", b'{"user_id":"%s","item_id":"a","debug":' + DEEP + b"}", {}, "invalid"),
-    ("clicks", b'{"user_id":"%s","item_id":"\\ud800"}', {}, "not-json"),
-    ("clicks", {"item_id": "a"}, {"timestamp": now_ms() // 1000}, "past-timestamp"),
-    ("candidates", {"request_id": "k", "k": 10**30, "items": [{"item_id": "a"}]}, {}, "invalid"),
-    ("candidates", {"request_id": "t", "items": [{"item_id": "a"}]}, {"ahead": 1_800_000}, "future-timestamp"),
-    ("erasures", {}, {"ahead": 3_000_000}, "future-timestamp"),
-]
-REFUSED_ITEMS: list[tuple[bytes, bytes | None, str]] = [
-    (b"p", b'{"item_id":"p","published_at":9999999999999999999999}', "invalid"),
-    (b"p", b'{"item_id":"p","published_at":1763000000}', "past-timestamp"),
-    (b"p", b'{"item_id":"p","published_at":1763000000000000}', "future-timestamp"),
-    (b"p", b'{"item_id":"p","numeric":{"price":1e39}}', "invalid"),
-    (b"p", b'{"item_id":"p","x":' + DEEP + b"}", "invalid"),
-    (b"\x00\xc8", None, "bad-key"),
-]
-#: Extreme and within the bounds, or not as declared and meant all the same.
-TAKEN: list[tuple[str, Any]] = [
-    ("clicks", {"item_id": "a", "value": 3.4028235e38}),
-    ("clicks", {"item_id": "a", "event_id": "", "request_id": "", "position": -1}),
-    (
-        "candidates",
-        {
-            "request_id": "wide",
-            "items": [
-                {"item_id": f"i{at}", "features": {f"f{at}-{name}": at for name in range(3)}} for at in range(1000)
-            ],
-        },
-    ),
-    ("candidates", {"request_id": "odd", "items": [{"item_id": "a", "features": {"price": True, "x": "red"}}]}),
-    (
-        "candidates",
-        {
-            "request_id": "large",
-            "items": [{"item_id": "a", "features": {"price": 3.4e38}}, {"item_id": "b", "features": {"price": -3e38}}],
-        },
-    ),
-    ("clicks", {"item_id": "a", "value": -3.4e38}),
-    ("clicks", {"item_id": "a", "ts": 0, "value": "3.5", "context": {"n": -1e300, "m": {}}}),
-    (
-        "candidates",
-        {"request_id": "meant", "k": "2", "items": [{"item_id": "a", "score": 1e39, "features": {"price": 1e39}}]},
-    ),
-    ("users", {"attributes": {"age": 1e39, "home": []}}),
-]
+SCHEMA = msgspec.structs.replace(poison.PRICED, window=8)
 
 
 @pytest.fixture(scope="module")
@@ -149,18 +94,18 @@ def poison_all(installation: Installation, worker: Worker, trainer: Process, nam
     click(installation, damaged, "of the damaged row")
 
     deserved = send_refused(installation, stranger)
-    send_compressed(installation, stranger)
-    for topic, value in TAKEN:
-        installation.send(topic, stranger, {"user_id": stranger, **value})
-        if topic == "candidates":  # of lists that wait together those that the next ones push out are not ranked
-            ranked(installation, value["request_id"])
+    send(installation, poison.compressed(stranger))
+    for one in poison.taken(stranger):
+        send(installation, [one])
+        if one.topic == "candidates":  # of lists that wait together those that the next ones push out are not ranked
+            ranked(installation, json.loads(one.value or b"")["request_id"])
     click(installation, stranger, "after extremes")
     click(installation, other, "after poison")
 
     kept = send_control(installation)
-    send_vectors(installation)
+    send(installation, poison.vectors(ENCODER))
     bad = send_examples(installation, other)
-    send_transactions(installation, stranger)
+    send_transactions(installation.settings.broker, stranger)
     show(installation, other, "last")
     click(installation, other, "at last")
     installation.all_handled()
@@ -184,30 +129,29 @@ def poison_all(installation: Installation, worker: Worker, trainer: Process, nam
     assert state.facts["trained"] == len(good)
 
 
+def send(installation: Installation, planned: Iterable[Planned]) -> list[tuple[Planned, tuple[str, int, int]]]:
+    """Send records; each with its place."""
+    placed: list[tuple[Planned, tuple[str, int, int]]] = []
+    broker, producers = installation.settings.broker, {}
+    for one in planned:
+        if one.codec not in producers:
+            producers[one.codec] = input_producer(broker, one.codec)
+
+        def delivered(error: object, message: Message, one: Planned = one) -> None:
+            assert error is None
+            placed.append((one, (message.topic(), message.partition(), message.offset())))
+
+        produce(producers[one.codec], broker, one, delivered)
+    for producer in producers.values():
+        assert producer.flush(30) == 0
+    return placed
+
+
 def send_refused(installation: Installation, user: str) -> dict[tuple[str, int, int], str]:
     """What must become a dead letter: place -> reason."""
-    deserved = {}
-    for topic, value, arguments, reason in REFUSED:
-        stamp = {"timestamp": now_ms() + arguments["ahead"]} if "ahead" in arguments else arguments
-        if isinstance(value, bytes):
-            body: Any = value.replace(b"%s", user.encode())
-        else:
-            body = {"user_id": user, **value}
-        deserved[topic, *installation.send(topic, user, body, **stamp)] = reason
-    for key, body, reason in REFUSED_ITEMS:
-        deserved["items", *installation.send("items", key, body)] = reason
-    return deserved
-
-
-def send_compressed(installation: Installation, user: str) -> None:
-    """Each codec, to a topic of the consumer group and to one that all follow."""
-    for codec in ("gzip", "snappy", "lz4", "zstd"):
-        where = {"bootstrap.servers": installation.settings.broker.addresses, "partitioner": "murmur2_random"}
-        producer = Producer({**where, "compression.type": codec})
-        event = {"user_id": user, "item_id": "a", "event_id": codec, "text": "again and " * 200}
-        producer.produce("clicks", json.dumps(event), user)
-        producer.produce("items", json.dumps({"item_id": codec, "text": "again and " * 200}), codec)
-        assert producer.flush(30) == 0
+    sent = send(installation, poison.to_be_refused(user, now_ms()))
+    assert len(sent) > 15
+    return {place: one.reason or "" for one, place in sent}
 
 
 def send_control(installation: Installation) -> Path:
@@ -217,25 +161,8 @@ def send_control(installation: Installation) -> Path:
     kept = data / "poison" / "kept"
     kept.parent.mkdir()
     kept.write_text("not ours")
-    for version in ("../poison", "../../poison", "..", str(kept.parent), "a\n"):
-        update = {"model": "poisoned", "version": version, "sha256": "00", "stage": "promoted", "ts": now_ms()}
-        installation.send("model-updates", "poisoned", update)
-        delta = {"model": "poisoned", "base": version, "sequence": 1, "learned_until": 1, "rows": {"x": "!"}}
-        installation.send("model-deltas", "poisoned", delta)
-    for topic in ("model-updates", "model-deltas"):
-        installation.send(topic, b"\xff", b'{"x":' + DEEP + b"}")
-        installation.send(topic, b"x", None)
+    send(installation, poison.control("poisoned", str(kept.parent), now_ms()))
     return kept
-
-
-def send_vectors(installation: Installation) -> None:
-    """Odd, wide, long, infinite, of another width, of other encoders."""
-    numbers = {"odd": b"abc", "narrow": bytes(2), "infinite": b"\x00\x7c" * 24, "long": bytes(4 << 20), "none": b""}
-    for name, vector in numbers.items():
-        for encoder in (ENCODER, "other", "../x"):
-            record = {"item_id": "a", "encoder": encoder, "text_hash": name}
-            installation.send("item-vectors", "a", {**record, "vector": base64.b64encode(vector).decode()})
-    installation.send("item-vectors", b"\xff\xfe", b"[")
 
 
 def examples(installation: Installation) -> list[Example]:
@@ -253,37 +180,9 @@ def send_examples(installation: Installation, user: str) -> set[str]:
     """Examples that cannot be learned from, in the midst of good ones; their ids."""
     eventually("there is an example", lambda: any(one.outcome for one in examples(installation)))
     good = next(one for one in examples(installation) if one.outcome and decode_row(one.state).candidates)
-    change = msgspec.structs.replace
-    assert good.outcome is not None
-    bad = [
-        change(good, state=good.state[:-7]),
-        change(good, state=b"\xffgarbage"),
-        change(good, items=good.items[:1]),
-        change(good, items=[change(one, statistics=[-1.0, 1.0]) for one in good.items]),
-        change(good, outcome=change(good.outcome, item_id="foreign")),
-        change(good, outcome=change(good.outcome, action="view")),
-        change(good, outcome=change(good.outcome, action="fly")),
-        change(good, ts=now_ms() + 10**9),
-    ]
-    bad = [change(one, example_id=f"bad-{number}") for number, one in enumerate(bad)]
-    for one in bad:
+    spoiled = poison.spoiled(good, now_ms())
+    for one in spoiled:
         installation.send("examples", user, msgspec.json.encode(one))
-    for body in (None, b"[", b'{"x":' + DEEP + b"}", b"\xff"):
+    for body in poison.undecodable():
         installation.send("examples", user, body)
-    return {one.example_id for one in bad}
-
-
-def send_transactions(installation: Installation, user: str) -> None:
-    """Lists of transactions: an aborted one, one that is committed, and an aborted one at the end."""
-    for name in ("aborted", "committed", "aborted"):
-        where = {"bootstrap.servers": installation.settings.broker.addresses, "partitioner": "murmur2_random"}
-        producer = Producer({**where, "transactional.id": f"poison-{name}"})
-        producer.init_transactions(30)
-        producer.begin_transaction()
-        listed = {"user_id": user, "request_id": name, "items": [{"item_id": name}]}
-        producer.produce("candidates", json.dumps(listed), user)
-        producer.flush(30)
-        if name == "aborted":
-            producer.abort_transaction(30)
-        else:
-            producer.commit_transaction(30)
+    return {one.example_id for one in spoiled}

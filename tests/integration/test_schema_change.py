@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from liverank.faults.checker.state import row_differences
 from liverank.operate.models import promote, read_control
 from liverank.settings import Settings, changed, environment_of
 from ranker.contracts.records import Example, Ranking
@@ -23,7 +24,7 @@ from ranker.contracts.schema import FeatureSchema
 from ranker.registry.bundle import read_remote_manifest
 from ranker.starter.bundle import publish_starter
 from ranker.state.row import EVENT
-from tests.support.installation import Installation, Worker, differences
+from tests.support.installation import Installation, Worker
 from tests.support.trainer_process import Process
 from tests.support.waiting import eventually
 
@@ -205,8 +206,8 @@ def test_an_action_a_feature_and_a_field_are_added_under_events(
     }
     assert lost == set()
     assert {name for ranking in last.values() for name in ranking.items[0].probabilities} == {"click", "cart"}
-    rows, folded = installation.stored_rows(), installation.folded_rows(installation.model())
-    assert {key: found for key in folded if (found := differences(rows[key], folded[key]))} == {}
+    rows, folded = installation.stored_rows(), installation.folded_rows()
+    assert {key: found for key in folded if (found := row_differences(rows[key], folded[key]))} == {}
     assert any((np.frombuffer(row.events, EVENT)["action"] == 2).any() for row in rows.values())
     assert any(row.candidates is not None and "price" in row.candidates.columns for row in rows.values())
     for worker in workers:

@@ -1,0 +1,1 @@
+"""What is sent: a seeded workload, what strangers send, and who sends it and keeps a record."""
