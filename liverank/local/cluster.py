@@ -18,6 +18,7 @@ from liverank.local.kafka import kafka_program, new_cluster_id
 from liverank.local.ports import free_ports
 
 _HOST = "127.0.0.1"
+_STARTS_WITHIN_S = 300.0  # whatever else the machine has to do
 _REPLICATED = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
 
 
@@ -58,7 +59,7 @@ def start_cluster(data_dir: Path, nodes: Sequence[NodePorts], heap_mb: int = 384
         folder = data_dir.resolve() / f"node-{number}"
         folder.mkdir(parents=True)
         program = kafka_program(folder, ports.clients, _settings(number, nodes), heap_mb, cluster_id)
-        brokers.append(Broker(program.address, "kafka", program, 90.0))
+        brokers.append(Broker(program.address, "kafka", program, _STARTS_WITHIN_S))
     with ExitStack() as stack:
         for broker in brokers:
             stack.callback(broker.kill)  # nothing is kept, and of the last ones none would answer
