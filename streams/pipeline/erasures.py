@@ -58,6 +58,7 @@ class Erasures:
         self._theirs = USERS in topics.names
         self._key = (settings.erasure_key or settings.broker.group).encode()
         self._outbox, self._progress, self._ends, self._row_of = outbox, progress, ends, row_of
+        self._known: set[Key] = set()  # users of whom `users` may hold something
         self._late: set[Key] = set()
         self._on_disk: set[Key] = set()
         self._written: set[Key] = set()
@@ -74,15 +75,22 @@ class Erasures:
         """
         if isinstance(record, Erasure):
             self._on_disk.add((at.partition, key))
+            if after is before or before.attributes_ts > NO_TIME:  # one that comes again may have had them before
+                self._known.add((at.partition, key))
             if after is not before:
                 receipt = receipt_of(self._key, before, record)
                 self._outbox.send(ERASURE_RECEIPTS, receipt.user.encode(), msgspec.json.encode(receipt))
         elif isinstance(record, User) and record.attributes and NO_TIME < (record.ts or at.ts) <= after.erased_at:
             self._late.add((at.partition, key))
 
-    async def bury(self, place: Key) -> None:
-        """Put a tombstone on what `users` holds of a user, once all that it has was read, if nothing of it is newer
-        than the erasure.
+    async def erased(self, place: Key) -> None:
+        """An erasure was applied: put a tombstone on what `users` holds of the user, if that may be something."""
+        if place in self._known:
+            self._known.discard(place)
+            await self._bury(place)
+
+    async def _bury(self, place: Key) -> None:
+        """A tombstone, once all that `users` has was read, if nothing of the user is newer than the erasure.
 
         A record that is sent to `users` between the look at its end and the tombstone would be lost to the topic, not
         to the row: a few milliseconds.
@@ -107,7 +115,7 @@ class Erasures:
         late, self._late = self._late, set()
         for place in late:
             try:
-                await self.bury(place)
+                await self._bury(place)
             except DamagedStore:
                 self._late.add(place)
         written, self._written, self._on_disk = self._written, self._on_disk, set()

@@ -87,7 +87,7 @@ class InputHandler:
             try:
                 self.handle(at, record.key, record.value)
                 if at.topic == ERASURES and record.key:
-                    await self._erasures.bury((at.partition, record.key))
+                    await self._erasures.erased((at.partition, record.key))
             except DamagedStore:
                 return  # the partition is recovered, and then the record comes again
             if at.topic == ERASURES and not self._intake.current(message):

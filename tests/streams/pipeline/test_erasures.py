@@ -93,8 +93,10 @@ async def test_users_gets_a_tombstone(names: dict[str, str], attributes_ts: int 
     erasures = Erasures(
         WorkerSettings(broker=broker), sent, progress, At(7), lambda place: erased  # type: ignore[arg-type]
     )  # fmt: skip
-    await erasures.bury((0, b"u"))
-    assert sent.records == [("users", b"u", None, NOW + 10)] * tombstones
+    erasure = Erasure(user_id="u", ts=NOW + 10)
+    erasures.applied(Position(topic="erasures", partition=0, offset=0, ts=NOW), b"u", row(), erasure, erased)
+    await erasures.erased((0, b"u"))
+    assert [one for one in sent.records if one[0] == "users"] == [("users", b"u", None, NOW + 10)] * tombstones
 
 
 async def test_partitions_that_leave_end_the_wait() -> None:
@@ -103,5 +105,19 @@ async def test_partitions_that_leave_end_the_wait() -> None:
     erasures = Erasures(
         WorkerSettings(), sent, PartitionProgress(), At(7), lambda place: EMPTY  # type: ignore[arg-type]
     )  # fmt: skip
-    await erasures.bury((0, b"u"))
+    at = Position(topic="erasures", partition=0, offset=0, ts=NOW)
+    erasures.applied(at, b"u", EMPTY, Erasure(user_id="u", ts=NOW), EMPTY)  # it came before
+    await erasures.erased((0, b"u"))
     assert sent.records == []
+
+
+async def test_of_whom_nothing_was_known_nothing_is_cleaned() -> None:
+    """A tombstone for every erasure would be one more input of each."""
+    progress, sent = PartitionProgress(), Sent()
+    progress.start({("users", 0): 7})
+    erasures = Erasures(WorkerSettings(), sent, progress, At(7), lambda place: erased)  # type: ignore[arg-type]
+    at = Position(topic="erasures", partition=0, offset=0, ts=NOW)
+    erased = apply_input(EMPTY, Erasure(user_id="u", ts=NOW), at, SCHEMA)
+    erasures.applied(at, b"u", EMPTY, Erasure(user_id="u", ts=NOW), erased)
+    await erasures.erased((0, b"u"))
+    assert [one[0] for one in sent.records] == ["erasure-receipts"]
