@@ -125,7 +125,7 @@ def _rounds(run: FaultRun, tell: Report) -> None:
         sender.start()
         strangers.start()
         for fault in some:
-            note = f"{fault.kind}; {len(run.found)} violations"
+            note = f"{KINDS[fault.kind]}; {len(run.found)} violations"
             tell(ProgressReport(_PHASE, fault.round - 1, options.rounds, note))
             time.sleep(fault.after_s)  # the drawn moment itself, nothing is waited for
             strike(run.system, fault)

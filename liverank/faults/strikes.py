@@ -49,16 +49,21 @@ def _trainer_killed(system: FaultSystem, fault: Fault) -> None:
     _killed(system.trainer, fault)
 
 
-def _killed(member: Member, fault: Fault) -> None:
-    member.kill()
+def _lasts(fault: Fault) -> None:
+    """The fault itself: what fails is away for the drawn time, and nothing is waited for."""
     time.sleep(fault.lasts_s)
-    member.start()
+
+
+def _killed(gone: Member | Broker, fault: Fault) -> None:
+    gone.kill()
+    _lasts(fault)
+    gone.start()
 
 
 def _workers_killed(system: FaultSystem, fault: Fault) -> None:
     for member in system.workers:
         member.kill()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     for member in system.workers:
         member.start()
 
@@ -74,7 +79,7 @@ def _trainer_stopped(system: FaultSystem, fault: Fault) -> None:
 def _stopped(stands_still: Member | Broker, fault: Fault) -> None:
     stands_still.pause()
     try:
-        time.sleep(fault.lasts_s)
+        _lasts(fault)
     finally:
         stands_still.resume()
 
@@ -82,14 +87,14 @@ def _stopped(stands_still: Member | Broker, fault: Fault) -> None:
 def _worker_cut_off(system: FaultSystem, fault: Fault) -> None:
     link = system.links[fault.target % len(system.links)]
     link.cut()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     link.mend(reset=fault.draw < 0.5)
 
 
 def _worker_slow(system: FaultSystem, fault: Fault) -> None:
     link = system.links[fault.target % len(system.links)]
     link.slow(_DELAY_S)
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     link.slow(0)
 
 
@@ -98,7 +103,7 @@ def _worker_joins(system: FaultSystem, fault: Fault) -> None:
         system.joiner.lose_data()
     system.joiner.start()
     system.joiner.await_ready()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     if fault.draw < 0.5:
         system.joiner.stop()
     else:
@@ -108,7 +113,7 @@ def _worker_joins(system: FaultSystem, fault: Fault) -> None:
 def _worker_leaves(system: FaultSystem, fault: Fault) -> None:
     member = _worker(system, fault)
     member.stop()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     member.start()
 
 
@@ -124,7 +129,7 @@ def _disk_lost(system: FaultSystem, fault: Fault) -> None:
     member = _worker(system, fault)
     member.kill()
     member.lose_data()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     member.start()
 
 
@@ -142,15 +147,12 @@ def _disk_torn(system: FaultSystem, fault: Fault) -> None:
 def _disk_full(system: FaultSystem, fault: Fault) -> None:
     disk = system.disks[fault.target % len(system.disks)]
     disk.fill()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     disk.empty()
 
 
 def _broker_killed(system: FaultSystem, fault: Fault) -> None:
-    broker = _broker(system, fault)
-    broker.kill()
-    time.sleep(fault.lasts_s)
-    broker.start()
+    _killed(_broker(system, fault), fault)
 
 
 def _broker_stopped(system: FaultSystem, fault: Fault) -> None:
@@ -161,7 +163,7 @@ def _registry_gone(system: FaultSystem, fault: Fault) -> None:
     away = system.registry.with_name("registry-away")
     system.registry.rename(away)
     system.registry.touch()  # a file in its place: no folder can be made there meanwhile
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     system.registry.unlink()
     away.rename(system.registry)
 
@@ -171,7 +173,7 @@ def _all_killed(system: FaultSystem, fault: Fault) -> None:
         broker.kill()
     for member in system.members:
         member.kill()
-    time.sleep(fault.lasts_s)
+    _lasts(fault)
     system.start_brokers()
     for member in system.members:
         member.start()
