@@ -292,11 +292,7 @@ class Assembly:
         return membership
 
     async def _commit(self, offsets: Mapping[Place, int], membership: Membership) -> bool:
-        consumer = self.app.consumer
-        taken = await self._changelog.commit(consumer.to_commit(offsets), membership)
-        if taken:
-            consumer.committed(offsets)
-        return taken
+        return await self._changelog.commit(self.app.consumer.to_commit(offsets), membership)
 
     def _share_of_users(self) -> float:
         mine: int = sum(tp.topic == self._called(CLICKS) for tp in self.app.consumer.assignment())

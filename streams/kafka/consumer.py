@@ -163,10 +163,6 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """Where reading goes on, each with the topic's id as its metadata."""
         return {place: (at, self._topic_ids.of(place[0]).hex()) for place, at in offsets.items()}
 
-    def committed(self, offsets: Mapping[Place, int]) -> None:
-        """A checkpoint has committed these."""
-        self._committed_offset.update({TP(*place): at for place, at in offsets.items()})
-
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """As Faust's; of changelog partitions the ends that nobody else can move any more.
 
@@ -269,7 +265,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             if tp.topic == topic and not self._is_changelog_tp(tp):
                 log.warning("%s was deleted and made anew: %s-%d is read from its beginning", topic, *tp)
                 self.progress.restart((tp.topic, tp.partition))
-                self._committed_offset[tp] = self._rewinds[tp] = 0
+                self._rewinds[tp] = 0
 
     def lacks(self, topics: Iterable[str]) -> bool:
         """Whether a topic was not there when the partitions were asked for last, as one that is being made anew."""
@@ -291,7 +287,6 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         found = await self._thread.call_thread(coordinator.fetch_committed_offsets, list(asked))
         committed = dict.fromkeys(inputs, 0)
         for place, tp in asked.items():
-            self._committed_offset[tp] = None  # Faust keeps an offset that the group has no more
             if place not in found:
                 continue
             # confluent-kafka writes the end of its string too.
@@ -300,7 +295,6 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 log.warning("%s was deleted and made anew: %s-%d is read from its beginning", tp.topic, *tp)
             else:
                 committed[tp] = found[place].offset
-            self._committed_offset[tp] = committed[tp]
         return committed
 
     async def _refuse_recreated(self, committed: Mapping[TP, int]) -> None:

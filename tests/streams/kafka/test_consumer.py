@@ -38,7 +38,6 @@ class Fetched(ChunkConsumer):
         self.flow_active = True
         self._buffered_partitions: set[TP] = set()
         self._read_offset: dict[TP, int | None] = {}
-        self._committed_offset: dict[TP, int | None] = {}
         self._position: dict[TP, int] = {}
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
