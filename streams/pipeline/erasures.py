@@ -120,7 +120,8 @@ class Erasures:
                 self._late.add(place)
         written, self._written, self._on_disk = self._written, self._on_disk, set()
         for place in written:
-            await asyncio.to_thread(compact, place)
+            if self._progress.expected((self._users, place[0])) is not None:  # else another worker has the partition
+                await asyncio.to_thread(compact, place)
 
     async def _read_to_end(self, partition: int) -> bool:
         place = self._users, partition
