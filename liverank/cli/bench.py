@@ -23,7 +23,7 @@ Rate = Annotated[float, typer.Option(help="Inputs a second, of all users togethe
 Users = Annotated[int, typer.Option(help="Simulated users.")]
 Candidates = Annotated[int, typer.Option(help="Items in a list.")]
 Items = Annotated[int, typer.Option(help="Items in the catalogue.")]
-History = Annotated[int, typer.Option(help="Events that a user has done when it begins.")]
+HistoryLength = Annotated[int, typer.Option(help="Events that a user has done when it begins.")]
 Warm = Annotated[float, typer.Option(help="Seconds of load before anything is measured.")]
 
 
@@ -35,7 +35,7 @@ def latency(
     burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 20_000,
     users: Users = 1000,
     candidates: Candidates = 100,
-    history: History = 50,
+    history: HistoryLength = 50,
     items: Items = 10_000,
     warm_s: Warm = 5.0,
     json: Json = None,
@@ -101,7 +101,7 @@ def recovery(
     rate: Rate = 100,
     users: Users = 1000,
     candidates: Candidates = 100,
-    history: History = 50,
+    history: HistoryLength = 50,
     items: Items = 2000,
     warm_s: Warm = 5.0,
     json: Json = None,
@@ -124,7 +124,7 @@ def soak(
     every_s: Annotated[float, typer.Option(help="Seconds between two versions of the trainer's.")] = 5.0,
     users: Users = 1000,
     candidates: Candidates = 100,
-    history: History = 50,
+    history: HistoryLength = 50,
     items: Items = 10_000,
     json: Json = None,
 ) -> None:
