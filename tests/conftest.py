@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import HealthCheck, settings
 
 from liverank.local.broker import Broker, start_broker
 from liverank.local.jars import KAFKA_VERSION
@@ -18,6 +19,10 @@ from tests.support.waiting import eventually
 
 NewTopicFactory = Callable[..., str]
 _ANSWER_S = 30.0
+
+# How long an example takes says how busy the machine is; a test that must end in time sets a deadline of its own.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -42,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_levels() -> Iterator[None]:
-    """A command that a test runs in this process sets levels of libraries' logs; the next test finds them as they were."""
+    """A command that a test runs in this process sets levels of logs; the next test finds them as they were."""
     levels = {logger: logger.level for logger in _loggers()}
     yield
     for logger in _loggers():

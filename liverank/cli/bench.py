@@ -153,6 +153,24 @@ def sizes(
     report(bench_sizes(options, errors), json)
 
 
+@bench_app.command("learning", epilog="Example:  liverank bench learning --candidates 40 --json learning.json")
+def learning(
+    examples: Annotated[int, typer.Option(help="Examples that are measured; some before them are for warming up.")] = (
+        2048
+    ),
+    items: Items = 10_000,
+    candidates: Candidates = 100,
+    history: Annotated[int, typer.Option(help="Events that a user has done before.")] = 50,
+    batch: Annotated[int, typer.Option(help="Examples of one step.")] = 64,
+    json: Json = None,
+) -> None:
+    """Learn on one core without a broker: processor time an example, and examples a second. A minute."""
+    from liverank.bench.learning import LearningOptions, bench_learning
+
+    options = LearningOptions(examples=examples, items=items, candidates=candidates, history=history, batch=batch)
+    report(bench_learning(options, errors), json)
+
+
 @bench_app.command("faults", epilog="Example:  liverank bench faults --rounds 200 --seed 7 --json faults.json")
 def faults(
     rounds: Annotated[int, typer.Option(help="Faults, one after another.")] = 20,

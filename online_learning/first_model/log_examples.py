@@ -57,6 +57,7 @@ def gather(
         step = rows.apply(record)
         while uncounted and uncounted[0][0] < time_of(record) - lag_s * 1000:
             count(uncounted.popleft()[1], counts)
+        counts.write()
         for one in step_examples(step, tables, schema):
             if recall is None or one.outcome is not None:
                 examples.append(training_example(one, tables, schema))
@@ -66,6 +67,7 @@ def gather(
             report(ProgressReport("events", number, 0, f"{len(examples)} examples"))
     for _, waiting in uncounted:
         count(waiting, counts)
+    counts.write()
     return examples, newest
 
 

@@ -1,17 +1,16 @@
 """What is counted rather than trained: how often items are shown, chosen and touched, and what is visited next.
 
-Counts go straight into the rows of a model's item tables, where features read them; so what is counted after a list
-was ranked cannot reach that list's features.
+Counts go into the rows of a model's item tables, where features read them; so what is counted after a list was ranked
+cannot reach that list's features.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 
+from online_learning.learning.followers import Followers
 from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import STATISTICS, ItemTables
 
@@ -22,11 +21,15 @@ _KEPT_PER_SLOT = 4  # transitions remembered for each neighbour that a row has r
 
 
 class ItemCounts:
-    """Counts into the item tables, one event at a time, in the order of events."""
+    """Counts for the item tables, one event at a time, in the order of events.
+
+    Statistics are in the tables at once. What follows what is there when `write` has been called.
+    """
 
     def __init__(self, tables: ItemTables) -> None:
         self.tables = tables
-        self._next: dict[int, Counter[int]] = {}
+        self._followers = Followers(_KEPT_PER_SLOT * tables.neighbours.shape[1])
+        self._unwritten: set[int] = set()
 
     def show(self, indexes: np.ndarray) -> None:
         """A list was shown: int64 catalogue indexes of its items, each once."""
@@ -54,7 +57,6 @@ class ItemCounts:
         changed: set[int] = set()
         if not self.tables.has_neighbours or after == UNKNOWN:
             return changed
-        self.tables.sync()
         for distance, before in enumerate(reversed(trail[-FOLLOWED_BACK:]), 1):
             if before == UNKNOWN or (before == after and distance > 1):
                 continue
@@ -63,55 +65,52 @@ class ItemCounts:
             if distance > 1:
                 self._add(after, before, _BACK / distance)
                 changed.add(after)
+        self._unwritten |= changed
         return changed
 
-    def _add(self, before: int, after: int, weight: float) -> None:
-        slots = self.tables.neighbours.shape[1]
-        counted = self._counted(before)
-        counted[after] += weight  # type: ignore[assignment]  # a Counter of floats
-        if len(counted) > 2 * _KEPT_PER_SLOT * slots:
-            self._next[before] = counted = Counter(dict(counted.most_common(_KEPT_PER_SLOT * slots)))
-        best = counted.most_common(slots)
-        total = sum(counted.values()) + 1.0
-        self.tables.neighbours[before, : len(best)] = self.tables.catalog.hashes[[index for index, _ in best]]
-        self.tables.strengths[before, : len(best)] = [count / total for _, count in best]
+    def write(self) -> None:
+        """Put what followed what since the last call into the rows."""
+        if not self._unwritten:
+            return
+        tables, items = self.tables, np.array(list(self._unwritten), np.int64)
+        self._unwritten.clear()
+        tables.sync()
+        followers, strengths = self._followers.heaviest(items, tables.neighbours.shape[1])
+        tables.neighbours[items], tables.strengths[items] = tables.catalog.hashes[followers], strengths
 
     def forget(self, index: int) -> None:
         """Nothing was ever counted of an item."""
-        self._next.pop(index, None)
+        self._followers.forget(index)
+        self._unwritten.discard(index)
         for array in (self.tables.statistics, self.tables.neighbours, self.tables.strengths):
             array[index] = 0
 
     def transitions(self) -> dict[str, np.ndarray]:
         """Who followed whom how often, by hashes of item ids: `before` and `after` int64, `count` float64."""
-        hashes, rows = self.tables.catalog.hashes, self._next
-        total = sum(map(len, rows.values()))  # into arrays of that length, not by way of a million small objects
-        after = np.fromiter(chain.from_iterable(rows.values()), np.int64, total)
-        return {
-            "before": hashes[np.repeat(np.array(list(rows), np.int64), list(map(len, rows.values())))],
-            "after": hashes[after],
-            "count": np.fromiter(chain.from_iterable(row.values() for row in rows.values()), np.float64, total),
-        }
+        state, hashes = self._followers.state(), self.tables.catalog.hashes
+        return {"before": hashes[state["before"]], "after": hashes[state["after"]], "count": state["count"]}
 
     def restore(self, transitions: Mapping[str, np.ndarray]) -> None:
-        """Go on from what `transitions` gave."""
-        self._next = {}
-        add = self.tables.catalog.add
-        for before, after, count in zip(
-            *(transitions[name].tolist() for name in ("before", "after", "count")), strict=True
-        ):
-            self._next.setdefault(add(before), Counter())[add(after)] = count
+        """Go on from what `transitions` gave, and the tables that belong to it."""
+        add = self.tables.catalog.add_all
+        self._unwritten.clear()
+        self._followers.restore(
+            {name: add(transitions[name]) for name in ("before", "after")} | {"count": transitions["count"]}
+        )
 
-    def _counted(self, before: int) -> Counter[int]:
-        """The followers of an item. Of one that only a bundle knows they are worked out from its strengths."""
-        known = self._next.get(before)
-        if known is None:
-            touched = max(1.0, float(self.tables.statistics[before, TOUCHED]))
-            rows = zip(self.tables.neighbours[before].tolist(), self.tables.strengths[before].tolist(), strict=True)
-            add = self.tables.catalog.add
-            known = Counter({add(item): strength * touched for item, strength in rows if item and strength})
-            self._next[before] = known
-        return known
+    def _add(self, before: int, after: int, weight: float) -> None:
+        if before not in self._followers:
+            self._take_over(before)
+        self._followers.add(before, after, weight)
+
+    def _take_over(self, before: int) -> None:
+        """The followers of an item that only a bundle knows, worked out from its strengths."""
+        self.tables.sync()
+        touched = max(1.0, float(self.tables.statistics[before, TOUCHED]))
+        row = zip(self.tables.neighbours[before].tolist(), self.tables.strengths[before].tolist(), strict=True)
+        known = [(item, strength * touched) for item, strength in row if item and strength]
+        add = self.tables.catalog.add
+        self._followers.put(before, [add(item) for item, _ in known], [count for _, count in known])
 
     def _count(self, index: int, statistic: int) -> None:
         if index != UNKNOWN:

@@ -9,6 +9,7 @@ import numpy as np
 
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.former_users import FormerUsers
+from online_learning.learning.recent_hashes import RecentHashes
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.items.tables import ItemTables
@@ -36,15 +37,18 @@ class ExampleCounts:
         self.items = ItemCounts(tables)
         self.floor, self.limit = floor, limit
         self._users: OrderedDict[int, int] = OrderedDict()
-        self._lists: OrderedDict[int, None] = OrderedDict()
+        self._lists = RecentHashes(limit)
         self._former = FormerUsers()
 
     def learn(self, example: Example, row: UserRow) -> np.ndarray:
-        """Count an example, once it was learned from; int64 indexes of the rows that changed, each once."""
+        """Count an example, once it was learned from; int64 indexes of the rows that changed, each once.
+
+        What follows what is in the rows when `items.write` has been called.
+        """
         add = self.items.tables.catalog.add
         changed: set[int] = set()
         listed = [add(hash_id(item.item_id)) for item in example.items]
-        if self._first(_id(f"{example.user_id}:{example.request_id}")):
+        if self._lists.add(_id(f"{example.user_id}:{example.request_id}")):
             self.items.show(np.array(listed, np.int64))
             changed.update(listed)
         user = _id(example.user_id)
@@ -83,7 +87,7 @@ class ExampleCounts:
             **self.items.transitions(),
             "users": np.array(list(self._users), np.int64),
             "counted": np.array(list(self._users.values()), np.int64),
-            "lists": np.array(list(self._lists), np.int64),
+            "lists": self._lists.state(),
         }
 
     def restore(self, state: Mapping[str, np.ndarray], floor: int) -> None:
@@ -91,17 +95,9 @@ class ExampleCounts:
         self.items.restore(state)
         self.floor = floor
         self._users = OrderedDict(zip(state["users"].tolist(), state["counted"].tolist(), strict=True))
-        self._lists = OrderedDict.fromkeys(state["lists"].tolist())
+        self._lists.restore(state["lists"].tolist())
         self._former.restore(state.get("former"))
 
     def _touch(self, trail: list[int], index: int) -> set[int]:
         self.items.touch(index)
         return {index, *self.items.follow(trail, index)}
-
-    def _first(self, shown: int) -> bool:
-        if shown in self._lists:
-            return False
-        self._lists[shown] = None
-        if len(self._lists) > self.limit:
-            self._lists.popitem(last=False)
-        return True

@@ -54,7 +54,7 @@ def take_over(trainer: Trainer, state: TrainerState) -> None:
     trainer.offsets = {**facts["offsets"], **trainer.origin.offsets}
     trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
     if not trainer.origin.offsets:
-        trainer.known = OrderedDict.fromkeys(arrays["known"].tolist())
+        trainer.known.restore(arrays["known"].tolist())
 
 
 def restore(trainer: Trainer, state: TrainerState) -> None:
@@ -202,7 +202,7 @@ def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
     entries = msgspec.msgpack.encode(list(trainer.replay.entries))
     return {
         "replay": np.frombuffer(entries, np.uint8),
-        "known": np.array(list(trainer.known), np.int64),
+        "known": trainer.known.state(),
         "forgotten.users": np.array(list(trainer.forgotten), np.int64),
         "forgotten.until": np.array(list(trainer.forgotten.values()), np.int64),
         "torch.rng": torch.get_rng_state().numpy().copy(),
@@ -213,7 +213,7 @@ def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
 def _restore_memory(trainer: Trainer, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
     entries = msgspec.msgpack.decode(arrays["replay"].tobytes(), type=list[Remembered])
     trainer.replay.restore(facts["replay_seen"], entries)
-    trainer.known = OrderedDict.fromkeys(arrays["known"].tolist())
+    trainer.known.restore(arrays["known"].tolist())
     trainer.refused = OrderedDict.fromkeys(facts["refused"])
     _restore_forgotten(trainer, arrays)
     counts = {name.removeprefix("counts."): array for name, array in arrays.items() if name.startswith("counts.")}

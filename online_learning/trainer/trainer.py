@@ -20,6 +20,7 @@ from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.pace import pace_of
 from online_learning.learning.parallel import Parallel
+from online_learning.learning.recent_hashes import RecentHashes
 from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
 from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe
@@ -79,7 +80,7 @@ class Trainer:
         self.replay = ReplayBuffer(online.replay, self.rng)
         self.counts = ExampleCounts(tables, origin.learned_until, online.remembered_ids)
         self.progressive = Progressive(self.schema, online.window)
-        self.known: OrderedDict[int, None] = OrderedDict()
+        self.known = RecentHashes(online.remembered_ids)
         self.refused: OrderedDict[str, None] = OrderedDict()
         self.forgotten: OrderedDict[int, int] = OrderedDict()
         self.touched_at = np.full(catalog.count, origin.learned_until, np.int64)
@@ -129,6 +130,7 @@ class Trainer:
                 return Learned(trained, repeated, tuple(refused), None, tuple(windows), diverged=True)
             for one in done.taken:
                 self._take_in(one)
+            self.counts.items.write()
             trained, loss = trained + len(done.taken), done.loss if done.taken else loss
         self.refuse(refused)
         self._finetune(now)
@@ -277,12 +279,11 @@ class Trainer:
             number = _id(example.example_id)
             if number in self.known or self.forgotten.get(_id(example.user_id), -1) >= example.ts:
                 continue
-            self.known[number] = None
+            self.known.add(number)
             if example.example_id in self.refused or not readable(example, self.schema, self.origin.readable):
                 refused.append(example.example_id)
             else:
                 fresh.append(example)
-        _bound(self.known, self.online.remembered_ids)
         return fresh, refused
 
     def _test(self, batch: Sequence[Prepared]) -> list[Window]:
@@ -380,6 +381,6 @@ class Trainer:
         return now - self._last.setdefault(what, now) >= interval
 
 
-def _bound(kept: OrderedDict[int, None] | OrderedDict[int, int] | OrderedDict[str, None], most: int) -> None:
+def _bound(kept: OrderedDict[int, int] | OrderedDict[str, None], most: int) -> None:
     while len(kept) > most:
         kept.popitem(last=False)

@@ -22,6 +22,7 @@ def counted(*sessions: str) -> dict[str, dict[str, float]]:
     for session in sessions:
         for at, letter in enumerate(session):
             counts.follow([index[earlier] for earlier in session[:at]], index[letter])
+    counts.write()
     return {
         letter: {
             name[item]: strength
@@ -51,3 +52,16 @@ def test_an_item_that_is_touched_again_at_once_follows_itself() -> None:
 def test_strengths_grow_with_the_evidence() -> None:
     """The same share of all visits counts more where it was seen more often."""
     assert counted("ab", "ab", "ab")["a"]["b"] > counted("ab")["a"]["b"]
+
+
+def test_what_a_bundle_knows_is_counted_on() -> None:
+    """Strengths of the model that this starts from stand for visits: a new one moves them by its share."""
+    tables = ItemTables(tiny_tables(tiny_model(stream.SCHEMA).config, ["a", "b"]), Catalog(), ENCODER)
+    a, b = (tables.catalog.index_of[hash_id(item)] for item in "ab")
+    tables.statistics[a], tables.strengths[a], tables.neighbours[a] = (0, 0, 9), 0, 0
+    tables.strengths[a, 0], tables.neighbours[a, 0] = 0.5, hash_id("b")
+    counts = ItemCounts(tables)
+    counts.follow([a], b)
+    counts.write()
+    assert tables.neighbours[a, 0] == hash_id("b")
+    assert tables.strengths[a, 0] == pytest.approx((0.5 * 9 + 1) / (0.5 * 9 + 1 + 1))

@@ -89,12 +89,12 @@ def test_what_comes_again_is_not_learned_again() -> None:
 
 
 def test_the_memory_of_ids_is_bounded() -> None:
-    """Only the newest ids, lists and users are remembered."""
+    """Only the newest ids, lists and users are remembered: so many for certain, and never twice as many."""
     trainer = stream.trainer(remembered_ids=50, replay=10)
     learn_all(trainer, stream.examples(150))
-    assert len(trainer.known) == 50
+    assert 50 <= len(trainer.known) <= 100
     assert len(trainer.replay) == 10
-    assert len(trainer.counts.state()["lists"]) == 50
+    assert 50 <= len(trainer.counts.state()["lists"]) <= 100
 
 
 def test_examples_with_the_hash_of_release_01_are_learned_from() -> None:
