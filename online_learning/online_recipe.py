@@ -41,4 +41,8 @@ class OnlineRecipe(Struct, frozen=True, kw_only=True):
     finetune_ms: int = 0  # between two full fine-tunings on the replay buffer; 0: never
     finetune_steps: int = 200
     gate_examples: int = 512  # newest tested examples that the gate looks at
+    test_sample: int = (
+        16  # of the examples of a step, so many are tested: ranked by what serves and the first model too
+    )
+    behind: int = 4096  # examples that wait, from which on none is replayed and not all are learned from
     anchor_sample: int = 8  # of the examples of a step that drew something, so many are ranked by the anchors

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from online_learning.learning.counts import ItemCounts
+from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
 from online_learning.learning.former_users import FormerUsers
 from online_learning.learning.recent_hashes import RecentHashes
 from ranker.contracts.ids import hash_id
@@ -45,26 +45,26 @@ class ExampleCounts:
 
         What follows what is in the rows when `items.write` has been called.
         """
-        add = self.items.tables.catalog.add
-        changed: set[int] = set()
-        listed = [add(hash_id(item.item_id)) for item in example.items]
+        catalog, changed = self.items.tables.catalog, set[int]()
         if self._lists.add(_id(f"{example.user_id}:{example.request_id}")):
-            self.items.show(np.array(listed, np.int64))
-            changed.update(listed)
+            listed = catalog.add_all(np.array([hash_id(item.item_id) for item in example.items], np.int64))
+            self.items.show(listed)
+            changed.update(listed.tolist())
         user = _id(example.user_id)
         remembered = self._users.pop(user, None)
-        counted = max(self.floor, self._former.until(user)) if remembered is None else remembered
-        trail: list[int] = []
-        newest = counted
-        for ts, item in zip(*(np.frombuffer(row.events, EVENT)[name].tolist() for name in ("ts", "item")), strict=True):
-            index = add(item)
-            if ts > counted:
-                changed.update(self._touch(trail, index))
-                newest = ts
+        counted = newest = max(self.floor, self._former.until(user)) if remembered is None else remembered
+        events = np.frombuffer(row.events, EVENT)
+        fresh = events["ts"] > counted
+        earlier = int(fresh.argmax()) if fresh.any() else len(events)  # the first that is not counted yet
+        trail: list[int] = catalog.add_all(events["item"][max(0, earlier - FOLLOWED_BACK) : earlier]).tolist()
+        for ts, item in zip(*(events[name][earlier:].tolist() for name in ("ts", "item")), strict=True):
+            index = catalog.add(item)
+            changed.update(self._touch(trail, index))
+            newest = ts
             trail.append(index)
         outcome = example.outcome
         if outcome is not None:
-            index = add(hash_id(outcome.item_id))
+            index = catalog.add(hash_id(outcome.item_id))
             if outcome.ts > counted:
                 changed.update(self._touch(trail, index))
             self.items.choose(index)

@@ -19,15 +19,26 @@ class LearningPace(NamedTuple):
     rate: float  # factor of the dense learning rate
     averaging: float  # of the moving average of dense weights, a full step
     replayed: float  # remembered examples beside each new one
+    one_of: int = 1  # of so many new examples one is learned from
 
 
-def pace_of(online: OnlineRecipe, since_starter: int | None) -> LearningPace:
+def pace_of(online: OnlineRecipe, since_starter: int | None, waiting: int = 0) -> LearningPace:
     """The pace of the next step.
+
+    The more examples wait, the fewer remembered ones are learned from again beside the new ones: none where `behind`
+    wait. Of what comes beyond that one in two is learned from, one in three where twice as many wait, and so on,
+    whatever their age; the others are counted.
 
     Args:
         online: the settled pace, and how much faster a young model learns.
         since_starter: examples learned from since the starter; None for a model that began with a training.
+        waiting: examples that are still to be read.
     """
+    found, share = _by_age(online, since_starter), waiting / online.behind
+    return found._replace(replayed=found.replayed * max(0.0, 1 - share), one_of=1 + int(share))
+
+
+def _by_age(online: OnlineRecipe, since_starter: int | None) -> LearningPace:
     if since_starter is None:
         return LearningPace(1.0, online.averaging, online.replayed)
     youth = 1 / (1 + since_starter / online.young_examples)

@@ -87,8 +87,9 @@ class ReplayBuffer:
 
 def remember(example: Example, inputs: UserInputs) -> Remembered:
     """An entry for an example and the features it was learned with."""
-    places = np.argwhere(inputs.covisit)
-    strengths = inputs.covisit[places[:, 0], places[:, 1]]
+    flat = inputs.covisit.ravel()
+    held = (flat != 0).nonzero()[0]  # many times faster than looking for both coordinates
+    places, strengths = np.stack(np.divmod(held, max(1, inputs.covisit.shape[1])), axis=1), flat[held]
     return Remembered(
         example.user_id,
         example.ts,

@@ -162,14 +162,23 @@ class Connection:
             else:
                 self.examples.seek(place, offset)
 
-    async def gather(self) -> list[Any]:
-        """Records for one step: as many as a batch takes, or what `train_ms` brings."""
+    async def gather(self, most: int) -> list[Any]:
+        """Records for one step: as many as it takes, or what `train_ms` brings."""
         records: list[Any] = []
         until = time.monotonic() + self._settings.gather_ms / 1000
-        while (room := self._settings.batch - len(records)) > 0 and (left := until - time.monotonic()) > 0:
+        while (room := most - len(records)) > 0 and (left := until - time.monotonic()) > 0:
             fetched = await self.examples.getmany(timeout_ms=max(1, int(left * 1000)), max_records=room)
             records += [record for several in fetched.values() for record in several]
         return records
+
+    async def waiting(self) -> int:
+        """Examples and erasures that are still to be read, as of the newest fetch."""
+        behind = 0
+        for place in self.examples.assignment():
+            end = self.examples.highwater(place)
+            if end is not None:
+                behind += max(0, end - await self.examples.position(place))
+        return behind
 
     async def tell_of_missing(self, offsets: Mapping[str, int], records: list[Any]) -> None:
         """Skipped offsets may be markers of transactions, or aborted; what lay before a topic's begin is lost.

@@ -18,6 +18,12 @@ class TrainerMetrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # processor time, memory, open files
         self.trained = Counter("liverank_trainer_examples", "Examples learned from", registry=registry)
+        self.thinned = Counter(
+            "liverank_trainer_thinned",
+            "Examples counted and not learned from, since too many waited",
+            registry=registry,
+        )
+        self.lag = Gauge("liverank_trainer_lag", "Examples that are still to be read", registry=registry)
         self.repeated = Counter("liverank_trainer_repeated", "Examples that came again", registry=registry)
         self.refused = Counter(
             "liverank_trainer_refused", "Examples that cannot be learned from", ["reason"], registry=registry
@@ -71,6 +77,7 @@ class TrainerMetrics:
     def learned(self, done: Learned, trainer: Trainer, seconds: float) -> None:
         """A batch was learned from."""
         self.trained.inc(done.trained)
+        self.thinned.inc(done.thinned)
         self.repeated.inc(done.repeated)
         self.refused.labels("schema, state or loss").inc(len(done.refused))
         self.step.observe(seconds)

@@ -21,6 +21,7 @@ class Learned(NamedTuple):
     """What a call of `learn` did."""
 
     trained: int = 0  # examples learned from for the first time
+    thinned: int = 0  # counted alone, since too many wait
     repeated: int = 0  # known already, or of a user who is forgotten
     refused: tuple[str, ...] = ()  # ids of those that cannot be learned from
     loss: float | None = None  # of the last step

@@ -8,8 +8,8 @@ would make the loss of its whole batch so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,57 +27,91 @@ from ranker.state.row import EVENT, UserRow
 
 log = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 
-class Prepared(NamedTuple):
-    """An admitted example: its features as the trainer, the serving version and the first one see them."""
 
-    example: Example
-    row: UserRow
-    training: TrainingExample
+class Others(NamedTuple):
+    """An example's features as the serving version and the first one see them."""
+
     serving: UserInputs
     first: UserInputs
 
 
-def prepared(example: Example, learner: Learner, versions: Versions, schema: FeatureSchema) -> Prepared:
+class Prepared(NamedTuple):
+    """An admitted example with its features, and those that others see where it is one of the tested."""
+
+    example: Example
+    row: UserRow
+    training: TrainingExample
+    others: Others | None
+
+
+def checked_row(example: Example, schema: FeatureSchema) -> UserRow:
+    """An example's state.
+
+    Raises:
+        InvalidRecord: the example does not hold together.
+        RowError: its state is no row.
+    """
+    row = decode_row(example.state)
+    check_example(example, row, schema)
+    return row
+
+
+def prepared(
+    example: Example, learner: Learner, versions: Versions, schema: FeatureSchema, *, tested: bool = True
+) -> Prepared:
     """Features as of now: nothing of the example itself has been counted yet. Its new items get rows.
 
     Raises:
         InvalidRecord: the example does not hold together, or its features are not finite.
         RowError: its state is no row.
     """
-    row = decode_row(example.state)
-    check_example(example, row, schema)
-    catalog = learner.tables.catalog
-    for item in example.items:
-        catalog.add(hash_id(item.item_id))
+    row, catalog = checked_row(example, schema), learner.tables.catalog
+    catalog.add_all(np.array([hash_id(item.item_id) for item in example.items], np.int64))
     learner.tables.sync()
-    training = training_example(example, learner.tables, schema)
-    listed = list_inputs(row, catalog, schema)
-    shown = np.array([item.statistics for item in example.items], np.float32)
-    serving = versions.serving.inputs(row, listed, shown)
-    found = Prepared(example, row, training, serving, versions.first.inputs(row, listed))
-    for inputs in (training.inputs, found.serving, found.first):
+    training, others = training_example(example, learner.tables, schema), None
+    if tested:
+        listed = list_inputs(row, catalog, schema)
+        shown = np.array([item.statistics for item in example.items], np.float32)
+        others = Others(versions.serving.inputs(row, listed, shown), versions.first.inputs(row, listed))
+    for inputs in (training.inputs, *(others or ())):
         for name in ("gap", "value", "age", "features", "covisit", "context"):
             if not np.isfinite(getattr(inputs, name)).all():
                 raise InvalidRecord("not-finite", f"its {name} are not finite; all numbers must be")
-    return found
+    return Prepared(example, row, training, others)
 
 
 def prepare_all(
-    examples: Sequence[Example], learner: Learner, versions: Versions, schema: FeatureSchema
+    examples: Sequence[Example], learner: Learner, versions: Versions, schema: FeatureSchema, most_tested: int
 ) -> tuple[list[Prepared], list[str]]:
-    """Those that hold together, and the ids of the others, which the log names."""
-    batch: list[Prepared] = []
+    """Those that hold together, and the ids of the others, which the log names.
+
+    Args:
+        examples: of one step.
+        learner: what learns.
+        versions: what else ranks the tested ones.
+        schema: of the model.
+        most_tested: so many of them at most are tested, evenly spaced.
+    """
+    every = max(1, -(-len(examples) // most_tested))
+    tested = {example.example_id for example in examples[::every]}
+    return those_fit(examples, lambda one: prepared(one, learner, versions, schema, tested=one.example_id in tested))
+
+
+def those_fit(examples: Sequence[Example], make: Callable[[Example], Made]) -> tuple[list[Made], list[str]]:
+    """What is made of the examples, and the ids of those that nothing can be made of, which the log names."""
+    made: list[Made] = []
     unfit: list[str] = []
     for example in examples:
         try:
-            batch.append(prepared(example, learner, versions, schema))
+            made.append(make(example))
         except (OSError, MemoryError):
             raise
         except Exception as error:
             log.error("%.300s cannot be learned from: %r", example.example_id, error)
             unfit.append(example.example_id)
-    return batch, unfit
+    return made, unfit
 
 
 def readable(example: Example, schema: FeatureSchema, earlier: frozenset[str]) -> bool:

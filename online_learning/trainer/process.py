@@ -215,7 +215,7 @@ class TrainerProcess:
         """The stream: follow, learn, publish, until asked to stop."""
         while not self._stop.is_set():
             await self._follow()
-            records = await self._kafka.gather()
+            records = await self._kafka.gather(self._settings.batch * self._trainer.one_of)
             if records and not await self._learn(records):
                 continue
             now = now_ms()
@@ -250,7 +250,9 @@ class TrainerProcess:
                 examples.append(example)
         offsets = {f"{record.topic}-{record.partition}": record.offset + 1 for record in records}
         began = time.monotonic()
-        done = await self._in_turn(partial(self._trainer.learn, examples, now_ms(), offsets))
+        waiting = await self._kafka.waiting()
+        self._metrics.lag.set(waiting)
+        done = await self._in_turn(partial(self._trainer.learn, examples, now_ms(), offsets, waiting))
         self._metrics.learned(done, self._trainer, time.monotonic() - began)
         for window in done.windows:
             self._metrics.window(window)

@@ -28,11 +28,12 @@ from online_learning.releases.anchors import SPANS, Asked
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
 from online_learning.trainer.outcomes import Attempt, Learned, Publish
-from online_learning.trainer.preparing import Prepared, prepare_all, readable
+from online_learning.trainer.preparing import Prepared, checked_row, prepare_all, readable, those_fit
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
 from ranker.items.catalog import Catalog, grown
 from ranker.items.tables import ItemTables, TableArrays
+from ranker.state.row import UserRow
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Trainer:
         self.forgotten: OrderedDict[int, int] = OrderedDict()
         self.touched_at = np.full(catalog.count, origin.learned_until, np.int64)
         self.offsets = dict(origin.offsets)
+        self.waiting = 0  # examples that are still to be read, as far as it was told
         self.trained = 0
         self.since_starter = origin.since_starter
         self.learned_until = origin.learned_until
@@ -101,41 +103,51 @@ class Trainer:
         self.versions.start_from(origin)
         self._weights = np.array([action.weight for action in self.schema.positives])
 
-    def learn(self, examples: Sequence[Example], now: int, offsets: Mapping[str, int] | None = None) -> Learned:
+    def learn(
+        self, examples: Sequence[Example], now: int, offsets: Mapping[str, int] | None = None, waiting: int = 0
+    ) -> Learned:
         """Learn from what the stream brought.
 
         Args:
             examples: in the order in which they came.
             now: milliseconds since the epoch; decides what is due.
             offsets: `topic-partition` -> the offset after the last of these examples; part of the state from here on.
+            waiting: examples that are still to be read; where they are many, less is learned from each, see `pace_of`.
 
         Returns:
             What was done. An example that cannot be learned from is refused for good, alone. Where the weights
             `diverged` the batch was not learned from and all its examples are refused: the caller takes the last
             checkpoint up again, and every other example since is learned anew.
         """
+        self.waiting = waiting
         fresh, refused = self._admit(examples)
         repeated = len(examples) - len(fresh) - len(refused)
         windows: list[Window] = []
-        trained, loss = 0, None
-        for start in range(0, len(fresh), self.online.batch):
-            portion = fresh[start : start + self.online.batch]
-            batch, unfit = prepare_all(portion, self.learner, self.versions, self.schema)
+        trained, thinned, loss = 0, 0, None
+        one_of = self.one_of
+        for start in range(0, len(fresh), self.online.batch * one_of):
+            portion = fresh[start : start + self.online.batch * one_of]
+            wanted = [example for example in portion if _id(example.example_id) % one_of == 0]
+            batch, unfit = prepare_all(wanted, self.learner, self.versions, self.schema, self.online.test_sample)
             windows += self._test(batch)
             done = self._step(batch)
             refused += [*unfit, *done.refused]
             if done.diverged:
                 self.refuse(refused)
                 log.error("the weights are not finite after %d examples: back to the last checkpoint", self.trained)
-                return Learned(trained, repeated, tuple(refused), None, tuple(windows), diverged=True)
-            for one in done.taken:
-                self._take_in(one)
-            self.counts.items.write()
+                return Learned(trained, thinned, repeated, tuple(refused), None, tuple(windows), diverged=True)
+            refused += self._take_in(portion, done.taken, wanted)
             trained, loss = trained + len(done.taken), done.loss if done.taken else loss
+            thinned += len(portion) - len(wanted)
         self.refuse(refused)
         self._finetune(now)
         self.offsets.update(offsets or {})
-        return Learned(trained, repeated, tuple(refused), loss, tuple(windows), due=self.due(now))
+        return Learned(trained, thinned, repeated, tuple(refused), loss, tuple(windows), due=self.due(now))
+
+    @property
+    def one_of(self) -> int:
+        """Of so many examples one is learned from, as far behind as it is."""
+        return pace_of(self.online, self.since_starter, self.waiting).one_of
 
     def due(self, now: int) -> frozenset[Publish]:
         """What is to be published now. The clocks run from the first call on."""
@@ -286,16 +298,18 @@ class Trainer:
                 fresh.append(example)
         return fresh, refused
 
-    def _test(self, batch: Sequence[Prepared]) -> list[Window]:
-        """Score the batch by the weights before it, by what serves and by the first model."""
-        if not batch:
+    def _test(self, prepared: Sequence[Prepared]) -> list[Window]:
+        """Score a sample by the weights before the step, by what serves and by the first model."""
+        sample = [(one, one.others) for one in prepared if one.others is not None]
+        if not sample:
             return []
+        batch = [one for one, _ in sample]
         with self.optimisation.averaged():
             ours = self.learner.scores([one.training.inputs for one in batch])
         scores = {
             "trainer": ours,
-            "serving": self.versions.serving.scores([one.serving for one in batch]),
-            "first": self.versions.first.scores([one.first for one in batch]),
+            "serving": self.versions.serving.scores([others.serving for _, others in sample]),
+            "first": self.versions.first.scores([others.first for _, others in sample]),
         }
         asked = [Asked(one.row, one.training.chosen) for one in batch]
         anchored = self.versions.anchored(asked, self._weights, scores["first"], self.online.anchor_sample)
@@ -335,7 +349,8 @@ class Trainer:
 
     def _replayed(self, count: int) -> list[TrainingExample]:
         """What is learned from again beside so many examples."""
-        sampled = self.replay.sample(round(pace_of(self.online, self.since_starter).replayed * count))
+        pace = pace_of(self.online, self.since_starter, self.waiting)
+        sampled = self.replay.sample(round(pace.replayed * count))
         return [restored(entry, self.learner.tables, self.schema) for entry in sampled]
 
     def _train(self, batch: Sequence[Prepared], replayed: Sequence[TrainingExample]) -> float | None:
@@ -346,17 +361,42 @@ class Trainer:
         self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None
 
-    def _take_in(self, one: Prepared) -> None:
-        """Count the example, now that it was learned from, and remember it."""
-        changed = self.counts.learn(one.example, one.row)
-        self.versions.unsent.move(changed, _COUNTED)
-        self.touched_at = grown(self.touched_at, self.catalog.count)
-        for named in (changed, one.training.inputs.candidates, one.training.inputs.history):
+    def _take_in(self, portion: Sequence[Example], taken: Sequence[Prepared], wanted: Sequence[Example]) -> list[str]:
+        """Count all but what was refused, in their order, and remember what was learned from.
+
+        Returns:
+            The ids of those that were to be counted alone and do not hold together.
+        """
+        learned = {one.example.example_id: one for one in taken}
+        others = {example.example_id for example in portion} - {example.example_id for example in wanted}
+        rows, unfit = those_fit(
+            [example for example in portion if example.example_id in others],
+            lambda one: (one.example_id, checked_row(one, self.schema)),
+        )
+        alone = dict(rows)
+        for example in portion:
+            if (one := learned.get(example.example_id)) is not None:
+                self._count(example, one.row)
+                self._remember(one)
+            elif (row := alone.get(example.example_id)) is not None:
+                self._count(example, row)
+        self.counts.items.write()
+        return unfit
+
+    def _remember(self, one: Prepared) -> None:
+        """An example was learned from."""
+        for named in (one.training.inputs.candidates, one.training.inputs.history):
             self.touched_at[named] = one.example.ts
         self.replay.add(remember(one.example, one.training.inputs))
         self.trained += 1
         self.since_starter = None if self.since_starter is None else self.since_starter + 1
         self.learned_until = max(self.learned_until, one.example.ts)
+
+    def _count(self, example: Example, row: UserRow) -> None:
+        changed = self.counts.learn(example, row)
+        self.versions.unsent.move(changed, _COUNTED)
+        self.touched_at = grown(self.touched_at, self.catalog.count)
+        self.touched_at[changed] = example.ts
 
     def _finetune(self, now: int) -> None:
         """One more step of the fine-tuning that is on, or a new one where one is due; see `curriculum`."""

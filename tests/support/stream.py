@@ -85,7 +85,9 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
 
 def online(**changes: object) -> OnlineRecipe:
     """Settings of a small trainer."""
-    small = {"batch": 32, "window": 100, "replay": 200, "averaging": 0.5, "id_dropout": 0.0}
+    small = {
+        "batch": 32, "window": 100, "replay": 200, "averaging": 0.5, "id_dropout": 0.0, "test_sample": 32,
+    }  # fmt: skip
     return msgspec.convert({**small, **changes}, OnlineRecipe)
 
 

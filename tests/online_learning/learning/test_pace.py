@@ -75,3 +75,10 @@ def test_an_emptied_starter_is_as_young() -> None:
     """What has learned nothing learns as fast."""
     found = emptied(msgspec.structs.replace(stream.origin(), since_starter=0))
     assert found.since_starter == 0
+
+
+def test_the_more_wait_the_less_is_done_with_each() -> None:
+    """First nothing is replayed, then a share is left out: as much as comes to what may wait."""
+    steps = [pace_of(ONLINE, None, waiting) for waiting in (0, ONLINE.behind // 2, ONLINE.behind, 3 * ONLINE.behind)]
+    assert [step.replayed for step in steps] == [1.0, 0.5, 0.0, 0.0]
+    assert [step.one_of for step in steps] == [1, 1, 2, 4]

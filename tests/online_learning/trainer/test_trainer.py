@@ -394,3 +394,31 @@ def test_bundles_are_due_only_when_something_was_learned() -> None:
     trainer.candidate("v1", 6000)
     assert Publish.BUNDLE not in trainer.due(20_000)
     assert Publish.BUNDLE in trainer.learn(examples[10:20], 20_000).due
+
+
+def test_a_sample_of_a_step_is_tested() -> None:
+    """All of a small one; so many at most, evenly spaced, of a large one, all of which is learned from."""
+    trainer, made = stream.trainer(test_sample=8, window=8, batch=32), stream.examples(60)
+    few = trainer.learn(made[:8], 0)
+    assert (few.trained, len(few.windows)) == (8, 1)
+    many = trainer.learn(made[8:40], 0)
+    assert many.trained == 32
+    (window,) = many.windows
+    sample = [example.ts for example in made[8:40:4]]
+    assert (window.examples, window.since, window.until) == (8, min(sample), max(sample))
+
+
+def test_what_waits_is_thinned_and_counted() -> None:
+    """Behind, it replays less, then learns from a share of what comes, new and old alike; the counts miss nothing."""
+    made = stream.examples(200, items=60)
+    calm, behind = stream.trainer(behind=100), stream.trainer(behind=100)
+    learn_all(calm, made)
+    done = behind.learn(made, 0, waiting=350)
+    assert done.trained + done.thinned == len(made)
+    assert 0.15 < done.trained / len(made) < 0.35  # one in four
+    learned = [entry.ts for entry in behind.replay.entries]
+    assert min(learned) < made[len(made) // 4].ts
+    assert max(learned) > made[-len(made) // 4].ts
+    for name, array in calm.counts.items.transitions().items():
+        np.testing.assert_allclose(np.sort(array), np.sort(behind.counts.items.transitions()[name]), rtol=1e-6)
+    assert behind.learn(made, 0).repeated == len(made)
