@@ -20,6 +20,7 @@ from liverank.faults.load.inputs import Recorded
 from liverank.faults.load.workload import CURIOUS, user_kind
 from liverank.faults.readback import ReadBack
 from online_learning.trainer.checkpoint import TrainerState
+from online_learning.trainer.state import refused_of
 
 
 def check_state_and_rankings(back: ReadBack, rank: RankOffline) -> tuple[list[Violation], int]:
@@ -63,7 +64,7 @@ def check_trainer(back: ReadBack, state: TrainerState | None) -> list[Violation]
         return [Violation("not-learned", "the trainer has no checkpoint")]
     facts = state.facts
     learned = LearnedState(
-        facts["trained"], frozenset(state.arrays["known"].tolist()), frozenset(facts["refused"]), facts["offsets"]
+        facts["trained"], frozenset(state.arrays["known"].tolist()), frozenset(refused_of(state)), facts["offsets"]
     )
     erased = {name for name, seen in back.examples.items() if any(one.user_id in back.erased for one in seen)}
     return list(check_learned(learned, back.example_lines, back.doubtful, erased))

@@ -22,6 +22,7 @@ from online_learning.online_recipe import Mode
 from online_learning.releases.anchors import Anchor
 from online_learning.trainer.checkpoint import CheckpointError, TrainerState
 from online_learning.trainer.trainer import Trainer
+from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog, grown
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def take_over(trainer: Trainer, state: TrainerState) -> None:
     """
     facts, arrays = state.facts, state.arrays
     _restore_forgotten(trainer, arrays)
-    trainer.refused = OrderedDict.fromkeys(facts["refused"])
+    trainer.refused.restore(refused_of(state))
     trainer.offsets = {**facts["offsets"], **trainer.origin.offsets}
     trainer.sequence = max(trainer.sequence, facts.get("sequence", 0))
     if not trainer.origin.offsets:
@@ -74,7 +75,7 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
     trainer.finetuned = facts["finetuned"]
     _restore_rows(trainer, arrays, indexes)
     _restore_dense(trainer.optimisation, arrays)
-    _restore_memory(trainer, arrays, facts)
+    _restore_memory(trainer, state)
     trainer.rng.bit_generator.state = facts["rng"]
     torch.set_rng_state(torch.from_numpy(arrays["torch.rng"].copy()))
     trainer.versions.unsent.restore(
@@ -97,6 +98,13 @@ def restore(trainer: Trainer, state: TrainerState) -> None:
 def anchors_of(state: TrainerState) -> dict[str, Anchor]:
     """The anchors, and how the trainer had compared with them; none in checkpoints of earlier releases."""
     return msgspec.convert(state.facts.get("anchors", {}), dict[str, Anchor])
+
+
+def refused_of(state: TrainerState) -> list[int]:
+    """The hashes of the ids of examples that are never learned from. Checkpoints of earlier releases hold the ids."""
+    if "refused" in state.arrays:
+        return list(state.arrays["refused"].tolist())
+    return [hash_id(example_id) for example_id in state.facts["refused"]]
 
 
 def indexes_of(catalog: Catalog, items: np.ndarray) -> np.ndarray:
@@ -126,7 +134,6 @@ def _facts(trainer: Trainer) -> dict[str, Any]:
         "sequence": trainer.sequence,
         "replay_seen": trainer.replay.seen,
         "floor": trainer.counts.floor,
-        "refused": list(trainer.refused),
         "rng": trainer.rng.bit_generator.state,
     }
 
@@ -203,6 +210,7 @@ def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
     return {
         "replay": np.frombuffer(entries, np.uint8),
         "known": trainer.known.state(),
+        "refused": trainer.refused.state(),
         "forgotten.users": np.array(list(trainer.forgotten), np.int64),
         "forgotten.until": np.array(list(trainer.forgotten.values()), np.int64),
         "torch.rng": torch.get_rng_state().numpy().copy(),
@@ -210,11 +218,12 @@ def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
     }
 
 
-def _restore_memory(trainer: Trainer, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+def _restore_memory(trainer: Trainer, state: TrainerState) -> None:
+    arrays, facts = state.arrays, state.facts
     entries = msgspec.msgpack.decode(arrays["replay"].tobytes(), type=list[Remembered])
     trainer.replay.restore(facts["replay_seen"], entries)
     trainer.known.restore(arrays["known"].tolist())
-    trainer.refused = OrderedDict.fromkeys(facts["refused"])
+    trainer.refused.restore(refused_of(state))
     _restore_forgotten(trainer, arrays)
     counts = {name.removeprefix("counts."): array for name, array in arrays.items() if name.startswith("counts.")}
     trainer.counts.restore(counts, facts["floor"])

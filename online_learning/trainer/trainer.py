@@ -82,7 +82,7 @@ class Trainer:
         self.counts = ExampleCounts(tables, origin.learned_until, online.remembered_ids)
         self.progressive = Progressive(self.schema, online.window)
         self.known = RecentHashes(online.remembered_ids)
-        self.refused: OrderedDict[str, None] = OrderedDict()
+        self.refused = RecentHashes(online.remembered_ids)
         self.forgotten: OrderedDict[int, int] = OrderedDict()
         self.touched_at = np.full(catalog.count, origin.learned_until, np.int64)
         self.offsets = dict(origin.offsets)
@@ -253,8 +253,8 @@ class Trainer:
 
     def refuse(self, example_ids: Sequence[str]) -> None:
         """Never learn from these."""
-        self.refused.update(dict.fromkeys(example_ids))
-        _bound(self.refused, self.online.remembered_ids)
+        for example_id in example_ids:
+            self.refused.add(_id(example_id))
 
     def forget(self, user_id: str, until: int) -> int:
         """Erase a user: remembered examples go, and those up to this time that still come are not learned from.
@@ -292,7 +292,7 @@ class Trainer:
             if number in self.known or self.forgotten.get(_id(example.user_id), -1) >= example.ts:
                 continue
             self.known.add(number)
-            if example.example_id in self.refused or not readable(example, self.schema, self.origin.readable):
+            if number in self.refused or not readable(example, self.schema, self.origin.readable):
                 refused.append(example.example_id)
             else:
                 fresh.append(example)
@@ -421,6 +421,6 @@ class Trainer:
         return now - self._last.setdefault(what, now) >= interval
 
 
-def _bound(kept: OrderedDict[int, int] | OrderedDict[str, None], most: int) -> None:
+def _bound(kept: OrderedDict[int, int], most: int) -> None:
     while len(kept) > most:
         kept.popitem(last=False)

@@ -87,11 +87,13 @@ def test_a_trainer_goes_on_from_a_checkpoint() -> None:
     assert again.facts.pop("since_starter") is None  # what was not written: it goes on at its own pace
     assert again.facts.pop("returned") is None
     assert {anchor["version"] for anchor in again.facts.pop("anchors").values()} == {trainer.versions.serving.version}
+    again.facts["refused"] = again.arrays.pop("refused").tolist()  # as hashes, which name nobody
     assert again.facts | {"model": state.facts["model"]} == state.facts  # whose hash was of the weights too
     assert set(again.arrays) == set(state.arrays)
     by_item = {name for name in state.arrays if name.startswith(("rows.", "moved."))}
     for name in set(state.arrays) - by_item:
-        np.testing.assert_array_equal(again.arrays[name], state.arrays[name], err_msg=name)
+        near = 1e-6 if name == "counts.count" else 0.0  # float32 since
+        np.testing.assert_allclose(again.arrays[name], state.arrays[name], rtol=near, atol=0, err_msg=name)
     assert set(again.arrays["rows.items"].tolist()) == set(state.arrays["rows.items"].tolist())
     done = trainer.learn(stream.examples(10, seed=3), 10**6)
     assert done.trained > 0

@@ -48,7 +48,7 @@ class LearnedState(Struct, frozen=True):
 
     trained: int
     known: frozenset[int]  # hashes of example ids
-    refused: frozenset[str]
+    refused: frozenset[int]  # likewise
     offsets: Mapping[str, int]  # `topic-partition` -> after the last record read
 
 
@@ -112,7 +112,7 @@ def check_learned(
     } - doubtful
     hashes = {hash_id(example_id): example_id for example_id in before}
     known = {hashes[one] for one in learned.known if one in hashes}
-    if refused := (learned.refused & before):
+    if refused := {hashes[one] for one in learned.refused if one in hashes}:
         yield Violation("example-refused", f"the trainer refused {len(refused)} good examples, {_some(refused)}")
     if len(learned.known) >= KNOWN_IDS:  # it has forgotten which came first
         least, most = len(before - erased - refused), len(before)

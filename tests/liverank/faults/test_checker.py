@@ -230,7 +230,7 @@ def test_each_example_is_learned_once() -> None:
     assert found(learned("a")) == ["not-learned"]
     assert found(learned("a"), erased="b") == []
     assert found(learned(trained=1)) == ["not-learned"]
-    assert found(learned(trained=1, refused=frozenset({"b"}))) == ["example-refused"]
+    assert found(learned(trained=1, refused=frozenset({hash_id("b")}))) == ["example-refused"]
     assert found(learned(offsets={"examples-0": 7})) == ["not-learned"]
 
 

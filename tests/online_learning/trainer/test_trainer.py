@@ -14,7 +14,7 @@ from online_learning.first_model.log_examples import count, counted
 from online_learning.learning.counts import ItemCounts
 from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
-from online_learning.trainer.checkpoint import newest_checkpoint, save_checkpoint
+from online_learning.trainer.checkpoint import TrainerState, load_checkpoint, newest_checkpoint, save_checkpoint
 from online_learning.trainer.outcomes import Publish
 from online_learning.trainer.preparing import prepared
 from online_learning.trainer.state import capture, restore
@@ -331,6 +331,30 @@ def test_a_forgotten_user_is_gone_from_what_is_remembered() -> None:
     assert trainer.forget("user-3", until) == held > 0
     trainer.learn(examples[60:], 0)
     assert not any(entry.user_id == "user-3" for entry in trainer.replay.entries)
+
+
+def test_a_checkpoint_names_a_forgotten_user_nowhere(tmp_path: Path) -> None:
+    """Not by the examples that were learned from, nor by those that were refused; another user's are there."""
+    trainer, examples = stream.trainer(), stream.examples(100)
+    trainer.learn(examples[:60], 0)
+    trainer.refuse([example.example_id for example in examples[60:]])
+    trainer.forget("user-3", examples[-1].ts)
+    folder = save_checkpoint(tmp_path, 1, capture(trainer))
+    written = b"".join(file.read_bytes() for file in folder.iterdir())
+    assert b"user-4" in written
+    assert b"user-3" not in written
+    again = stream.trainer()
+    restore(again, load_checkpoint(folder))
+    assert again.learn(examples[60:70], 0).trained == 0
+
+
+def test_what_an_earlier_release_refused_stays_refused() -> None:
+    """Its checkpoints hold the ids themselves."""
+    trainer, again, examples = stream.trainer(), stream.trainer(), stream.examples(20)
+    state = capture(trainer)
+    del state.arrays["refused"]
+    restore(again, TrainerState(arrays=state.arrays, facts={**state.facts, "refused": [examples[0].example_id]}))
+    assert again.learn(examples[:2], 0).refused == (examples[0].example_id,)
 
 
 def test_deltas_rise_though_the_clock_does_not() -> None:
