@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 
 #: Rows applied between two batches at most, a fraction of a millisecond; more wait for the next pause.
 _ROWS_AT_ONCE = 256
-#: Deltas kept for versions that do not serve yet.
-_MOST_WAITING = 600
+#: Kept for versions that nobody has announced yet, of all of them together: deltas, and bytes.
+_MOST_WAITING, _MOST_BYTES = 600, 64 << 20
+_ROW = 200  # bytes of Python's objects beside a row's
 
 
 class Deltas:
@@ -32,6 +33,7 @@ class Deltas:
         self._wanted: set[str] = set()
         self._newest = ""
         self._waiting: defaultdict[str, deque[ModelDelta]] = defaultdict(deque)
+        self._early: dict[str, int] = {}  # bytes that wait for versions that are not wanted yet, as they came up
 
     def want(self, versions: Collection[str]) -> None:
         """The versions that serve or load: deltas for others, unless they are newer, are of no use any more."""
@@ -40,6 +42,9 @@ class Deltas:
             self._newest = max(self._newest, *versions, "")
             for base in [base for base in self._waiting if not self._useful(base)]:
                 self._count("other-version", len(self._waiting.pop(base)))
+            self._early = {base: size for base, size in self._early.items() if base in self._waiting}
+            for base in self._wanted & self._early.keys():
+                del self._early[base]
 
     def receive(self, delta: ModelDelta) -> bool:
         """Queue a delta; whether it was of use."""
@@ -47,11 +52,10 @@ class Deltas:
             if not self._useful(delta.base):
                 self._count("other-version")
                 return False
-            queue = self._waiting[delta.base]
-            queue.append(delta)
-            if delta.base not in self._wanted and len(queue) > _MOST_WAITING:
-                queue.popleft()
-                self._count("too-many")
+            self._waiting[delta.base].append(delta)
+            if delta.base not in self._wanted:
+                self._early[delta.base] = self._early.get(delta.base, 0) + _bytes(delta)
+                self._bound()
             return True
 
     def apply(self, models: Iterable[ServingModel]) -> bool:
@@ -70,9 +74,21 @@ class Deltas:
     def _useful(self, base: str) -> bool:
         return base in self._wanted or base > self._newest
 
+    def _bound(self) -> None:
+        """Of versions that may never come the oldest deltas go, however many versions somebody names."""
+        count = sum(len(self._waiting[base]) for base in self._early)
+        while count > _MOST_WAITING or sum(self._early.values()) > _MOST_BYTES:
+            base = next(iter(self._early))
+            self._early[base] -= _bytes(self._waiting[base].popleft())
+            count -= 1
+            self._count("too-many")
+            if not self._waiting[base]:
+                del self._waiting[base], self._early[base]
+
     def _next(self, model: ServingModel) -> ModelDelta | None:
         """The next delta of a model in order; a large one comes in parts of one sequence."""
         with self._lock:
+            self._early.pop(model.version, None)
             queue = self._waiting.get(model.version)
             while queue:
                 delta = queue.popleft()
@@ -103,6 +119,10 @@ class Deltas:
 
     def _count(self, outcome: str, count: int = 1) -> None:
         self._metrics.deltas.labels(outcome).inc(count)
+
+
+def _bytes(delta: ModelDelta) -> int:
+    return sum(_ROW + len(row) for row in delta.rows.values())
 
 
 def _part(delta: ModelDelta, names: list[str], sequence: int) -> ModelDelta:

@@ -88,6 +88,24 @@ def test_what_waits_for_a_version_that_never_came_goes() -> None:
     assert never.rows == {}
 
 
+def test_what_waits_for_versions_that_nobody_announced_is_bounded() -> None:
+    """However many versions somebody invents, and however large the rows are: the oldest go, and are counted."""
+    deltas, count = queue("v1")
+    for number in range(2000):
+        deltas.receive(delta(f"v2-{number}", number, x=b""))
+    assert count("too-many") == 1400
+    newest, oldest = Model("v2-1999"), Model("v2-0")
+    deltas.apply(models(newest, oldest))
+    assert (newest.rows, oldest.rows) == ({"x": b""}, {})
+    deltas, count = queue("v1")
+    for number in range(5):
+        deltas.receive(delta("v2", number, x=bytes(20 << 20)))
+    assert count("too-many") == 2
+    for number in range(700):
+        deltas.receive(delta("v1", number + 1, x=b""))
+    assert count("too-many") == 2, "a version that serves takes all of its own"
+
+
 def test_a_large_one_is_applied_in_parts() -> None:
     """No batch waits for thousands of rows; nothing of it is lost, and its sequence counts at the end."""
     deltas, _ = queue("v1")
