@@ -98,14 +98,12 @@ def _examples(
 
 
 def _measured(trainer: Trainer, made: list[Example], options: LearningOptions) -> dict[str, Any]:
-    took: list[float] = []
-    warm = len(made) - options.examples
-    learned = 0
-    for start in range(0, len(made), options.batch):
-        portion = made[start : start + options.batch]
-        began = time.process_time()
-        done = trainer.learn(portion, _NOW)
-        if start >= warm:
+    warm, learned, took = len(made) - options.examples, 0, list[float]()
+    for part in (made[:warm], made[warm:]):
+        learned, took = 0, []
+        for start in range(0, len(part), options.batch):
+            began = time.process_time()
+            done = trainer.learn(part[start : start + options.batch], _NOW)
             learned += done.trained
             took.append((time.process_time() - began) / max(1, done.trained))
     each = median(took)
