@@ -147,7 +147,7 @@ def sizes(
     json: Json = None,
 ) -> None:
     """Count the bytes that a user and an item take in a worker, in memory and on disk. Seconds; no broker."""
-    from liverank.bench.sizes import SizesOptions, bench_sizes
+    from liverank.bench.parts.sizes import SizesOptions, bench_sizes
 
     options = SizesOptions(items=items, candidates=candidates, lists=lists, history=history)
     report(bench_sizes(options, errors), json)
@@ -165,7 +165,7 @@ def learning(
     json: Json = None,
 ) -> None:
     """Learn on one core without a broker: processor time an example, and examples a second. A minute."""
-    from liverank.bench.learning import LearningOptions, bench_learning
+    from liverank.bench.parts.learning import LearningOptions, bench_learning
 
     options = LearningOptions(examples=examples, items=items, candidates=candidates, history=history, batch=batch)
     report(bench_learning(options, errors), json)
@@ -213,7 +213,7 @@ def memory(
     json: Json = None,
 ) -> None:
     """Check a large made-up folder and train on it: the most memory that each took. Hours at the full size."""
-    from liverank.bench.memory import MemoryOptions, bench_memory
+    from liverank.bench.parts.memory import MemoryOptions, bench_memory
 
     options = MemoryOptions(lists=lists, length=length, items=items, users=users, epochs=epochs)
     report(bench_memory(options, errors), json)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from online_learning.counting.counts import FOLLOWED_BACK, ItemCounts
 from online_learning.data.log_fold import Fold, Step, chosen_from_list, time_of
 from online_learning.data.recall import CountRecall
 from online_learning.first_model.stored_examples import StoredExamples
-from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
 from online_learning.learning.learner import training_example
 from online_learning.progress import ProgressReport, Report
 from ranker.contracts.ids import hash_id

@@ -27,7 +27,7 @@ from ranker.state.row import EVENT, UserRow
 
 log = logging.getLogger(__name__)
 
-Made = TypeVar("Made")
+_Fit = TypeVar("_Fit")
 
 
 class Others(NamedTuple):
@@ -99,9 +99,9 @@ def prepare_all(
     return those_fit(examples, lambda one: prepared(one, learner, versions, schema, tested=one.example_id in tested))
 
 
-def those_fit(examples: Sequence[Example], make: Callable[[Example], Made]) -> tuple[list[Made], list[str]]:
+def those_fit(examples: Sequence[Example], make: Callable[[Example], _Fit]) -> tuple[list[_Fit], list[str]]:
     """What is made of the examples, and the ids of those that nothing can be made of, which the log names."""
-    made: list[Made] = []
+    made: list[_Fit] = []
     unfit: list[str] = []
     for example in examples:
         try:

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from online_learning.counting.example_counts import ExampleCounts
+from online_learning.counting.recent_hashes import RecentHashes
 from online_learning.evaluation.progressive import Progressive, Window, tested
-from online_learning.learning.example_counts import ExampleCounts
 from online_learning.learning.finetuning import finetune_step
 from online_learning.learning.learner import Learner, TrainingExample
 from online_learning.learning.optimisation import Optimisation
 from online_learning.learning.pace import pace_of
 from online_learning.learning.parallel import Parallel
-from online_learning.learning.recent_hashes import RecentHashes
 from online_learning.learning.replay_buffer import ReplayBuffer, remember, restored
 from online_learning.online_recipe import Mode, OnlineRecipe
 from online_learning.recipe import Recipe

@@ -27,7 +27,8 @@ ROOMS = {
     ),
     "streams": ("settings", "telemetry", "kafka", "access", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
-        "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "learning", "releases",
+        "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "counting", "learning",
+        "releases",
         "first_model", "trainer", "simulation",
     ),
     "liverank": (

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import torch
 
+from online_learning.counting.counts import ItemCounts
 from online_learning.data.log_fold import Step, fold
 from online_learning.first_model.log_examples import count, counted, step_examples
-from online_learning.learning.counts import ItemCounts
 from online_learning.learning.parallel import Parallel
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe

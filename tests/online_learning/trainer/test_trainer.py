@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from online_learning.counting.counts import ItemCounts
 from online_learning.data.log_fold import fold
 from online_learning.first_model.log_examples import count, counted
-from online_learning.learning.counts import ItemCounts
 from online_learning.learning.optimisation import Stepped
 from online_learning.online_recipe import Mode
 from online_learning.trainer.checkpoint import TrainerState, load_checkpoint, newest_checkpoint, save_checkpoint

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.learning.recent_hashes import RecentHashes
+from online_learning.counting.recent_hashes import RecentHashes
 
 HASHES = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(0, 20)
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.learning.example_counts import ExampleCounts
-from online_learning.learning.former_users import CELLS, LINES, FormerUsers
+from online_learning.counting.example_counts import ExampleCounts
+from online_learning.counting.former_users import CELLS, LINES, FormerUsers
 from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learning.learning.followers import Followers
+from online_learning.counting.followers import Followers
 
 KEPT = 3
 PAIRS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2 * KEPT), st.sampled_from([0.25, 0.5, 1.0])), max_size=60)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from online_learning.learning.followers import Followers
+from online_learning.counting.followers import Followers
 from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import STATISTICS, ItemTables
 

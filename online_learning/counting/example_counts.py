@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from online_learning.learning.counts import FOLLOWED_BACK, ItemCounts
-from online_learning.learning.former_users import FormerUsers
-from online_learning.learning.recent_hashes import RecentHashes
+from online_learning.counting.counts import FOLLOWED_BACK, ItemCounts
+from online_learning.counting.former_users import FormerUsers
+from online_learning.counting.recent_hashes import RecentHashes
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.items.tables import ItemTables

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from liverank.bench.learning import LearningOptions, bench_learning
+from liverank.bench.parts.learning import LearningOptions, bench_learning
 from ranker.contracts.errors import LiverankError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from liverank.bench.memory import MemoryOptions, bench_memory
+from liverank.bench.parts.memory import MemoryOptions, bench_memory
 from ranker.contracts.errors import LiverankError
 
 

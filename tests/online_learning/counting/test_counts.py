@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from online_learning.learning.counts import ItemCounts
+from online_learning.counting.counts import ItemCounts
 from ranker.contracts.ids import hash_id
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables

@@ -1,0 +1,1 @@
+"""What is counted rather than trained, and what is remembered of whom for it."""
