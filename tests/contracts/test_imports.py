@@ -28,8 +28,7 @@ ROOMS = {
     "streams": ("settings", "telemetry", "kafka", "access", "state", "models", "pipeline", "app", "assembly", "worker"),
     "online_learning": (
         "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "counting", "learning",
-        "releases",
-        "first_model", "trainer", "simulation",
+        "releases", "first_model", "trainer", "simulation",
     ),
     "liverank": (
         "terminal", "settings", "serve", "local", "offline", "operate", "measure", "simulate", "bench", "faults",
