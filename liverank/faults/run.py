@@ -145,7 +145,7 @@ def _opened(run: FaultRun, name: str) -> Sender:
     workload = Workload(name, options.seed, options.users)
     sender = Sender(run.system.settings.broker, workload, options.rate, seed=options.seed, refused=run.refused)
     sender.open()
-    run.found += [(name, one) for one in run.system.await_handled()]
+    _note(run, name, run.system.await_handled())
     return sender
 
 
@@ -159,7 +159,16 @@ def _check(run: FaultRun, faults: Sequence[Fault], recorded: Sequence[Recorded])
     found += [*wrong, *check_records(run.back, recorded), *run.system.take_found()]
     run.compared += compared
     before = ", ".join(f"{fault.round} {fault.kind}" for fault in faults)
-    run.found += [(before, one) for one in shortened(found)]
+    _note(run, before, shortened(found))
+
+
+def _note(run: FaultRun, after: str, found: Sequence[Violation]) -> None:
+    """Keep what was found, in the report and at once beside the logs: a run takes hours, and may be broken off."""
+    run.found += [(after, one) for one in found]
+    with (run.system.folder / "violations.jsonl").open("ab") as record:
+        record.writelines(
+            msgspec.json.encode({"after": after, "kind": one.kind, "what": one.what}) + b"\n" for one in found
+        )
 
 
 def _learned(run: FaultRun) -> None:
@@ -184,12 +193,12 @@ def _learned(run: FaultRun) -> None:
         run.system.trainer.await_ready()
     else:
         read = {} if state is None else state.facts["offsets"]
-        run.found.append(("the end", Violation("not-learned", f"the trainer has read up to {read} of {ends}")))
+        _note(run, "the end", [Violation("not-learned", f"the trainer has read up to {read} of {ends}")])
     run.back.read()
     for worker in run.system.workers:
         worker.check_log()
     found = [*check_trainer(run.back, state), *run.system.take_found()]
-    run.found += [("the end", one) for one in shortened(found)]
+    _note(run, "the end", shortened(found))
 
 
 def _send(run: FaultRun, planned: Iterator[Planned]) -> None:
