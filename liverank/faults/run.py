@@ -159,7 +159,7 @@ def _check(run: FaultRun, faults: Sequence[Fault], recorded: Sequence[Recorded])
     found += [*wrong, *check_records(run.back, recorded), *run.system.take_found()]
     run.compared += compared
     before = ", ".join(f"{fault.round} {fault.kind}" for fault in faults)
-    _note(run, before, shortened(found))
+    _note(run, before, list(shortened(found)))
 
 
 def _note(run: FaultRun, after: str, found: Sequence[Violation]) -> None:
@@ -198,7 +198,7 @@ def _learned(run: FaultRun) -> None:
     for worker in run.system.workers:
         worker.check_log()
     found = [*check_trainer(run.back, state), *run.system.take_found()]
-    _note(run, "the end", shortened(found))
+    _note(run, "the end", list(shortened(found)))
 
 
 def _send(run: FaultRun, planned: Iterator[Planned]) -> None:
