@@ -55,6 +55,15 @@ class Chunk(Struct, frozen=True):
     records: list[Any]
 
 
+class ChangelogRead(Struct):
+    """What was handed on of a changelog partition, without a gap, in one generation of the group."""
+
+    generation: int
+    start: int  # nothing was left out from here
+    end: int  # to here
+    newest: int = -1  # the newest record's offset among it
+
+
 class JoinedListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
     """Notes as whom and in which generation partitions came, before another generation can begin."""
 
@@ -99,8 +108,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         self._position: dict[TP, int] = {}  # from where on the next fetched records cover theirs
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
-        self._handed_on: dict[TP, int] = {}  # of changelogs: the newest record
-        self._changelog_read: dict[TP, int] = {}  # up to where everything was handed on
+        self._changelogs: dict[TP, ChangelogRead] = {}
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:
         return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -127,10 +135,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
 
     def rewind(self, topic: str, partition: int, offset: int) -> None:
         """Fetch this partition again from an offset, before the next chunk is handed on."""
-        log.warning(
-            "%s-%d: records were lost on the way from the consumer; reading again from %d", topic, partition, offset
-        )
-        self._rewinds[TP(topic, partition)] = offset
+        tp = TP(topic, partition)
+        if self._rewinds.get(tp) != offset:
+            log.warning("%s-%d: records were lost on the way from the consumer; reading again from %d", *tp, offset)
+        self._rewinds[tp] = offset
 
     def rewind_lost(self, idle: Callable[[str], bool]) -> None:
         """Go back where records were handed on and had not arrived when last looked at, nor now.
@@ -171,8 +179,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """
         rows = [tp for tp in partitions if self._is_changelog_tp(tp)]
         for tp in rows:
-            self._handed_on.pop(tp, None)
-            self._changelog_read.pop(tp, None)
+            self._changelogs.pop(tp, None)
         ends = dict(await super().highwaters(*(set(partitions) - set(rows)))) if len(rows) < len(partitions) else {}
         if rows:
             inputs = [(tp.topic, tp.partition) for tp in self.assignment() if not self._is_changelog_tp(tp)]
@@ -180,18 +187,14 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             ends |= {TP(*place): end for place, end in settled.items()}
         return ends
 
-    def changelog_read(self, tp: TP, applied: int) -> int | None:
-        """Up to where a changelog partition was read, where everything before it is applied; None where it is not.
-
-        Args:
-            tp: the partition.
-            applied: the newest record's offset that was applied.
-        """
-        return self._changelog_read.get(tp) if self._handed_on.get(tp, applied) <= applied else None
+    def changelog_read(self, tp: TP) -> ChangelogRead | None:
+        """What was handed on of a changelog partition; None where that is not known."""
+        read = self._changelogs.get(tp)
+        return read if read is not None and read.generation == self.app.consumer_generation_id else None
 
     def forget_partitions(self) -> None:
         """All partitions may have left."""
-        for known in (self._position, self._rewinds, self._waiting):
+        for known in (self._position, self._rewinds, self._waiting, self._changelogs):
             known.clear()
         self._settled = self._sought = False
         self.membership = None
@@ -236,10 +239,11 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         if self.app.in_recovery:
             timeout = await self._recovering(timeout)
         settled, self._settled = self._settled, False  # until what is fetched now was handed on
+        generation = self.app.consumer_generation_id
         records, active = await self._wait_next_records(timeout)
         self._fetched = bool(records)
-        generation = self.app.consumer_generation_id
-        if self.should_stop or not self.flow_active:
+        if self.should_stop or not self._goes_on(generation):
+            self._left_out(records or ())
             return
         if self._rewinds:
             await self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
@@ -251,8 +255,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 if not self._is_changelog_tp(tp):  # a recovery seeks for itself
                     dropped[tp] = found[0].offset
                 continue
-            for message in self._messages(tp, found):
+            for message in self._messages(tp, found, generation):
                 if not self._goes_on(generation):
+                    self._left_out(records or ())
                     return
                 yield tp, message
         if dropped:
@@ -307,11 +312,16 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     f"{RECREATED_ADVICE}"
                 )
 
-    def _messages(self, tp: TP, records: list[Any]) -> Iterator[Any]:
+    def _left_out(self, places: Iterable[TP]) -> None:
+        """What was fetched of these was not handed on. Of inputs `perform_seek` follows; a recovery's seek may have
+        been before it, and who reads the changelog has to find the gap.
+        """
+        for tp in places:
+            self._changelogs.pop(tp, None)
+
+    def _messages(self, tp: TP, records: list[Any], generation: int) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
-            self._handed_on[tp] = records[-1].offset
-            for record in records:
-                yield self._to_message(tp, record)
+            yield from self._changelog_messages(tp, records, generation)
             return
         first: int = records[0].offset
         covered_from = min(self._position.get(tp, first), first)  # without a known position a list covers itself alone
@@ -323,21 +333,39 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             self._position[tp] = covered_from = part[-1].offset + 1
             yield message
 
+    def _changelog_messages(self, tp: TP, records: list[Any], generation: int) -> Iterator[Any]:
+        """Single records, each with the offset from which on nothing lies between it and the one before."""
+        first, read = records[0].offset, self._changelogs.get(tp)
+        if read is None or read.generation != generation:
+            self._changelogs[tp] = read = ChangelogRead(generation, first, first)
+        covered_from = min(read.end, first)
+        for record in records:
+            message = self._to_message(tp, record)
+            message.covered_from = covered_from
+            read.newest = max(read.newest, record.offset)
+            read.end = covered_from = record.offset + 1
+            yield message
+
     def _goes_on(self, generation: int) -> bool:
         return bool(self.flow_active and generation == self.app.consumer_generation_id)
 
     async def _recovering(self, timeout: float) -> float:  # noqa: ASYNC109
-        """How long the next fetch of a recovery may wait; and note up to where changelogs were read, if the last one
-        brought nothing. To be called where no fetch is under way, so that all of it was handed on, unless the flow
-        stopped in the midst of it: then a recovery begins anew, and its seek with it.
+        """How long the next fetch of a recovery may wait; and note where changelogs are read from, at first and where
+        the last fetch brought nothing, since markers may have been passed. To be called where no fetch is under way.
         """
         generation = self.app.consumer_generation_id
-        for tp in () if self._fetched else list(self._get_active_partitions()):
-            if self._is_changelog_tp(tp):
-                with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
-                    position = await self._thread.position(tp)
-                    if self._goes_on(generation):
-                        self._changelog_read[tp] = position
+        for tp in list(self._get_active_partitions()):
+            read = self.changelog_read(tp)
+            if not self._is_changelog_tp(tp) or (self._fetched and read is not None):
+                continue
+            with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
+                position = await self._thread.position(tp)
+                if not self._goes_on(generation):
+                    break
+                if read is None:
+                    self._changelogs[tp] = ChangelogRead(generation, position, position)
+                elif position > read.end:
+                    read.end = position
         return min(timeout, _RECOVERING_S)
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
@@ -353,6 +381,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     if await self._thread.position(tp) != offset:
                         await self._thread.seek_wait({tp: offset})
                 self._read_offset[tp] = None  # or Faust drops what comes again as already read
+                self._changelogs.pop(tp, None)
                 self._position[tp] = offset
         self._settled, self._sought = self._settled or self._sought, False
 

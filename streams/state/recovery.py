@@ -1,25 +1,36 @@
 """How rows come back from the changelog: Faust's recovery, whose reader knows of transactions and hides no error.
 
 Faust's own reader waits for the record just before a partition's end. Where a transaction's marker stands there, or an
-aborted one, that record never comes. It also goes on after an error with a line on the log.
+aborted one, that record never comes. It also goes on after an error with a line on the log. And it takes whatever
+comes: a record that was fetched before a rebalance, and handed on after the seek that follows it, would have all
+between left out, and with them lists and rows, for good. Here each record says from where on nothing lies before it,
+and where that is not what was applied last, the partition is read again from there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from mode import Service
 
+log = logging.getLogger(__name__)
+
 _LOOK_S = 0.1  # whether a recovery is at its end, where no record says so
+_LOOKS = 20  # without a record, though some were handed on, before they count as lost on the way
 
 
 class RowRecovery(Recovery):  # type: ignore[misc]
     """Applies the changelog's records to the tables that they belong to."""
 
     mundane_level = "debug"  # of "Starting..." and the like
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waited: dict[Any, tuple[int, int]] = {}  # partition -> what was applied last, and looks since
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:  # Faust starts the task of this name
@@ -45,8 +56,12 @@ class RowRecovery(Recovery):  # type: ignore[misc]
             offsets = self.standby_offsets
         else:
             return  # its partition left
-        seen = offsets.get(tp)
-        if seen is not None and offset <= seen:
+        applied = offsets.get(tp)
+        applied = -1 if applied is None else applied
+        if offset <= applied:
+            return
+        if event.message.covered_from > applied + 1:
+            self._read_again(tp, applied)
             return
         table = self.tp_to_table[tp]
         offsets[tp] = offset
@@ -57,15 +72,27 @@ class RowRecovery(Recovery):  # type: ignore[misc]
             buffer.clear()
 
     def _pass_markers(self) -> None:
-        """Count as read what holds no record."""
+        """Nothing has come for a while: count as read what holds no record, and find what was lost on the way."""
         if not self.in_recovery:
             return
         for tp, end in self.active_highwaters.items():
-            applied = self.active_offsets[tp]
-            if applied is not None and applied < end:
-                read = self.app.consumer.changelog_read(tp, applied)
-                if read is not None and read > end:
-                    self.active_offsets[tp] = end
+            applied, read = self.active_offsets[tp], self.app.consumer.changelog_read(tp)
+            if applied is None or applied >= end or read is None:
+                continue
+            if read.start > applied + 1 or (read.newest > applied and self._lost(tp, applied)):
+                self._read_again(tp, applied)
+            elif read.newest <= applied and read.end > end:
+                self.active_offsets[tp] = end
+
+    def _lost(self, tp: Any, applied: int) -> bool:
+        """Whether it has been so for long that something was handed on, and nothing has come."""
+        before, looks = self._waited.get(tp, (applied, 0))
+        looks = looks + 1 if before == applied else 1
+        self._waited[tp] = (applied, looks % _LOOKS)
+        return looks >= _LOOKS
+
+    def _read_again(self, tp: Any, applied: int) -> None:
+        self.app.consumer.rewind(tp.topic, tp.partition, applied + 1)
 
 
 class RowTables(TableManager):  # type: ignore[misc]
