@@ -9,7 +9,7 @@ from typing import Any
 
 from faust.types import TP
 
-from streams.kafka.consumer import CHUNK, ChunkConsumer
+from streams.kafka.consumer import CHUNK, ChangelogRead, ChunkConsumer
 from streams.kafka.progress import PartitionProgress
 from streams.pipeline.intake import Intake
 from streams.telemetry.metrics import Metrics
@@ -41,6 +41,8 @@ class Fetched(ChunkConsumer):
         self._position: dict[TP, int] = {}
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
+        self._changelogs: dict[TP, ChangelogRead] = {}
+        self.of_rows = False  # whether what it reads is a changelog
         self._thread = SimpleNamespace(seek_wait=self._seek_wait, position=self._reads_from)
         self.seeks: list[int] = []
         self.fetches = 0
@@ -71,7 +73,7 @@ class Fetched(ChunkConsumer):
         return {CLICKS}
 
     def _is_changelog_tp(self, tp: TP) -> bool:
-        return False
+        return self.of_rows
 
     def _to_message(self, tp: TP, record: Any) -> Any:
         return SimpleNamespace(topic=tp.topic, partition=tp.partition, offset=record.offset, generation_id=1)
@@ -269,3 +271,52 @@ def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
     assert consumer.progress.take() == {}
     consumer.offsets = list(range(20))
     assert consumer.handle(chunk, *consumer.chunks(), *consumer.chunks()) == list(range(20))
+
+
+def recovering(offsets: Iterable[int], *, at: int = 0, most: int = 10) -> Fetched:
+    """A consumer in a recovery, that reads a changelog."""
+    consumer = Fetched(offsets, at=at, most=most)
+    consumer.of_rows = consumer.app.in_recovery = True
+    return consumer
+
+
+def covered(messages: list[Any]) -> list[tuple[int, int]]:
+    """Of each record of a changelog: from where on nothing lies before it, and where it is."""
+    return [(message.covered_from, message.offset) for message in messages]
+
+
+def test_a_changelogs_records_say_what_lies_before_them() -> None:
+    """From the seek on, over markers between them and fetches without a record."""
+    consumer = recovering([3, 5, 9], at=2, most=2)
+    assert covered(consumer.chunks()) == [(2, 3), (4, 5)]
+    consumer.most = 0
+    assert consumer.chunks() == []
+    consumer.at, consumer.most = 8, 2  # markers were passed
+    assert covered(consumer.chunks()) == [(8, 9)]
+    read = consumer.changelog_read(CLICKS)
+    assert read is not None
+    assert (read.start, read.end, read.newest) == (2, 10, 9)
+
+
+def test_what_a_recovery_fetched_before_a_rebalance_is_no_part_of_the_next() -> None:
+    """The group went on while the fetch was under way: nothing of it is handed on, and what is read next does not
+    claim to follow what was read before."""
+    consumer = recovering([0, 1, 2, 3, 4], most=2)
+    assert covered(consumer.chunks()) == [(0, 0), (1, 1)]
+
+    def rebalance() -> None:
+        consumer.app.consumer_generation_id = 2
+
+    consumer.during_fetch = rebalance
+    assert consumer.chunks() == []
+    assert consumer.changelog_read(CLICKS) is None
+    consumer.during_fetch = lambda: None
+    assert covered(consumer.chunks()) == [(4, 4)]
+
+
+def test_a_changelog_that_is_read_again_follows_what_was_applied() -> None:
+    """After a rewind its records cover everything from there on."""
+    consumer = recovering([0, 1, 2, 3], most=4)
+    consumer.chunks()
+    consumer.rewind("clicks", 0, 2)
+    assert covered(consumer.chunks()) == [(2, 2), (3, 3)]
