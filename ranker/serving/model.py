@@ -99,10 +99,10 @@ class ServingModel:
         Args:
             rows: user ids with their rows, see `UserRow.of`. A user comes once for each list, with the same events.
         """
-        inputs = self._inputs(rows)
+        inputs = self.inputs(rows)
         logits = self.scorer.score(inputs)
         return [
-            self._ranked(row, users.candidates, scores)
+            self.ranked(row, users.candidates, scores)
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
 
@@ -112,7 +112,7 @@ class ServingModel:
         Args:
             rows: as for `rank`.
         """
-        self.scorer.encode(self._inputs(rows))
+        self.scorer.encode(self.inputs(rows))
 
     def put_rows(self, rows: Mapping[str, bytes]) -> None:
         """Replace learned item rows: hashes of item ids in decimal, and the rows as `items.tables.pack_row` packs.
@@ -144,7 +144,8 @@ class ServingModel:
         """Stop following the catalogue; the model must not rank any more."""
         self.tables.close()
 
-    def _inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
+    def inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
+        """What the graphs read of these users: the first step of `rank`. Arguments as there."""
         self.tables.sync()
         return [
             (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
@@ -164,7 +165,17 @@ class ServingModel:
         self._lists.put(user_id, {**lists, current.request_id: made})
         return listed
 
-    def _ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+    def ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+        """A row's list in the order of its scores: the last step of `rank`.
+
+        Args:
+            row: as for `rank`.
+            listed: int64 [C], the candidates' indexes in the catalogue.
+            logits: float32 [C, A] of the candidates.
+
+        Raises:
+            BundleError: a score is not finite.
+        """
         assert row.candidates is not None
         current = row.candidates
         chances = 1 / (1 + np.exp(-logits.astype(np.float64)))

@@ -119,7 +119,7 @@ class Rankings:
             results = self._rank(model, jobs)
         for job, result in zip(jobs, results, strict=True):
             if result is not None:
-                self._send_or_refuse(model, job, result)
+                self.send(model, job, result)
 
     def _rank(self, model: ServingModel, jobs: Sequence[RankList]) -> Sequence[Ranked | None]:
         try:
@@ -144,8 +144,14 @@ class Rankings:
         self._failures = 0
         return result
 
-    def _send_or_refuse(self, model: ServingModel, job: RankList, result: Ranked) -> None:
-        """A ranking that no record can be made of costs itself."""
+    def send(self, model: ServingModel, job: RankList, result: Ranked) -> None:
+        """Make the record of a ranking and send it; one that no record can be made of costs itself.
+
+        Args:
+            model: what ranked.
+            job: what it was asked.
+            result: what it gave.
+        """
         try:
             self._send(model, job, result)
         except Exception as error:
