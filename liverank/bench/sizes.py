@@ -151,4 +151,4 @@ def _of_user(model: ServingModel, names: list[str], options: SizesOptions) -> di
 def _ranking(model: ServingModel, user: str, row: UserRow) -> LastRanking:
     (result,) = model.rank([(user, row)])
     listed = row.lists[0].item_ids
-    return LastRanking(listed, "id", 1, model.version, tuple(result.item_ids), None, result.statistics)
+    return LastRanking(listed, "id", 1, model.version, result.ranks, None, result.statistics)

@@ -185,9 +185,10 @@ class ServingModel:
         best = rules.order(scores, self.catalog.categories[listed], self.catalog.withdrawn[listed], self.rules)
         best = best[: current.k] if current.k else best
         return Ranked(
-            [current.item_ids[at] for at in best],
-            scores[best].tolist(),
-            chances[best].tolist(),
+            current.item_ids,
+            best,
+            scores[best],
+            chances[best],
             self._actions,
             statistics=self.tables.statistics[listed],
         )

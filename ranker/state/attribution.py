@@ -16,7 +16,8 @@ same examples in a worker, after a restart, and offline over a replayed log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -37,8 +38,8 @@ class ShownList(Struct, frozen=True):
 
     model: str  # the version that ranked it
     statistics_of: StatisticsOf  # of its items, before the input that asks is learned from
-    ranks: Mapping[str, int] = {}  # item id -> rank, where it is known
-    propensities: Mapping[str, float] = {}  # item id -> the chance of that rank, where the ranking explored
+    ranks: np.ndarray | None = None  # int [items], from 1, where they are known; 0 of an item that was not shown
+    propensities: np.ndarray | None = None  # float [items] the chances of these ranks, where the ranking explored
 
 
 #: Gives what is known of how a list was shown.
@@ -149,6 +150,9 @@ def _example(
     window_ms: int,
     shown: ShownList,
 ) -> Example:
+    unknown: list[Any] = [None] * len(listed.item_ids)
+    ranks = unknown if shown.ranks is None else shown.ranks.tolist()
+    chances = unknown if shown.propensities is None else shown.propensities.tolist()
     drawn = "" if outcome is None else f"{outcome.event_id}:{outcome.item_id}:{outcome.action}"
     return Example(
         example_id=f"{user_id}:{listed.request_id}:{drawn}",
@@ -159,8 +163,10 @@ def _example(
         schema=schema.hash,
         state=encode_row(before.of(listed)),
         items=[
-            Shown(item_id=item, statistics=line, rank=shown.ranks.get(item), propensity=shown.propensities.get(item))
-            for item, line in zip(listed.item_ids, shown.statistics_of(listed.item_ids).tolist(), strict=True)
+            Shown(item_id=item, statistics=line, rank=rank or None, propensity=chance if rank else None)
+            for item, line, rank, chance in zip(
+                listed.item_ids, shown.statistics_of(listed.item_ids).tolist(), ranks, chances, strict=True
+            )
         ],
         outcome=outcome,
         late=outcome is not None and outcome.ts > listed.ts + window_ms,

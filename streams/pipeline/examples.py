@@ -52,7 +52,7 @@ _JOIN_S = 0.005
 #: Lists whose windows an input closes at most; others that are due wait for the next one, or for the next look.
 _CLOSED_AT_ONCE = 16
 _LOOK_S = 0.002  # between two looks whether there is room
-_RANKING, _STRING = 400, 57  # bytes of Python's objects beside what they hold
+_RANKING, _ARRAY, _STRING = 400, 120, 57  # bytes of Python's objects beside what they hold
 
 
 class LastRanking(Struct, frozen=True):
@@ -62,20 +62,21 @@ class LastRanking(Struct, frozen=True):
     ranking_id: str
     revision: int
     model: str
-    order: tuple[str, ...]  # as it was ranked
-    chances: tuple[float, ...] | None = None  # of each place, where the ranking explored
+    ranks: np.ndarray  # int32 [listed] of each item of the list as it came, from 1; 0 where it was not shown
+    propensities: np.ndarray | None = None  # float64 [listed] the chances of these ranks, where the ranking explored
     statistics: np.ndarray | None = None  # float32 [listed, len(STATISTICS)] that it was ranked with
     earlier: tuple[LastRanking, ...] = ()  # of the same list, the newest first, without statistics
 
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Item id -> rank, from 1."""
-        return {item: rank for rank, item in enumerate(self.order, 1)}
+    def rank_of(self, item: str) -> int | None:
+        """The rank of one item, from 1; None where it was not shown."""
+        return (int(self.ranks[self.listed.index(item)]) or None) if item in self.listed else None
 
-    @property
-    def propensities(self) -> dict[str, float]:
-        """Item id -> the chance of its place; none where the ranking did not explore."""
-        return {} if self.chances is None else dict(zip(self.order, self.chances, strict=True))
+    def ranks_of(self, items: tuple[str, ...]) -> np.ndarray:
+        """int [items]: the ranks of another list's items, 0 where there is none."""
+        if items == self.listed:
+            return self.ranks
+        known = dict(zip(self.listed, self.ranks.tolist(), strict=True))
+        return np.array([known.get(item, 0) for item in items], np.int64)
 
     def shown_to(self, record: UserInput | str) -> LastRanking | None:
         """The ranking that the user looked at: the one that an event names, if it is remembered; else this one."""
@@ -89,10 +90,13 @@ class LastRanking(Struct, frozen=True):
 
 def ranking_bytes(last: LastRanking) -> int:
     """About what it takes in memory, the ids of its items included, of which the row may hold others by now."""
-    count, first = len(last.listed), len(last.listed[0]) if last.listed else 0
-    each = _STRING + first + 2 * 8 + (0 if last.chances is None else 32)
-    own = 0 if last.statistics is None else last.statistics.nbytes
-    return _RANKING + count * each + own + sum(_RANKING + 8 * len(one.order) for one in last.earlier)
+    ids = len(last.listed) * (_STRING + 8 + len(last.listed[0]) if last.listed else 0)
+    own = 0 if last.statistics is None else _ARRAY + last.statistics.nbytes
+    return ids + own + sum(_RANKING + _array(one.ranks) + _array(one.propensities) for one in (last, *last.earlier))
+
+
+def _array(held: np.ndarray | None) -> int:
+    return 0 if held is None else _ARRAY + held.nbytes
 
 
 class _Work(Struct, frozen=True):
@@ -223,7 +227,7 @@ class Examples:
         elif first_click_in_time(work.before, example, self._schema):
             shown = last.shown_to(work.record)
             if shown is not None:
-                rank = shown.ranks.get(example.outcome.item_id)
+                rank = shown.rank_of(example.outcome.item_id)
                 self._watch.clicked(shown.model, rank, listed.ts, now)
 
     def _shown(

@@ -191,7 +191,7 @@ def test_weights_combine_the_heads(folder: Path) -> None:
     assert ranked.actions == ("click", "buy")
     for score, (click, buy) in zip(ranked.scores, ranked.probabilities, strict=True):
         assert score == pytest.approx(click + 3 * buy)
-    assert ranked.scores == sorted(ranked.scores, reverse=True)
+    assert ranked.scores.tolist() == sorted(ranked.scores.tolist(), reverse=True)
 
 
 def test_k_cuts_the_list(folder: Path) -> None:
