@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from ranker.serving.rules import Rules
+
+#: What a ranking says of each item beside its rank: score and probabilities, the score alone, or neither.
+RankingDetail = Literal["full", "scores", "order"]
 
 
 class Budget(Struct, frozen=True):

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.records import Cause, Ranking
+from ranker.serving.options import RankingDetail
 from ranker.state.row import UserRow
 
 _encode = msgspec.json.Encoder().encode
@@ -58,6 +59,7 @@ def encode_ranking(
     model_version: str,
     previous: np.ndarray | None = None,
     delta: int = 0,
+    detail: RankingDetail = "full",
 ) -> bytes:
     """The ranking record of one list of a user, as JSON.
 
@@ -70,6 +72,7 @@ def encode_ranking(
         previous: int [C], the rank of each candidate in the ranking before, of the same list, from 1; 0 where it is not
             known.
         delta: sequence of the last delta that the version has taken.
+        detail: what is said of each item.
     """
     assert row.candidates is not None
     return _encode(
@@ -82,40 +85,47 @@ def encode_ranking(
             ts=row.now,
             model=model_version,
             cause=cause,
-            items=msgspec.Raw(_lines(ranked, previous)),  # type: ignore[arg-type]  # a list of `RankedItem`, encoded
+            items=msgspec.Raw(_lines(ranked, previous, detail)),  # type: ignore[arg-type]  # a list of `RankedItem`, encoded
             delta=delta,
             epoch=row.epoch,
         )
     )
 
 
-def _lines(ranked: Ranked, previous: np.ndarray | None) -> bytes:
+def _lines(ranked: Ranked, previous: np.ndarray | None, detail: RankingDetail) -> bytes:
     """The items as JSON, which a list of `RankedItem` is encoded to: all numbers in one call, put where they belong."""
     order, count = ranked.order.tolist(), len(ranked.order)
     if not count:
         return b"[]"
     ids = _texts(ranked.listed)
     before = [0] * count if previous is None else previous[ranked.order].tolist()
-    columns = [ranked.scores, *ranked.probabilities.T]
+    columns = [] if detail == "order" else [ranked.scores]
+    if detail == "full":
+        columns += [*ranked.probabilities.T]
     if ranked.propensities is not None:
         columns.append(ranked.propensities)
-    numbers = _encode(np.concatenate(columns).tolist())[1:-1].split(b",")
     width = 2 + len(columns)
     parts: list[bytes] = [b""] * (width * count)
     parts[0::width] = [ids[at] for at in order]
     parts[1::width] = [_PREVIOUS[rank] if rank < len(_PREVIOUS) else b"%d" % rank for rank in before]
+    numbers = _encode(np.concatenate(columns).tolist())[1:-1].split(b",") if columns else []
     for column in range(len(columns)):
         parts[2 + column :: width] = numbers[column * count : (column + 1) * count]
-    return _form(count, ranked.actions, ranked.propensities is not None) % tuple(parts)
+    return _form(count, ranked.actions, ranked.propensities is not None, detail) % tuple(parts)
 
 
 @lru_cache(maxsize=64)
-def _form(count: int, actions: tuple[str, ...], explores: bool) -> bytes:
+def _form(count: int, actions: tuple[str, ...], explores: bool, detail: RankingDetail) -> bytes:
     """So many lines as JSON with `%b` where their ids and numbers belong: 80 bytes a line or more."""
-    chances = b",".join(_encode(action).replace(b"%", b"%%") + b":%b" for action in actions)
-    rest = b',"previous_rank":%b,"score":%b,"probabilities":{' + chances + b"}"
-    rest += b',"propensity":%b}' if explores else b"}"
-    return b"[" + b",".join(b'{"item_id":"%%b","rank":%d' % rank + rest for rank in range(1, count + 1)) + b"]"
+    rest = b',"previous_rank":%b'
+    if detail != "order":
+        rest += b',"score":%b'
+    if detail == "full":
+        chances = b",".join(_encode(action).replace(b"%", b"%%") + b":%b" for action in actions)
+        rest += b',"probabilities":{' + chances + b"}"
+    if explores:
+        rest += b',"propensity":%b'
+    return b"[" + b",".join(b'{"item_id":"%%b","rank":%d' % rank + rest + b"}" for rank in range(1, count + 1)) + b"]"
 
 
 def _texts(listed: Sequence[str]) -> list[bytes]:

@@ -56,7 +56,7 @@ class Rankings:
     ) -> None:
         """
         Args:
-            settings: how to explore.
+            settings: how to explore, and what a ranking says.
             slot: the models.
             deltas: changed item rows, applied between batches.
             recent: takes the rows that were ranked.
@@ -68,6 +68,7 @@ class Rankings:
             again: asks for another call, though there may be nothing to rank.
         """
         self._explore, self._explore_after = settings.exploration, settings.exploration_after
+        self._detail = settings.ranking_detail
         self._slot, self._deltas, self._recent = slot, deltas, recent
         self._examples, self._watch = examples, watch
         self._outbox = outbox
@@ -177,7 +178,7 @@ class Rankings:
             result = explore(result, self._explore, self._explore_after, name)
         last = self.last(user_id).get(row.candidates.request_id)
         previous = None if last is None else last.ranks_of(row.candidates.item_ids)
-        ranking = encode_ranking(user_id, row, result, cause, model.version, previous, model.sequence)
+        ranking = encode_ranking(user_id, row, result, cause, model.version, previous, model.sequence, self._detail)
         self._outbox.send(RANKINGS, job.user, ranking)
         self._metrics.ranked(time() - at.ts / 1000)
         self._remember(user_id, row, model.version, result, last)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+import jsonschema
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ranker.contracts.documents import json_schemas
 from ranker.contracts.records import Cause, RankedItem, Ranking
+from ranker.contracts.topics import RANKINGS
+from ranker.serving.options import RankingDetail
 from ranker.serving.ranking import Ranked, encode_ranking
 from ranker.state.row import CurrentList, UserRow
 
+RANKING = jsonschema.Draft202012Validator(json_schemas()[RANKINGS])
 CAUSE = Cause(kind="click", topic="clicks", partition=2, offset=41, ts=1_763_700_000_000, event_id='e"1')
 LONG = "x" * 4096
 IDS = st.one_of(
@@ -27,7 +34,9 @@ def rankings(draw: st.DrawFn) -> tuple[Ranked, np.ndarray | None]:
     """A list of up to eight items in some order, cut or whole, and the ranks before, as far as they are known."""
     listed = tuple(draw(st.lists(IDS, min_size=1, max_size=8, unique=True)))
     order = draw(st.permutations(range(len(listed))))[: draw(st.integers(0, len(listed)))]
-    actions = tuple(draw(st.lists(st.sampled_from(["click", "buy", 'a"b', "é"]), min_size=1, max_size=3, unique=True)))
+    actions = tuple(
+        draw(st.lists(st.sampled_from(["click", "buy", 'a"b', "é", "5%b"]), min_size=1, max_size=3, unique=True))
+    )
 
     def numbers(shape: tuple[int, ...], values: st.SearchStrategy[float]) -> np.ndarray:
         count = int(np.prod(shape))
@@ -46,7 +55,7 @@ def rankings(draw: st.DrawFn) -> tuple[Ranked, np.ndarray | None]:
     return ranked, None if previous is None else np.array(previous, np.int64)
 
 
-def plain(row: UserRow, ranked: Ranked, previous: np.ndarray | None) -> Ranking:
+def plain(row: UserRow, ranked: Ranked, previous: np.ndarray | None, detail: RankingDetail = "full") -> Ranking:
     """The record, an object an item."""
     assert row.candidates is not None
     return Ranking(
@@ -63,8 +72,12 @@ def plain(row: UserRow, ranked: Ranked, previous: np.ndarray | None) -> Ranking:
                 item_id=ranked.listed[at],
                 rank=place + 1,
                 previous_rank=None if previous is None else int(previous[at]) or None,
-                score=float(ranked.scores[place]),
-                probabilities=dict(zip(ranked.actions, ranked.probabilities[place].tolist(), strict=True)),
+                score=None if detail == "order" else float(ranked.scores[place]),
+                probabilities=(
+                    dict(zip(ranked.actions, ranked.probabilities[place].tolist(), strict=True))
+                    if detail == "full"
+                    else {}
+                ),
                 propensity=None if ranked.propensities is None else float(ranked.propensities[place]),
             )
             for place, at in enumerate(ranked.order.tolist())
@@ -80,15 +93,16 @@ def row_of(listed: tuple[str, ...], request_id: str = 'r"1') -> UserRow:
     return UserRow(applied={"clicks": 41, '"items":[]': 7}, revision=8, lists=(current,), epoch=1_763_000_000_000)
 
 
-@given(rankings())
-def test_the_bytes_decode_to_the_record(made: tuple[Ranked, np.ndarray | None]) -> None:
+@given(rankings(), st.sampled_from(get_args(RankingDetail)))
+def test_the_bytes_decode_to_the_record(made: tuple[Ranked, np.ndarray | None], detail: RankingDetail) -> None:
     """Whatever the ids are made of; every number is the same float, and the bytes are those that the record gives."""
     ranked, previous = made
     row = row_of(ranked.listed)
-    written = encode_ranking("u", row, ranked, CAUSE, "v", previous, 7)
-    expected = plain(row, ranked, previous)
+    written = encode_ranking("u", row, ranked, CAUSE, "v", previous, 7, detail)
+    expected = plain(row, ranked, previous, detail)
     assert msgspec.json.decode(written, type=Ranking) == expected
     assert msgspec.json.decode(written) == msgspec.json.decode(msgspec.json.encode(expected))
+    assert RANKING.is_valid(msgspec.json.decode(written))
 
 
 @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 3000])
