@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Erasure, Example, Interaction, Outcome, Shown
 from ranker.contracts.schema import FeatureSchema
 from ranker.state.codec import encode_row
 from ranker.state.row import EVENT, CurrentList, UserRow, list_tag
 
-#: item ids -> float [items, len(STATISTICS)], as known now.
-StatisticsOf = Callable[[tuple[str, ...]], np.ndarray]
+#: A list -> float [items, len(STATISTICS)], as known now.
+StatisticsOf = Callable[[CurrentList], np.ndarray]
 
 
 class ShownList(Struct, frozen=True):
@@ -118,21 +117,20 @@ def drew(row: UserRow, listed: CurrentList, schema: FeatureSchema) -> bool:
     taken = events[schema.positive_numbers[events["action"]]]
     if not len(taken):
         return False
-    items, tag, current = _hashes(listed), list_tag(listed.request_id), row.current
+    tag, current = list_tag(listed.request_id), row.current
     newer = current[current.index(listed) + 1 :]
-    for ts, item, named in taken[["ts", "item", "list"]].tolist():
-        if item in items and (named == tag or not (named or ts < listed.ts or _is_of(newer, item, ts))):
-            return True
-    return False
+    # What names another list, or is older than this one, is most of it: nothing is looked up for that.
+    return any(
+        (named == tag or not (named or ts < listed.ts))
+        and item in listed.hashes
+        and (named == tag or not _is_of(newer, item, ts))
+        for ts, item, named in taken[["ts", "item", "list"]].tolist()
+    )
 
 
 def _is_of(lists: tuple[CurrentList, ...], item: int, ts: int) -> bool:
     """Whether one of these lists holds an item by that time."""
-    return any(one.ts <= ts <= one.expires_at and item in _hashes(one) for one in lists)
-
-
-def _hashes(listed: CurrentList) -> set[int]:
-    return {hash_id(item) for item in listed.item_ids}
+    return any(one.ts <= ts <= one.expires_at and item in one.hashes for one in lists)
 
 
 def _closes(listed: CurrentList, before: UserRow, after: UserRow, window_ms: int) -> bool:
@@ -165,7 +163,7 @@ def _example(
         items=[
             Shown(item_id=item, statistics=line, rank=rank or None, propensity=chance if rank else None)
             for item, line, rank, chance in zip(
-                listed.item_ids, shown.statistics_of(listed.item_ids).tolist(), ranks, chances, strict=True
+                listed.item_ids, shown.statistics_of(listed).tolist(), ranks, chances, strict=True
             )
         ],
         outcome=outcome,

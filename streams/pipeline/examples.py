@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -23,7 +23,6 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.clock import now_ms
-from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Example, Interaction
 from ranker.contracts.schema import FeatureSchema
@@ -240,9 +239,9 @@ class Examples:
             assert model is not None
             return ShownList(model.version, partial(statistics_of, model))
 
-        def statistics(items: tuple[str, ...]) -> np.ndarray:
+        def statistics(listed: CurrentList) -> np.ndarray:
             # Deltas may have come since the ranking: what it saw counts, not what is known now.
-            return statistics_of(self._model(user_id, seen), items) if seen.statistics is None else seen.statistics
+            return statistics_of(self._model(user_id, seen), listed) if seen.statistics is None else seen.statistics
 
         shown = seen.shown_to(record)
         if shown is None:  # it names one that is not remembered: where the items stood is not known
@@ -266,15 +265,10 @@ class Examples:
         self._outbox.send(EXAMPLES, user, _encode(msgspec.structs.replace(example, model_name=self._model_name)))
 
 
-@lru_cache(maxsize=1024)
-def _hashes(items: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(hash_id(item) for item in items)
-
-
-def statistics_of(model: ServingModel, items: tuple[str, ...]) -> np.ndarray:
+def statistics_of(model: ServingModel, listed: CurrentList) -> np.ndarray:
     """float32 [items, len(STATISTICS)] of a model's tables; zeros for an item that they do not know."""
     find, table = model.catalog.index_of.get, model.tables.statistics
-    indexes = [find(item, UNKNOWN) for item in _hashes(items)]
+    indexes = [find(item, UNKNOWN) for item in listed.hashes.tolist()]
     known = [index if index < len(table) else UNKNOWN for index in indexes]
     found: np.ndarray = table[known]
     return found

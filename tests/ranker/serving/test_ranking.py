@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.contracts.documents import json_schemas
@@ -93,6 +93,7 @@ def row_of(listed: tuple[str, ...], request_id: str = 'r"1') -> UserRow:
     return UserRow(applied={"clicks": 41, '"items":[]': 7}, revision=8, lists=(current,), epoch=1_763_000_000_000)
 
 
+@settings(deadline=None)
 @given(rankings(), st.sampled_from(get_args(RankingDetail)))
 def test_the_bytes_decode_to_the_record(made: tuple[Ranked, np.ndarray | None], detail: RankingDetail) -> None:
     """Whatever the ids are made of; every number is the same float, and the bytes are those that the record gives."""
