@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ranker.contracts.bundle_files import TABLES
 from ranker.contracts.errors import BundleError
+from ranker.features.history import EventArrays
 from ranker.features.list import ListInputs, inputs_bytes, list_inputs
-from ranker.features.user import UserInputs, user_inputs
+from ranker.features.user import KeptFeatures, UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.registry.bundle import Manifest, check_bundle
@@ -23,7 +25,23 @@ from ranker.state.bounded import BoundedCache
 from ranker.state.row import CurrentList, KnownFields, UserRow
 
 _LISTS_KEPT = 4  # of a user, of which the own inputs are kept
-_KeptLists = dict[str, tuple[CurrentList, KnownFields, int, ListInputs]]  # by request
+
+
+class _KeptList(NamedTuple):
+    """A list's own inputs, what they are of, and what is kept beside them."""
+
+    current: CurrentList
+    attributes: KnownFields
+    known: int  # items of the catalogue
+    inputs: ListInputs
+    features: KeptFeatures
+
+
+class _KeptUser(NamedTuple):
+    """What is kept of a user's inputs."""
+
+    history: EventArrays
+    lists: dict[str, _KeptList]  # by request
 
 
 def load_model(
@@ -87,9 +105,7 @@ class ServingModel:
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
         self._budget = options.budget
-        self._lists: BoundedCache[str, _KeptLists] = BoundedCache(
-            options.budget.lists, lambda lists: sum(inputs_bytes(one[3]) for one in lists.values())
-        )  # by user
+        self._kept: BoundedCache[str, _KeptUser] = BoundedCache(options.budget.lists, self._kept_bytes)  # by user
 
     def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
         """Each row's newest list in its new order.
@@ -128,16 +144,16 @@ class ServingModel:
     def forget(self, user_id: str) -> None:
         """Drop everything that is kept of a user."""
         self.scorer.forget(user_id)
-        self._lists.pop(user_id)
+        self._kept.pop(user_id)
 
     def limit(self, share: float) -> None:
         """Keep no more of users than such a share of the process's budget: other versions serve beside this one."""
         self.scorer.limit(round(share * self._budget.encodings))
-        self._lists.most = round(share * self._budget.lists)
+        self._kept.most = round(share * self._budget.lists)
 
     def forget_some(self, users: int) -> bool:
         """Drop what is kept of so many users, whoever they are; whether there may be more. Any thread may ask."""
-        more = self._lists.pop_oldest(users)
+        more = self._kept.pop_oldest(users)
         return self.scorer.forget_some(users) or more
 
     def close(self) -> None:
@@ -147,23 +163,32 @@ class ServingModel:
     def inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
         """What the graphs read of these users: the first step of `rank`. Arguments as there."""
         self.tables.sync()
-        return [
-            (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
-        ]
+        return [(user_id, self._inputs_of(user_id, row)) for user_id, row in rows]
 
-    def _listed(self, user_id: str, row: UserRow) -> ListInputs:
+    def _inputs_of(self, user_id: str, row: UserRow) -> UserInputs:
+        kept = self._kept_of(user_id, row)
+        return user_inputs(row, kept.inputs, self.tables, self.schema, kept=kept.features)
+
+    def _kept_of(self, user_id: str, row: UserRow) -> _KeptList:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
         assert row.candidates is not None
-        current, lists = row.candidates, self._lists.get(user_id) or {}
-        kept = lists.get(current.request_id)
-        if kept is not None and kept[0] is current and kept[1] == row.attributes and kept[2] == self.catalog.count:
-            return kept[3]
-        listed = list_inputs(row, self.catalog, self.schema)
-        if len(lists) >= _LISTS_KEPT:
-            lists = {}
-        made = current, row.attributes, self.catalog.count, listed
-        self._lists.put(user_id, {**lists, current.request_id: made})
-        return listed
+        current, user = row.candidates, self._kept.get(user_id) or _KeptUser(EventArrays(), {})
+        kept = user.lists.get(current.request_id)
+        known = self.catalog.count
+        if kept is not None and kept.current is current and kept.attributes == row.attributes and kept.known == known:
+            return kept
+        inputs = list_inputs(row, self.catalog, self.schema)
+        kept = _KeptList(current, row.attributes, known, inputs, KeptFeatures(user.history))
+        others = user.lists if len(user.lists) < _LISTS_KEPT else {}
+        self._kept.put(user_id, _KeptUser(user.history, {**others, current.request_id: kept}))
+        return kept
+
+    def _kept_bytes(self, user: _KeptUser) -> int:
+        window, features = self.schema.window, self.manifest.config["n_features"]
+        return EventArrays.size(window) + sum(
+            inputs_bytes(one.inputs) + KeptFeatures.size(window, len(one.inputs.items), features)
+            for one in user.lists.values()
+        )
 
     def ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
         """A row's list in the order of its scores: the last step of `rank`.

@@ -24,7 +24,7 @@ class Budget(Struct, frozen=True):
 
     @property
     def lists(self) -> int:
-        """Bytes of lists' own inputs, of all versions that serve."""
+        """Bytes of what users' events and lists are to the model, of all versions that serve."""
         return self._share(1)
 
     @property

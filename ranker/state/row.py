@@ -140,8 +140,13 @@ class UserRow(Struct, frozen=True, array_like=True):
     @property
     def now(self) -> int:
         """The newest time this row knows of, in milliseconds: what ages are measured against."""
-        newest = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
-        return max(newest, self.lists[-1].ts if self.lists else NO_TIME)
+        return max(self.newest_event, self.lists[-1].ts if self.lists else NO_TIME)
+
+    @property
+    def newest_event(self) -> int:
+        """The time of the newest event, in milliseconds."""
+        newest: int = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
+        return newest
 
     def newest_items(self, count: int) -> list[int]:
         """Hashes of the items of the newest events, oldest first."""

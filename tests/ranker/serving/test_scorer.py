@@ -129,7 +129,7 @@ def test_lists_of_a_user_share_the_history(folder: Path) -> None:
     assert len(views) == 2
     assert (model.scorer.rebuilt, model.scorer.extended) == (1, 1)
     model.forget("u")
-    assert not model._lists
+    assert not model._kept
 
 
 @given(st.lists(events, min_size=2, max_size=5))
