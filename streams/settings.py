@@ -12,7 +12,7 @@ from ranker.contracts.decoding import Limits
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.topic_map import TopicMap
 from ranker.registry.settings import HostName, Natural, PagePort, Positive, Provider, RegistrySettings, Share, Span
-from ranker.serving.options import Budget, ServingOptions
+from ranker.serving.options import Budget, RankingDetail, ServingOptions
 from ranker.serving.rules import Rules
 from ranker.state.fold import RowRules
 
@@ -93,6 +93,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lists: Annotated[int, Meta(ge=1, le=8)] = 3  # current lists of one user, each re-ranked after each event
     #: How long a list without `expires_at` is re-ranked, in event time.
     list_hours: Annotated[float, Meta(gt=0, le=1e6)] = 24.0
+    ranking_detail: RankingDetail = "full"  # of each ranked item: scores leaves out probabilities, order scores too
     exploration: Share = 0.0  # share of rankings whose last positions are shuffled
     exploration_after: Natural = 5  # positions that exploration leaves alone
     canary_least: Positive = 50  # clicks, and lists, of the canary's users and of the others before anything is decided

@@ -20,10 +20,9 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from liverank.bench.load import Load, attended
+from liverank.bench.load import Load, attended, prepare
 from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
-from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import percentiles
 from ranker.contracts.clock import now_ms

@@ -21,10 +21,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from liverank.bench.models import past_views
 from liverank.bench.system import BenchSystem
 from liverank.bench.tasks import beside
 from liverank.measure.deliveries import Arrival, SentInput, covered_at
 from liverank.offline.messages import message_of
+from liverank.simulate.users import SimulatedUser
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Interaction
@@ -42,6 +44,7 @@ _Result = TypeVar("_Result")
 
 _WATCH_S, _POLL_S, _LOOK_S = 0.2, 0.005, 0.05
 _MOST_UNDER_WAY = 5000  # inputs that the broker has not confirmed
+_PREPARED_S = 120.0
 
 
 class _Received(Struct):
@@ -184,6 +187,26 @@ class Load:
 def _delivered(entry: SentInput, error: Any, message: Any) -> None:
     if error is None:
         entry.offset = message.offset()
+
+
+async def prepare(bench: BenchSystem, load: Load, users: list[SimulatedUser], events: int) -> None:
+    """So many events of the past, then a list for every user; until every list is ranked and all of the past is known.
+
+    Raises:
+        LiverankError: not in time.
+    """
+    with bench.console.status(f"{len(users)} users with {events} events each, and their lists"):
+        for user in users:
+            *earlier, last = past_views(user.user_id, events, bench.items, now_ms())
+            for event in earlier:
+                load.send_unnoted(event)
+            load.send(last)
+            await load.room()
+        for user in users:
+            load.send(user.next_record(now_ms()))
+            await load.room()
+        if None in await load.covered(_PREPARED_S):
+            raise bench.failure(f"the users' lists are not ranked after {_PREPARED_S:.0f} s")
 
 
 async def attended(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from online_learning.learning.learner import empty_arrays, model_config
 from online_learning.releases.writing import Provenance, publish_model
 from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import ItemVector, ModelUpdate
+from ranker.contracts.records import Interaction, ItemVector, ModelUpdate
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import TableArrays
 from ranker.network.transformer import Ranker
@@ -107,3 +108,15 @@ def bench_people(prefix: str, items: Sequence[str], count: int, candidates: int)
     people *= _STRENGTH / np.sqrt(_FACTORS)
     drawn = [Taste(dict(zip(recall.films, line.tolist(), strict=True))) for line in people]
     return [SimulatedUser(f"{prefix}-{seed}", drawn[seed % len(drawn)], recall, seed) for seed in range(count)]
+
+
+def past_views(user_id: str, count: int, items: Sequence[str], now: int) -> list[Interaction]:
+    """So many views of a user's, a minute apart, the last one a minute before now."""
+    random = Random(user_id)
+    return [
+        Interaction(
+            user_id=user_id, item_id=random.choice(items), action="view", event_id=f"past-{number}",
+            ts=now - (count - number) * 60_000,
+        )
+        for number in range(count)
+    ]  # fmt: skip

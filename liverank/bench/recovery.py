@@ -18,10 +18,9 @@ import numpy as np
 import uvloop
 from rich.console import Console
 
-from liverank.bench.load import Load, attended
+from liverank.bench.load import Load, attended, prepare
 from liverank.bench.models import bench_people
 from liverank.bench.system import READY_S, BenchSystem, started_system
-from liverank.bench.users import prepare
 from liverank.measure.deliveries import SentInput, repeated
 from ranker.contracts.errors import LiverankError
 

@@ -24,11 +24,10 @@ import numpy as np
 import uvloop
 from rich.console import Console
 
-from liverank.bench.load import Load, attended
+from liverank.bench.load import Load, attended, prepare
 from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.tasks import beside
-from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from liverank.measure.slopes import growth
 from ranker.contracts.errors import LiverankError

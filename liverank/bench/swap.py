@@ -21,10 +21,9 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from liverank.bench.load import Load, attended
+from liverank.bench.load import Load, attended, prepare
 from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
-from liverank.bench.users import prepare
 from liverank.measure.deliveries import repeated
 from liverank.measure.swaps import Swap, Timed, figures, split_by_swap
 from liverank.terminal import progress_bars

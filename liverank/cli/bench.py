@@ -171,6 +171,22 @@ def learning(
     report(bench_learning(options, errors), json)
 
 
+@bench_app.command("stages", epilog="Example:  liverank bench stages --json stages.json")
+def stages(
+    users: Users = 200,
+    candidates: Candidates = 100,
+    history: HistoryLength = 50,
+    inputs: Annotated[int, typer.Option(help="Inputs that are measured.")] = 2000,
+    items: Items = 10_000,
+    json: Json = None,
+) -> None:
+    """Lead inputs through a worker's parts: processor time of each stage, in microseconds. Seconds; no broker."""
+    from liverank.bench.parts.stages import StagesOptions, bench_stages
+
+    options = StagesOptions(users=users, candidates=candidates, history=history, inputs=inputs, items=items)
+    report(bench_stages(options, errors), json)
+
+
 @bench_app.command("faults", epilog="Example:  liverank bench faults --rounds 200 --seed 7 --json faults.json")
 def faults(
     rounds: Annotated[int, typer.Option(help="Faults, one after another.")] = 20,

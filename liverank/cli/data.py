@@ -199,7 +199,7 @@ def rank_command(
     ranking = rank_file(events, user, settings, version_from(settings, version))
     table = Table("rank", "item", "score", title=f"{ranking.user_id}, list {ranking.request_id}, model {ranking.model}")
     for line in ranking.items:
-        table.add_row(str(line.rank), line.item_id, f"{line.score:.4f}")
+        table.add_row(str(line.rank), line.item_id, "" if line.score is None else f"{line.score:.4f}")
     report(msgspec.to_builtins(ranking), json, table)
 
 

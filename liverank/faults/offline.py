@@ -34,7 +34,7 @@ class OfflineRanker:
         if model is None:
             return None
         ranked = model.rank(rows)
-        return [dict(zip(one.item_ids, one.scores, strict=True)) for one in ranked]
+        return [dict(zip(one.item_ids, one.scores.tolist(), strict=True)) for one in ranked]
 
     def _loaded(self, version: str) -> ServingModel | None:
         if version != self._version:

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from liverank.offline.messages import placed_messages
 from liverank.settings import Settings
 from ranker.contracts.clock import now_ms
@@ -18,11 +20,12 @@ from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.registry.settings import shown_address
 from ranker.serving.model import load_model
-from ranker.serving.ranking import answer
+from ranker.serving.ranking import encode_ranking
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 
 log = logging.getLogger(__name__)
+_decode = msgspec.json.Decoder(Ranking).decode
 
 
 class Folded(NamedTuple):
@@ -97,7 +100,8 @@ def rank_file(path: Path, user_id: str | None, settings: Settings, version: str 
     if described:
         _encode([*described.values()], catalog, bundle_encoder(folder, settings))
     user_id, folded = _whose(users, user_id, path)
-    return answer(user_id, folded.row, model.rank([(user_id, folded.row)])[0], folded.cause, model.version)
+    (ranked,) = model.rank([(user_id, folded.row)])
+    return _decode(encode_ranking(user_id, folded.row, ranked, folded.cause, model.version))
 
 
 def _encode(items: list[Item], catalog: Catalog, encoder: TextEncoder | None) -> None:

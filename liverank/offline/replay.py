@@ -149,7 +149,7 @@ async def replay(
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
     ranks = [
-        rank_of(click.item_id, [line.item_id for line in ranking.items], [line.score for line in ranking.items])
+        rank_of(click.item_id, [line.item_id for line in ranking.items], _scores(ranking))
         for click, ranking in replayer.before_click
         if any(line.item_id == click.item_id for line in ranking.items)
     ]
@@ -279,3 +279,8 @@ async def _follow_rankings(connection: dict[str, Any], awaited: Awaited, topic: 
             await consumer.stop()
 
     return asyncio.create_task(follow())
+
+
+def _scores(ranking: Ranking) -> list[float]:
+    """Of each line; where the worker leaves scores out, what falls from line to line."""
+    return [-float(line.rank) if line.score is None else line.score for line in ranking.items]

@@ -22,7 +22,7 @@ from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import ItemTables
 from ranker.state.attribution import ShownList, example_of_silence, examples_of
 from ranker.state.fold import DEFAULT_RULES, RowRules
-from ranker.state.row import UserRow
+from ranker.state.row import CurrentList, UserRow
 
 ATTRIBUTION_MS = 30_000
 #: Recalled lists are on nobody's page: each takes the place of the one before.
@@ -104,9 +104,9 @@ def silence_example(user_id: str, row: UserRow, tables: ItemTables, schema: Feat
     return example_of_silence(user_id, row, row.candidates, schema, ATTRIBUTION_MS, lambda _: shown)
 
 
-def _statistics(tables: ItemTables, items: tuple[str, ...]) -> np.ndarray:
+def _statistics(tables: ItemTables, listed: CurrentList) -> np.ndarray:
     tables.sync()
-    return tables.statistics[[tables.catalog.index_of.get(hash_id(item), UNKNOWN) for item in items]]
+    return tables.statistics[[tables.catalog.index_of.get(item, UNKNOWN) for item in listed.hashes.tolist()]]
 
 
 class Counted(NamedTuple):
@@ -122,7 +122,7 @@ def counted(step: Step, schema: FeatureSchema) -> Counted:
     """What a step adds to the counts, once its example is made."""
     record, shown = step.record, np.zeros(0, np.int64)
     if isinstance(record, CandidateList) and (listed := step.after.named(record.request_id)) is not None:
-        shown = np.array([hash_id(item) for item in listed.item_ids], np.int64)
+        shown = listed.hashes
     if not isinstance(record, Interaction):
         return Counted(shown)
     positive = bool(schema.positive_numbers[schema.action_number(record.action)])

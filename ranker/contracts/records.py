@@ -129,13 +129,16 @@ class Cause(Struct, frozen=True, kw_only=True):
 
 
 class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a ranking. `probabilities` holds one number an action; `rank` counts from 1."""
+    """One line of a ranking. `probabilities` holds one number an action; `rank` counts from 1.
+
+    A worker may be told to leave out the probabilities, or the score too.
+    """
 
     item_id: str
     rank: int
     previous_rank: int | None
-    score: float
-    probabilities: dict[str, float]
+    score: float | None = None
+    probabilities: dict[str, float] = {}
     propensity: float | None = None  # the chance of this rank, where the ranking explored
 
 

@@ -7,7 +7,6 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from ranker.contracts.ids import hash_id
 from ranker.contracts.schema import FeatureSchema, Normalise
 from ranker.items.catalog import Catalog
 from ranker.state.row import CurrentList, UserRow
@@ -37,8 +36,8 @@ class ListInputs(Struct, frozen=True):
 
 
 def inputs_bytes(inputs: ListInputs) -> int:
-    """About what they take in memory."""
-    arrays = (inputs.indexes, inputs.items, inputs.places, inputs.given, inputs.logs, inputs.context)
+    """About what they take in memory, but for the hashes, which are the list's."""
+    arrays = (inputs.indexes, inputs.places, inputs.given, inputs.logs, inputs.context)
     return sum(_ARRAY + array.nbytes for array in arrays) + _PLACE * len(inputs.place)
 
 
@@ -46,11 +45,11 @@ def list_inputs(row: UserRow, catalog: Catalog, schema: FeatureSchema) -> ListIn
     """What the row's current list is to the model whatever the user does next."""
     current = row.candidates
     assert current is not None
-    hashes = [hash_id(item_id) for item_id in current.item_ids]
+    hashes = current.hashes.tolist()
     index_of, position = catalog.index_of, np.arange(len(hashes), dtype=np.float32)
     return ListInputs(
         indexes=np.array([index_of.get(item, 0) for item in hashes], np.int64),
-        items=np.array(hashes, np.int64),
+        items=current.hashes,
         place={item: at for at, item in enumerate(hashes)},
         places=np.stack([1 / (1 + position), np.log1p(position) / 3, position / len(hashes)], axis=1),
         given=_given_features(current, schema),

@@ -8,7 +8,8 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.list import ListInputs, cut
+from ranker.features.history import EventArrays, ListPlaces
+from ranker.features.list import ListInputs
 from ranker.features.names import BUILT_IN, FROM_TOUCHED
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
@@ -35,12 +36,41 @@ class UserInputs(Struct, frozen=True):
     context: np.ndarray  # float32 [U]
 
 
+class KeptFeatures:
+    """What `user_inputs` keeps of a user and one of the lists between two calls: the second makes what is new alone."""
+
+    __slots__ = ("_clock", "_still", "history", "places")
+
+    def __init__(self, history: EventArrays | None = None) -> None:
+        """
+        Args:
+            history: the user's, which the lists share; a new one where None.
+        """
+        self.history = EventArrays() if history is None else history
+        self.places = ListPlaces()
+        self._still: np.ndarray | None = None  # float32 [C, F], see `still`
+        self._clock = 0  # of the item tables, when that was made
+
+    @staticmethod
+    def size(window: int, candidates: int, features: int) -> int:
+        """Bytes of one, without the history."""
+        return ListPlaces.size(window) + 4 * candidates * features
+
+    def still(self, listed: ListInputs, tables: ItemTables) -> np.ndarray:
+        """`_still_features` by the tables of now; made anew where an item of the list has changed since."""
+        if self._still is None or int(tables.changed_at[listed.indexes].max(initial=0)) > self._clock:
+            self._clock = tables.clock
+            self._still = _still_features(listed, tables.catalog, tables.statistics[listed.indexes])
+        return self._still
+
+
 def user_inputs(
     row: UserRow,
     listed: ListInputs,
     tables: ItemTables,
     schema: FeatureSchema,
     statistics: np.ndarray | None = None,
+    kept: KeptFeatures | None = None,
 ) -> UserInputs:
     """All that the graphs read for one user.
 
@@ -50,91 +80,105 @@ def user_inputs(
         tables: item rows.
         schema: the model's.
         statistics: float32 [C, len(STATISTICS)] as they were when the list was ranked; the tables' where None.
+        kept: of earlier calls for this user, with these inputs of the list and these tables, in step with the
+            catalogue; it saves time, and changes nothing.
     """
-    if statistics is None:
-        statistics = tables.statistics[listed.indexes]
     visible = row.visible(schema.window)
-    events = np.frombuffer(visible, EVENT)
-    index_of = tables.catalog.index_of
-    hist_item = events["item"].astype(np.int64)
-    items = hist_item.tolist()
-    history = np.array([index_of.get(item, 0) for item in items], np.int64)
-    seconds = events["ts"] / 1000.0
-    hist_pos = np.array([listed.place.get(item, -1) for item in items], np.int64)
-    gap = np.zeros(len(events), np.float32)
-    gap[1:] = np.log1p(np.diff(seconds))
+    room = len(visible) // EVENT.itemsize if kept is None else schema.window
+    kept = KeptFeatures() if kept is None else kept
+    history = kept.history
+    history.read(visible, tables.catalog, schema, room)
+    length, places = history.length, kept.places.of(history, listed.place)
+    index, seconds = history.index[:length], history.seconds[:length]
+    touched = places[places >= 0]
+    still = kept.still(listed, tables) if statistics is None else _still_features(listed, tables.catalog, statistics)
     return UserInputs(
         events=visible,
-        history=history,
-        hist_item=hist_item,
-        action=_known_actions(events["action"], schema),
-        gap=gap,
-        value=np.where(np.isfinite(events["value"]), cut(events["value"]), 0),
+        history=index,
+        hist_item=history.item[:length],
+        action=history.action[:length],
+        gap=history.gap[:length],
+        value=history.value[:length],
         age=np.log1p(np.maximum(row.now / 1000.0 - seconds, 0.0)).astype(np.float32),
-        hist_pos=hist_pos,
+        hist_pos=places,
         candidates=listed.indexes,
         cand_item=listed.items,
-        features=_candidate_features(row, listed, tables.catalog, statistics, hist_pos),
-        covisit=tables.covisits(history, listed.items),
-        context=np.concatenate([_moment(row, events, hist_pos, schema), listed.context]).astype(np.float32),
+        features=_candidate_features(row, listed, tables.catalog, still, touched),
+        covisit=tables.covisits(index, listed.place, len(listed.items)),
+        context=_context(_moment(row, history, places, touched, schema), listed.context),
     )
 
 
-def _known_actions(actions: np.ndarray, schema: FeatureSchema) -> np.ndarray:
-    """int64 [L]: where one went back to an earlier schema rows may hold later actions, which are read as views."""
-    numbers = actions.astype(np.int64)
-    numbers[numbers >= len(schema.actions)] = 0
-    return numbers
+def _context(moment: list[float], given: np.ndarray) -> np.ndarray:
+    context = np.empty(len(moment) + len(given), np.float32)
+    context[: len(moment)], context[len(moment) :] = moment, given
+    return context
 
 
-def _moment(row: UserRow, events: np.ndarray, hist_pos: np.ndarray, schema: FeatureSchema) -> list[float]:
+def _moment(
+    row: UserRow, history: EventArrays, places: np.ndarray, touched: np.ndarray, schema: FeatureSchema
+) -> list[float]:
     assert row.candidates is not None
     length = len(row.candidates.item_ids)
-    idle, last, since = 0.0, 0.0, len(events)
-    if len(events):
-        idle = max((row.now - int(events["ts"][-1])) / 1000.0, 0.0)
-        last = 1.0 if hist_pos[-1] >= 0 else -1.0
-        positive = np.flatnonzero(schema.positive_numbers[events["action"]])
-        since = len(events) - 1 - int(positive[-1]) if len(positive) else schema.window
+    idle, last, since = 0.0, 0.0, history.length
+    if history.length:
+        idle = max((row.now - row.newest_event) / 1000.0, 0.0)
+        last = 1.0 if places[-1] >= 0 else -1.0
+        since = history.length - 1 - history.positive if history.positive >= 0 else schema.window
     return [
         math.log1p(row.count) / 4,
         math.log1p(idle) / 5,
         math.log1p(length) / 5,
         last,
-        len(set(hist_pos[hist_pos >= 0].tolist())) / length,
+        len(set(touched.tolist())) / length,
         math.log1p(since) / 4,
     ]
 
 
-def _candidate_features(
-    row: UserRow, listed: ListInputs, catalog: Catalog, statistics: np.ndarray, hist_pos: np.ndarray
-) -> np.ndarray:
+def _still_features(listed: ListInputs, catalog: Catalog, statistics: np.ndarray) -> np.ndarray:
+    """float32 [C, F]: the features that neither the user nor the moment changes; what else there is, is left 0.
+
+    The age of an item is of the moment: of that column alone `has_age` stands here.
+    """
     indexes, given = listed.indexes, listed.given.shape[1]
     shown, chosen, touched = statistics.T
-    published = catalog.published[indexes]
     numeric, touched_columns = catalog.numeric[indexes], len(FROM_TOUCHED) * listed.logs.shape[1]
-    features = np.empty((len(indexes), len(BUILT_IN) + given + touched_columns + numeric.shape[1]), np.float32)
+    features = np.zeros((len(indexes), len(BUILT_IN) + given + touched_columns + numeric.shape[1]), np.float32)
     features[:, :3] = listed.places
     features[:, 3:6] = np.log1p(statistics) / (5, 3, 5)
     features[:, 6] = np.log((chosen + 0.5) / (shown + 12.5)) + 3.2
     features[:, 7] = np.log((touched + 1) / (shown + 5)) + 1.6
-    features[:, 8] = np.log1p(row.long_term()[listed.items % SUMMARY_CELLS])
-    features[:, 9] = np.where(published > 0, np.log1p(np.maximum(row.now - published, 0) / _DAY_MS) / 5, 0)
-    features[:, 10] = published > 0
-    rest = features[:, len(BUILT_IN) :]
-    rest[:, :given] = listed.given
-    _from_touched(listed.logs, hist_pos, rest[:, given : given + touched_columns])
+    features[:, 10] = catalog.published[indexes] > 0
+    features[:, len(BUILT_IN) : len(BUILT_IN) + given] = listed.given
     if numeric.size:
-        rest[:, -numeric.shape[1] :] = np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric)))
+        features[:, -numeric.shape[1] :] = np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric)))
     return features
 
 
-def _from_touched(logs: np.ndarray, hist_pos: np.ndarray, out: np.ndarray) -> None:
-    """For each declared feature the columns of FROM_TOUCHED, in log units, cut at 2: into float32 [C, 4 * declared]."""
-    touched = hist_pos[hist_pos >= 0]
-    out[:] = 0
-    if not len(touched) or not logs.size:
-        return
+def _candidate_features(
+    row: UserRow, listed: ListInputs, catalog: Catalog, still: np.ndarray, touched: np.ndarray
+) -> np.ndarray:
+    """float32 [C, F]: the still ones, and what the user and the moment make of the rest."""
+    features = still.copy()
+    features[:, 8] = np.log1p(row.long_term()[listed.items % SUMMARY_CELLS])
+    published = catalog.published[listed.indexes]
+    if published.any():
+        features[:, 9] = np.where(published > 0, np.log1p(np.maximum(row.now - published, 0) / _DAY_MS) / 5, 0)
+        features[:, 10] = published > 0
+    if len(touched) and listed.logs.size:
+        begin = len(BUILT_IN) + listed.given.shape[1]
+        _from_touched(listed.logs, touched, features[:, begin : begin + len(FROM_TOUCHED) * listed.logs.shape[1]])
+    return features
+
+
+def _from_touched(logs: np.ndarray, touched: np.ndarray, out: np.ndarray) -> None:
+    """For each declared feature the columns of FROM_TOUCHED, in log units, cut at 2: into float32 [C, 4 * declared].
+
+    Args:
+        logs: float32 [C, declared].
+        touched: positions in the list of the events on its items, oldest first; at least one.
+        out: takes them.
+    """
     last, mean = logs[touched[-1]], logs[np.unique(touched)].mean(axis=0)
     for at, reference in ((0, last), (2, mean)):
         distance = np.clip(logs - reference, -2, 2)

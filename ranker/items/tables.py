@@ -6,7 +6,7 @@ an item the model has never met has a row of zeros, and is its text and category
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -193,23 +193,24 @@ class ItemTables:
         self.neighbours[indexes] = np.ascontiguousarray(packed[:, 4 * (d + s + n) :]).view("<i8")
         self._recompute(indexes)
 
-    def covisits(self, history: np.ndarray, candidates: np.ndarray, depth: int = 8) -> np.ndarray:
+    def covisits(self, history: np.ndarray, place: Mapping[int, int], count: int, depth: int = 8) -> np.ndarray:
         """float32 [C, L]: how often each candidate follows each of the newest `depth` events.
 
         Args:
             history: catalogue indexes [L], oldest first.
-            candidates: hashes of item ids [C].
+            place: hash of each candidate's item -> its position.
+            count: C.
             depth: events looked at; older ones get 0.
         """
-        result = np.zeros((len(candidates), len(history)), np.float32)
+        result = np.zeros((count, len(history)), np.float32)
         if not self.has_neighbours or not len(history):
             return result
-        place = {item: at for at, item in enumerate(candidates.tolist())}
-        for column in range(max(0, len(history) - depth), len(history)):
-            index = history[column]
+        newest = history[-depth:]
+        found = zip(newest.tolist(), self.neighbours[newest].tolist(), self.strengths[newest].tolist(), strict=True)
+        for column, (index, neighbours, strengths) in enumerate(found, len(history) - len(newest)):
             if index == UNKNOWN:
                 continue
-            for item, strength in zip(self.neighbours[index].tolist(), self.strengths[index].tolist(), strict=True):
+            for item, strength in zip(neighbours, strengths, strict=True):
                 at = place.get(item)
                 if at is not None and strength:
                     result[at, column] = strength

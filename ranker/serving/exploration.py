@@ -11,6 +11,7 @@ import hashlib
 import random
 
 import msgspec
+import numpy as np
 
 from ranker.serving.ranking import Ranked
 
@@ -24,23 +25,23 @@ def explore(ranked: Ranked, share: float, after: int, ranking_id: str) -> Ranked
         after: places that are never touched.
         ranking_id: what the draw is from.
     """
-    count = len(ranked.item_ids)
+    count = len(ranked.order)
     tail = count - after
     if tail < 2:
-        return msgspec.structs.replace(ranked, propensities=[1.0] * count)
+        return msgspec.structs.replace(ranked, propensities=np.ones(count))
     draw = random.Random(hashlib.blake2b(ranking_id.encode(), digest_size=8).digest())
     places = list(range(count))
     if draw.random() < share:
         end = places[after:]
         draw.shuffle(end)
         places[after:] = end
-    elsewhere = share / tail
+    shown = np.array(places)
+    propensities = share / tail + (1 - share) * (shown == np.arange(count))
+    propensities[:after] = 1.0
     return msgspec.structs.replace(
         ranked,
-        item_ids=[ranked.item_ids[place] for place in places],
-        scores=[ranked.scores[place] for place in places],
-        probabilities=[ranked.probabilities[place] for place in places],
-        propensities=[
-            1.0 if at < after else elsewhere + (1 - share if place == at else 0.0) for at, place in enumerate(places)
-        ],
+        order=ranked.order[shown],
+        scores=ranked.scores[shown],
+        probabilities=ranked.probabilities[shown],
+        propensities=propensities,
     )

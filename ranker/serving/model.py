@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ranker.contracts.bundle_files import TABLES
 from ranker.contracts.errors import BundleError
+from ranker.features.history import EventArrays
 from ranker.features.list import ListInputs, inputs_bytes, list_inputs
-from ranker.features.user import UserInputs, user_inputs
+from ranker.features.user import KeptFeatures, UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.registry.bundle import Manifest, check_bundle
@@ -23,7 +25,23 @@ from ranker.state.bounded import BoundedCache
 from ranker.state.row import CurrentList, KnownFields, UserRow
 
 _LISTS_KEPT = 4  # of a user, of which the own inputs are kept
-_KeptLists = dict[str, tuple[CurrentList, KnownFields, int, ListInputs]]  # by request
+
+
+class _KeptList(NamedTuple):
+    """A list's own inputs, what they are of, and what is kept beside them."""
+
+    current: CurrentList
+    attributes: KnownFields
+    known: int  # items of the catalogue
+    inputs: ListInputs
+    features: KeptFeatures
+
+
+class _KeptUser(NamedTuple):
+    """What is kept of a user's inputs."""
+
+    history: EventArrays
+    lists: dict[str, _KeptList]  # by request
 
 
 def load_model(
@@ -87,9 +105,7 @@ class ServingModel:
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
         self._budget = options.budget
-        self._lists: BoundedCache[str, _KeptLists] = BoundedCache(
-            options.budget.lists, lambda lists: sum(inputs_bytes(one[3]) for one in lists.values())
-        )  # by user
+        self._kept: BoundedCache[str, _KeptUser] = BoundedCache(options.budget.lists, self._kept_bytes)  # by user
 
     def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
         """Each row's newest list in its new order.
@@ -99,10 +115,10 @@ class ServingModel:
         Args:
             rows: user ids with their rows, see `UserRow.of`. A user comes once for each list, with the same events.
         """
-        inputs = self._inputs(rows)
+        inputs = self.inputs(rows)
         logits = self.scorer.score(inputs)
         return [
-            self._ranked(row, users.candidates, scores)
+            self.ranked(row, users.candidates, scores)
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
 
@@ -112,7 +128,7 @@ class ServingModel:
         Args:
             rows: as for `rank`.
         """
-        self.scorer.encode(self._inputs(rows))
+        self.scorer.encode(self.inputs(rows))
 
     def put_rows(self, rows: Mapping[str, bytes]) -> None:
         """Replace learned item rows: hashes of item ids in decimal, and the rows as `items.tables.pack_row` packs.
@@ -128,43 +144,63 @@ class ServingModel:
     def forget(self, user_id: str) -> None:
         """Drop everything that is kept of a user."""
         self.scorer.forget(user_id)
-        self._lists.pop(user_id)
+        self._kept.pop(user_id)
 
     def limit(self, share: float) -> None:
         """Keep no more of users than such a share of the process's budget: other versions serve beside this one."""
         self.scorer.limit(round(share * self._budget.encodings))
-        self._lists.most = round(share * self._budget.lists)
+        self._kept.most = round(share * self._budget.lists)
 
     def forget_some(self, users: int) -> bool:
         """Drop what is kept of so many users, whoever they are; whether there may be more. Any thread may ask."""
-        more = self._lists.pop_oldest(users)
+        more = self._kept.pop_oldest(users)
         return self.scorer.forget_some(users) or more
 
     def close(self) -> None:
         """Stop following the catalogue; the model must not rank any more."""
         self.tables.close()
 
-    def _inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
+    def inputs(self, rows: Sequence[tuple[str, UserRow]]) -> list[tuple[str, UserInputs]]:
+        """What the graphs read of these users: the first step of `rank`. Arguments as there."""
         self.tables.sync()
-        return [
-            (user_id, user_inputs(row, self._listed(user_id, row), self.tables, self.schema)) for user_id, row in rows
-        ]
+        return [(user_id, self._inputs_of(user_id, row)) for user_id, row in rows]
 
-    def _listed(self, user_id: str, row: UserRow) -> ListInputs:
+    def _inputs_of(self, user_id: str, row: UserRow) -> UserInputs:
+        kept = self._kept_of(user_id, row)
+        return user_inputs(row, kept.inputs, self.tables, self.schema, kept=kept.features)
+
+    def _kept_of(self, user_id: str, row: UserRow) -> _KeptList:
         """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
         assert row.candidates is not None
-        current, lists = row.candidates, self._lists.get(user_id) or {}
-        kept = lists.get(current.request_id)
-        if kept is not None and kept[0] is current and kept[1] == row.attributes and kept[2] == self.catalog.count:
-            return kept[3]
-        listed = list_inputs(row, self.catalog, self.schema)
-        if len(lists) >= _LISTS_KEPT:
-            lists = {}
-        made = current, row.attributes, self.catalog.count, listed
-        self._lists.put(user_id, {**lists, current.request_id: made})
-        return listed
+        current, user = row.candidates, self._kept.get(user_id) or _KeptUser(EventArrays(), {})
+        kept = user.lists.get(current.request_id)
+        known = self.catalog.count
+        if kept is not None and kept.current is current and kept.attributes == row.attributes and kept.known == known:
+            return kept
+        inputs = list_inputs(row, self.catalog, self.schema)
+        kept = _KeptList(current, row.attributes, known, inputs, KeptFeatures(user.history))
+        others = user.lists if len(user.lists) < _LISTS_KEPT else {}
+        self._kept.put(user_id, _KeptUser(user.history, {**others, current.request_id: kept}))
+        return kept
 
-    def _ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+    def _kept_bytes(self, user: _KeptUser) -> int:
+        window, features = self.schema.window, self.manifest.config["n_features"]
+        return EventArrays.size(window) + sum(
+            inputs_bytes(one.inputs) + KeptFeatures.size(window, len(one.inputs.items), features)
+            for one in user.lists.values()
+        )
+
+    def ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
+        """A row's list in the order of its scores: the last step of `rank`.
+
+        Args:
+            row: as for `rank`.
+            listed: int64 [C], the candidates' indexes in the catalogue.
+            logits: float32 [C, A] of the candidates.
+
+        Raises:
+            BundleError: a score is not finite.
+        """
         assert row.candidates is not None
         current = row.candidates
         chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
@@ -174,9 +210,10 @@ class ServingModel:
         best = rules.order(scores, self.catalog.categories[listed], self.catalog.withdrawn[listed], self.rules)
         best = best[: current.k] if current.k else best
         return Ranked(
-            [current.item_ids[at] for at in best],
-            scores[best].tolist(),
-            chances[best].tolist(),
+            current.item_ids,
+            best,
+            scores[best],
+            chances[best],
             self._actions,
             statistics=self.tables.statistics[listed],
         )

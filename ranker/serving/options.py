@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from ranker.serving.rules import Rules
+
+#: What a ranking says of each item beside its rank: score and probabilities, the score alone, or neither.
+RankingDetail = Literal["full", "scores", "order"]
 
 
 class Budget(Struct, frozen=True):
@@ -19,7 +24,7 @@ class Budget(Struct, frozen=True):
 
     @property
     def lists(self) -> int:
-        """Bytes of lists' own inputs, of all versions that serve."""
+        """Bytes of what users' events and lists are to the model, of all versions that serve."""
         return self._share(1)
 
     @property

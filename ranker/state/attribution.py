@@ -16,20 +16,20 @@ same examples in a worker, after a restart, and offline over a replayed log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
-from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Erasure, Example, Interaction, Outcome, Shown
 from ranker.contracts.schema import FeatureSchema
 from ranker.state.codec import encode_row
 from ranker.state.row import EVENT, CurrentList, UserRow, list_tag
 
-#: item ids -> float [items, len(STATISTICS)], as known now.
-StatisticsOf = Callable[[tuple[str, ...]], np.ndarray]
+#: A list -> float [items, len(STATISTICS)], as known now.
+StatisticsOf = Callable[[CurrentList], np.ndarray]
 
 
 class ShownList(Struct, frozen=True):
@@ -37,8 +37,8 @@ class ShownList(Struct, frozen=True):
 
     model: str  # the version that ranked it
     statistics_of: StatisticsOf  # of its items, before the input that asks is learned from
-    ranks: Mapping[str, int] = {}  # item id -> rank, where it is known
-    propensities: Mapping[str, float] = {}  # item id -> the chance of that rank, where the ranking explored
+    ranks: np.ndarray | None = None  # int [items], from 1, where they are known; 0 of an item that was not shown
+    propensities: np.ndarray | None = None  # float [items] the chances of these ranks, where the ranking explored
 
 
 #: Gives what is known of how a list was shown.
@@ -117,21 +117,20 @@ def drew(row: UserRow, listed: CurrentList, schema: FeatureSchema) -> bool:
     taken = events[schema.positive_numbers[events["action"]]]
     if not len(taken):
         return False
-    items, tag, current = _hashes(listed), list_tag(listed.request_id), row.current
+    tag, current = list_tag(listed.request_id), row.current
     newer = current[current.index(listed) + 1 :]
-    for ts, item, named in taken[["ts", "item", "list"]].tolist():
-        if item in items and (named == tag or not (named or ts < listed.ts or _is_of(newer, item, ts))):
-            return True
-    return False
+    # What names another list, or is older than this one, is most of it: nothing is looked up for that.
+    return any(
+        (named == tag or not (named or ts < listed.ts))
+        and item in listed.hashes
+        and (named == tag or not _is_of(newer, item, ts))
+        for ts, item, named in taken[["ts", "item", "list"]].tolist()
+    )
 
 
 def _is_of(lists: tuple[CurrentList, ...], item: int, ts: int) -> bool:
     """Whether one of these lists holds an item by that time."""
-    return any(one.ts <= ts <= one.expires_at and item in _hashes(one) for one in lists)
-
-
-def _hashes(listed: CurrentList) -> set[int]:
-    return {hash_id(item) for item in listed.item_ids}
+    return any(one.ts <= ts <= one.expires_at and item in one.hashes for one in lists)
 
 
 def _closes(listed: CurrentList, before: UserRow, after: UserRow, window_ms: int) -> bool:
@@ -149,6 +148,9 @@ def _example(
     window_ms: int,
     shown: ShownList,
 ) -> Example:
+    unknown: list[Any] = [None] * len(listed.item_ids)
+    ranks = unknown if shown.ranks is None else shown.ranks.tolist()
+    chances = unknown if shown.propensities is None else shown.propensities.tolist()
     drawn = "" if outcome is None else f"{outcome.event_id}:{outcome.item_id}:{outcome.action}"
     return Example(
         example_id=f"{user_id}:{listed.request_id}:{drawn}",
@@ -159,8 +161,10 @@ def _example(
         schema=schema.hash,
         state=encode_row(before.of(listed)),
         items=[
-            Shown(item_id=item, statistics=line, rank=shown.ranks.get(item), propensity=shown.propensities.get(item))
-            for item, line in zip(listed.item_ids, shown.statistics_of(listed.item_ids).tolist(), strict=True)
+            Shown(item_id=item, statistics=line, rank=rank or None, propensity=chance if rank else None)
+            for item, line, rank, chance in zip(
+                listed.item_ids, shown.statistics_of(listed).tolist(), ranks, chances, strict=True
+            )
         ],
         outcome=outcome,
         late=outcome is not None and outcome.ts > listed.ts + window_ms,

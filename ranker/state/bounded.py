@@ -13,7 +13,7 @@ Name = TypeVar("Name")
 Held = TypeVar("Held")
 
 _EVICTED_AT_ONCE = 8  # so that no call takes long; each adds one
-_ROW, _LIST, _FIELD, _STRING = 1200, 500, 150, 57  # bytes of Python's objects beside what they hold
+_ROW, _LIST, _FIELD, _STRING = 1200, 750, 150, 57  # bytes of Python's objects beside what they hold
 
 
 class BoundedCache(Generic[Name, Held]):
@@ -94,9 +94,9 @@ class BoundedCache(Generic[Name, Held]):
 
 
 def list_bytes(listed: CurrentList) -> int:
-    """About what a list takes in memory: its items' ids are taken for as long as the first one."""
+    """About what a list takes in memory, with its hashes: its items' ids are taken for as long as the first one."""
     longest = _STRING + len(listed.item_ids[0]) if listed.item_ids else 0
-    return _LIST + len(listed.item_ids) * (longest + 8) + len(listed.features) + _FIELD * len(listed.context)
+    return _LIST + len(listed.item_ids) * (longest + 16) + len(listed.features) + _FIELD * len(listed.context)
 
 
 def row_bytes(row: UserRow) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cached_property
 from hashlib import blake2b
 
 import msgspec
@@ -46,7 +47,7 @@ def list_tag(request_id: str) -> int:
     return _uncached(request_id) & 0xFFFF_FFFF or 1
 
 
-class CurrentList(Struct, frozen=True, array_like=True):
+class CurrentList(Struct, frozen=True, array_like=True, dict=True):
     """A list that is being re-ranked. `features` is float32 [items, columns], NaN where a candidate has none.
 
     One that is out of date has ended: nothing but its name and its times is kept, so that it holds its place among the
@@ -61,6 +62,13 @@ class CurrentList(Struct, frozen=True, array_like=True):
     columns: tuple[str, ...]
     features: bytes
     expires_at: int = 1 << 62  # the last time at which an event makes a ranking of it
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """int64 [items]: hashes of the items' ids, made once for as long as the list is held."""
+        hashes = np.array([hash_id(item_id) for item_id in self.item_ids], np.int64)
+        hashes.flags.writeable = False
+        return hashes
 
     def column(self, name: str) -> np.ndarray | None:
         """float32 [items] of a named feature; None where no candidate carries it."""
@@ -132,8 +140,13 @@ class UserRow(Struct, frozen=True, array_like=True):
     @property
     def now(self) -> int:
         """The newest time this row knows of, in milliseconds: what ages are measured against."""
-        newest = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
-        return max(newest, self.lists[-1].ts if self.lists else NO_TIME)
+        return max(self.newest_event, self.lists[-1].ts if self.lists else NO_TIME)
+
+    @property
+    def newest_event(self) -> int:
+        """The time of the newest event, in milliseconds."""
+        newest: int = _ORDER.unpack_from(self.events, len(self.events) - EVENT.itemsize)[0] if self.events else NO_TIME
+        return newest
 
     def newest_items(self, count: int) -> list[int]:
         """Hashes of the items of the newest events, oldest first."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -23,7 +23,6 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.clock import now_ms
-from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import UserInput
 from ranker.contracts.records import Example, Interaction
 from ranker.contracts.schema import FeatureSchema
@@ -52,7 +51,7 @@ _JOIN_S = 0.005
 #: Lists whose windows an input closes at most; others that are due wait for the next one, or for the next look.
 _CLOSED_AT_ONCE = 16
 _LOOK_S = 0.002  # between two looks whether there is room
-_RANKING, _STRING = 400, 57  # bytes of Python's objects beside what they hold
+_RANKING, _ARRAY, _STRING = 400, 120, 57  # bytes of Python's objects beside what they hold
 
 
 class LastRanking(Struct, frozen=True):
@@ -62,20 +61,21 @@ class LastRanking(Struct, frozen=True):
     ranking_id: str
     revision: int
     model: str
-    order: tuple[str, ...]  # as it was ranked
-    chances: tuple[float, ...] | None = None  # of each place, where the ranking explored
+    ranks: np.ndarray  # int32 [listed] of each item of the list as it came, from 1; 0 where it was not shown
+    propensities: np.ndarray | None = None  # float64 [listed] the chances of these ranks, where the ranking explored
     statistics: np.ndarray | None = None  # float32 [listed, len(STATISTICS)] that it was ranked with
     earlier: tuple[LastRanking, ...] = ()  # of the same list, the newest first, without statistics
 
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Item id -> rank, from 1."""
-        return {item: rank for rank, item in enumerate(self.order, 1)}
+    def rank_of(self, item: str) -> int | None:
+        """The rank of one item, from 1; None where it was not shown."""
+        return (int(self.ranks[self.listed.index(item)]) or None) if item in self.listed else None
 
-    @property
-    def propensities(self) -> dict[str, float]:
-        """Item id -> the chance of its place; none where the ranking did not explore."""
-        return {} if self.chances is None else dict(zip(self.order, self.chances, strict=True))
+    def ranks_of(self, items: tuple[str, ...]) -> np.ndarray:
+        """int [items]: the ranks of another list's items, 0 where there is none."""
+        if items == self.listed:
+            return self.ranks
+        known = dict(zip(self.listed, self.ranks.tolist(), strict=True))
+        return np.array([known.get(item, 0) for item in items], np.int64)
 
     def shown_to(self, record: UserInput | str) -> LastRanking | None:
         """The ranking that the user looked at: the one that an event names, if it is remembered; else this one."""
@@ -89,10 +89,13 @@ class LastRanking(Struct, frozen=True):
 
 def ranking_bytes(last: LastRanking) -> int:
     """About what it takes in memory, the ids of its items included, of which the row may hold others by now."""
-    count, first = len(last.listed), len(last.listed[0]) if last.listed else 0
-    each = _STRING + first + 2 * 8 + (0 if last.chances is None else 32)
-    own = 0 if last.statistics is None else last.statistics.nbytes
-    return _RANKING + count * each + own + sum(_RANKING + 8 * len(one.order) for one in last.earlier)
+    ids = len(last.listed) * (_STRING + 8 + len(last.listed[0]) if last.listed else 0)
+    own = 0 if last.statistics is None else _ARRAY + last.statistics.nbytes
+    return ids + own + sum(_RANKING + _array(one.ranks) + _array(one.propensities) for one in (last, *last.earlier))
+
+
+def _array(held: np.ndarray | None) -> int:
+    return 0 if held is None else _ARRAY + held.nbytes
 
 
 class _Work(Struct, frozen=True):
@@ -223,7 +226,7 @@ class Examples:
         elif first_click_in_time(work.before, example, self._schema):
             shown = last.shown_to(work.record)
             if shown is not None:
-                rank = shown.ranks.get(example.outcome.item_id)
+                rank = shown.rank_of(example.outcome.item_id)
                 self._watch.clicked(shown.model, rank, listed.ts, now)
 
     def _shown(
@@ -236,9 +239,9 @@ class Examples:
             assert model is not None
             return ShownList(model.version, partial(statistics_of, model))
 
-        def statistics(items: tuple[str, ...]) -> np.ndarray:
+        def statistics(listed: CurrentList) -> np.ndarray:
             # Deltas may have come since the ranking: what it saw counts, not what is known now.
-            return statistics_of(self._model(user_id, seen), items) if seen.statistics is None else seen.statistics
+            return statistics_of(self._model(user_id, seen), listed) if seen.statistics is None else seen.statistics
 
         shown = seen.shown_to(record)
         if shown is None:  # it names one that is not remembered: where the items stood is not known
@@ -262,15 +265,10 @@ class Examples:
         self._outbox.send(EXAMPLES, user, _encode(msgspec.structs.replace(example, model_name=self._model_name)))
 
 
-@lru_cache(maxsize=1024)
-def _hashes(items: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(hash_id(item) for item in items)
-
-
-def statistics_of(model: ServingModel, items: tuple[str, ...]) -> np.ndarray:
+def statistics_of(model: ServingModel, listed: CurrentList) -> np.ndarray:
     """float32 [items, len(STATISTICS)] of a model's tables; zeros for an item that they do not know."""
     find, table = model.catalog.index_of.get, model.tables.statistics
-    indexes = [find(item, UNKNOWN) for item in _hashes(items)]
+    indexes = [find(item, UNKNOWN) for item in listed.hashes.tolist()]
     known = [index if index < len(table) else UNKNOWN for index in indexes]
     found: np.ndarray = table[known]
     return found

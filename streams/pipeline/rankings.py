@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
 
 import msgspec
+import numpy as np
 
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Cause, Ranking
+from ranker.contracts.records import Cause
 from ranker.contracts.topics import RANKINGS
 from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
-from ranker.serving.ranking import Ranked, answer, encode_ranking, ranking_id
+from ranker.serving.ranking import Ranked, encode_ranking, ranking_id
 from ranker.serving.slot import ModelSlot, Serving
 from ranker.state.bounded import BoundedCache
-from ranker.state.row import CurrentList
+from ranker.state.row import UserRow
 from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.models.canary_watch import CanaryWatch
@@ -55,7 +56,7 @@ class Rankings:
     ) -> None:
         """
         Args:
-            settings: how to explore.
+            settings: how to explore, and what a ranking says.
             slot: the models.
             deltas: changed item rows, applied between batches.
             recent: takes the rows that were ranked.
@@ -67,6 +68,7 @@ class Rankings:
             again: asks for another call, though there may be nothing to rank.
         """
         self._explore, self._explore_after = settings.exploration, settings.exploration_after
+        self._detail = settings.ranking_detail
         self._slot, self._deltas, self._recent = slot, deltas, recent
         self._examples, self._watch = examples, watch
         self._outbox = outbox
@@ -119,7 +121,7 @@ class Rankings:
             results = self._rank(model, jobs)
         for job, result in zip(jobs, results, strict=True):
             if result is not None:
-                self._send_or_refuse(model, job, result)
+                self.send(model, job, result)
 
     def _rank(self, model: ServingModel, jobs: Sequence[RankList]) -> Sequence[Ranked | None]:
         try:
@@ -144,8 +146,14 @@ class Rankings:
         self._failures = 0
         return result
 
-    def _send_or_refuse(self, model: ServingModel, job: RankList, result: Ranked) -> None:
-        """A ranking that no record can be made of costs itself."""
+    def send(self, model: ServingModel, job: RankList, result: Ranked) -> None:
+        """Make the record of a ranking and send it; one that no record can be made of costs itself.
+
+        Args:
+            model: what ranked.
+            job: what it was asked.
+            result: what it gave.
+        """
         try:
             self._send(model, job, result)
         except Exception as error:
@@ -169,25 +177,26 @@ class Rankings:
             name = ranking_id(user_id, row, model.version)
             result = explore(result, self._explore, self._explore_after, name)
         last = self.last(user_id).get(row.candidates.request_id)
-        previous = None if last is None else last.ranks
-        ranking = answer(user_id, row, result, cause, model.version, previous, model.sequence)
-        self._outbox.send(RANKINGS, job.user, encode_ranking(ranking))
+        previous = None if last is None else last.ranks_of(row.candidates.item_ids)
+        ranking = encode_ranking(user_id, row, result, cause, model.version, previous, model.sequence, self._detail)
+        self._outbox.send(RANKINGS, job.user, ranking)
         self._metrics.ranked(time() - at.ts / 1000)
-        self._remember(ranking, row.candidates, result)
+        self._remember(user_id, row, model.version, result, last)
         self._recent.put(user_id, row)
 
-    def _remember(self, ranking: Ranking, current: CurrentList, result: Ranked) -> None:
-        user_id, before = ranking.user_id, self.last(ranking.user_id).get(current.request_id)
+    def _remember(self, user_id: str, row: UserRow, version: str, result: Ranked, before: LastRanking | None) -> None:
+        current = row.candidates
+        assert current is not None
         earlier: tuple[LastRanking, ...] = ()
         if before is not None and before.listed == current.item_ids:
             earlier = (msgspec.structs.replace(before, earlier=(), statistics=None), *before.earlier)[:_EARLIER_KEPT]
         last = LastRanking(
             listed=current.item_ids,
-            ranking_id=ranking.ranking_id,
-            revision=ranking.revision,
-            model=ranking.model,
-            order=tuple(result.item_ids),
-            chances=None if result.propensities is None else tuple(result.propensities),
+            ranking_id=ranking_id(user_id, row, version),
+            revision=row.revision,
+            model=version,
+            ranks=result.ranks,
+            propensities=None if result.propensities is None else _of_items(result, result.propensities),
             statistics=result.statistics,
             earlier=earlier,
         )
@@ -200,6 +209,13 @@ class Rankings:
         self._recent.forget(user_id)
         for model in self._slot.serving.models:
             model.forget(user_id)
+
+
+def _of_items(result: Ranked, chances: np.ndarray) -> np.ndarray:
+    """float64 [C]: the chance of each candidate's place, of the chances of the places; 0 where it is not shown."""
+    found = np.zeros(len(result.listed))
+    found[result.order] = chances
+    return found
 
 
 def _waves(jobs: Sequence[RankList]) -> list[list[RankList]]:

@@ -125,7 +125,7 @@ def test_the_way_of_an_input(sent: list[tuple[str, bytes | None, bytes | None, i
             before, row = row, apply_input(row, record, at, SCHEMA)
             assert decode_row(encode_row(row)) == row
             astray(before, record, SCHEMA)
-            shown = ShownList("m", lambda items: np.zeros((len(items), len(STATISTICS))))
+            shown = ShownList("m", lambda listed: np.zeros((len(listed.item_ids), len(STATISTICS))))
             for example in examples_of(before, record, row, SCHEMA, 1000, lambda _, shown=shown: shown):
                 listed = before.named(example.request_id)
                 assert listed is not None

@@ -121,9 +121,9 @@ def _of_user(model: ServingModel, names: list[str], options: SizesOptions) -> di
     rows, of_rows = _taken(lambda: [decode_row(one) for one in stored])
     users = [f"user-{number}" for number in range(len(rows))]
 
-    def encode() -> None:
+    def encode(lists: slice) -> None:
         for user, row in zip(users, rows, strict=True):
-            model.encode([(user, row.of(row.lists[0]))])
+            model.encode([(user, row.of(listed)) for listed in row.lists[lists]])
 
     def rank() -> list[list[LastRanking]]:
         return [
@@ -134,16 +134,16 @@ def _of_user(model: ServingModel, names: list[str], options: SizesOptions) -> di
     rank()  # what is made once for all users is there by now
     for user in users:
         model.forget(user)
-    _, of_encodings = _taken(encode)
+    _, of_encodings = _taken(lambda: encode(slice(1)))
+    _, of_lists = _taken(lambda: encode(slice(1, None)))
     _, of_rankings = _taken(rank)
     scorer, row, count = model.scorer, rows[0], len(rows)
     encoding = Encoding.size(scorer.layers, scorer.window, scorer.width)
-    inputs = of_encodings / count - encoding  # of the one list with which a history is encoded
     return {
         "row": round(of_rows / count),
         "encoding": encoding,
-        "lists_inputs": round(options.lists * inputs),
-        "last_rankings": round(of_rankings / count - (options.lists - 1) * inputs),
+        "lists_inputs": round((of_encodings + of_lists) / count - encoding),  # those of the history with the first
+        "last_rankings": round(of_rankings / count),
         "on_disk": len(encode_head(row)) + sum(len(encode_list(listed)) for listed in row.lists),
     }
 
@@ -151,4 +151,4 @@ def _of_user(model: ServingModel, names: list[str], options: SizesOptions) -> di
 def _ranking(model: ServingModel, user: str, row: UserRow) -> LastRanking:
     (result,) = model.rank([(user, row)])
     listed = row.lists[0].item_ids
-    return LastRanking(listed, "id", 1, model.version, tuple(result.item_ids), None, result.statistics)
+    return LastRanking(listed, "id", 1, model.version, result.ranks, None, result.statistics)

@@ -35,7 +35,7 @@ class HeldRanking(Struct, frozen=True):
     @classmethod
     def of(cls, ranking: Ranking) -> HeldRanking:
         """What is kept of a ranking."""
-        scores = {item.item_id: item.score for item in ranking.items}
+        scores = {item.item_id: item.score for item in ranking.items if item.score is not None}
         return cls(ranking.epoch, ranking.revision, ranking.applied, ranking.model, ranking.delta, scores)
 
 

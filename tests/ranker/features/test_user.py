@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from ranker.contracts.records import Candidate, CandidateList, Interaction, Item
 from ranker.contracts.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
 from ranker.features.list import cut, list_inputs
 from ranker.features.names import context_names, feature_names
-from ranker.features.user import UserInputs, user_inputs
+from ranker.features.user import KeptFeatures, UserInputs, user_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.state.fold import apply_input
@@ -108,13 +110,34 @@ def test_events_know_their_place_in_the_list_and_their_age() -> None:
     np.testing.assert_allclose(inputs.age, np.log1p([10, 6]), rtol=1e-5)
 
 
+def test_the_moment_knows_what_was_done_last() -> None:
+    """Events since the last positive action, or a window where there is none; whether the last item is of the list,
+    and which share of the list was touched."""
+    names = context_names(SCHEMA)
+    listed = CandidateList(request_id="r", user_id="u", items=[Candidate(item_id=f"i{n}") for n in range(4)], ts=T0)
+    row = apply_input(EMPTY, listed, Position("candidates", 0, 0, T0), SCHEMA)
+    tables = ItemTables(tiny_tables(tiny_config(SCHEMA), []), Catalog(SCHEMA.item_numeric), "none")
+    kept, found = KeptFeatures(), []
+    for offset, (item, action) in enumerate([("i1", "view"), ("x", "click"), ("i1", "view"), ("i2", "view")]):
+        event = Interaction(user_id="u", item_id=item, action=action, event_id=f"e{offset}", ts=T0 + offset)
+        row = apply_input(row, event, Position("interactions", 0, offset, T0), SCHEMA)
+        inputs = list_inputs(row, tables.catalog, SCHEMA)
+        for made in (user_inputs(row, inputs, tables, SCHEMA), user_inputs(row, inputs, tables, SCHEMA, kept=kept)):
+            known = dict(zip(names, made.context.tolist(), strict=True))
+            found.append((known["log_since_positive"], known["last_in_list"], known["share_touched"]))
+        kept = KeptFeatures(kept.history)  # the list's inputs are others each time
+    since = [math.log1p(events) / 4 for events in (SCHEMA.window, 0, 1, 2)]
+    expected = zip(since, (1, -1, 1, 1), (0.25, 0.25, 0.25, 0.5), strict=True)
+    assert found == [pytest.approx(one) for one in expected for _ in range(2)]
+
+
 def test_co_visitation_relates_candidates_to_recent_events() -> None:
     """A candidate that often follows an event's item has that strength, others and unknown items none."""
     catalog = Catalog()
     arrays = tiny_tables(tiny_config(SCHEMA), ["a", "b", "c"], neighbours=1)
     tables = ItemTables(arrays, catalog, "none")
     history = np.array([catalog.index_of[hash_id("a")], 0])
-    found = tables.covisits(history, np.array([hash_id("c"), hash_id("b")]))
+    found = tables.covisits(history, {hash_id("c"): 0, hash_id("b"): 1}, 2)
     assert found[0].tolist() == [0, 0]
     assert found[1, 0] == arrays.strengths[0, 0] > 0
 

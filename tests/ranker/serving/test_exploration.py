@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +15,19 @@ from ranker.serving.ranking import Ranked
 
 def ranked(count: int) -> Ranked:
     """A list by score."""
+    places = np.arange(count)
     return Ranked(
-        [f"i{number}" for number in range(count)],
-        [1.0 - number / 100 for number in range(count)],
-        [[0.5 - number / 100] for number in range(count)],
+        tuple(f"i{number}" for number in range(count)),
+        places,
+        1.0 - places / 100,
+        (0.5 - places / 100)[:, None],
         ("click",),
     )
+
+
+def lines(ranking: Ranked) -> list[tuple[str, float, list[float]]]:
+    """Each item with its numbers."""
+    return list(zip(ranking.item_ids, ranking.scores.tolist(), ranking.probabilities.tolist(), strict=True))
 
 
 @given(st.integers(0, 12), st.floats(0, 1), st.integers(0, 12), st.text(min_size=1))
@@ -27,13 +35,15 @@ def test_only_the_end_moves_and_each_line_keeps_its_numbers(count: int, share: f
     """The same items, the first places untouched, the same draw for the same ranking."""
     before = ranked(count)
     shown = explore(before, share, after, name)
-    assert shown == explore(before, share, after, name)
+    again = explore(before, share, after, name)
+    assert again.propensities is not None
     assert shown.item_ids[:after] == before.item_ids[:after]
-    lines = zip(shown.item_ids, shown.scores, shown.probabilities, strict=True)
-    assert sorted(lines) == sorted(zip(before.item_ids, before.scores, before.probabilities, strict=True))
+    assert sorted(lines(shown)) == sorted(lines(before))
     assert shown.propensities is not None
-    assert all(0 <= chance <= 1 for chance in shown.propensities)
-    assert shown.propensities[:after] == [1.0] * min(after, count)
+    chances = shown.propensities.tolist()
+    assert (lines(again), again.propensities.tolist()) == (lines(shown), chances)
+    assert all(0 <= chance <= 1 for chance in chances)
+    assert chances[:after] == [1.0] * min(after, count)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
@@ -45,7 +55,7 @@ def test_propensities_are_how_often_it_happens(share: float) -> None:
     for number in range(draws):
         shown = explore(ranked(count), share, after, f"user:{number}:v1")
         assert shown.propensities is not None
-        for place, (item, chance) in enumerate(zip(shown.item_ids, shown.propensities, strict=True)):
+        for place, (item, chance) in enumerate(zip(shown.item_ids, shown.propensities.tolist(), strict=True)):
             seen[item, place] += 1
             assert logged.setdefault((item, place), chance) == chance
     for place, chance in logged.items():

@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.contracts.ids import hash_id
@@ -15,10 +15,10 @@ from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.tables import STATISTICS
-from ranker.state.attribution import ShownList, astray, example_of_silence, examples_of, owner_of
+from ranker.state.attribution import ShownList, astray, drew, example_of_silence, examples_of, owner_of
 from ranker.state.codec import decode_row, encode_row
 from ranker.state.fold import RowRules, apply_input
-from ranker.state.row import EMPTY, EVENT, UserRow, event_key
+from ranker.state.row import EMPTY, EVENT, UserRow, event_key, list_tag
 
 SCHEMA = FeatureSchema(window=32)
 T0, WINDOW = 1_700_000_000_000, 30_000
@@ -40,7 +40,7 @@ def join(log: list[UserInput], row: UserRow = EMPTY, first: int = 0, lists: int 
     for offset, record in enumerate(log, first):
         known = np.full(len(STATISTICS), offset, np.float32)
         after = apply_input(row, record, Position("inputs", 0, offset, T0), SCHEMA, RowRules(lists=lists))
-        seen = ShownList("v", lambda items, known=known: np.tile(known, (len(items), 1)))
+        seen = ShownList("v", lambda listed, known=known: np.tile(known, (len(listed.item_ids), 1)))
         made.append(list(examples_of(row, record, after, SCHEMA, WINDOW, lambda _, seen=seen: seen)))
         row = after
     return made
@@ -133,6 +133,29 @@ def test_every_list_and_every_positive_action_is_accounted_for(log: list[UserInp
         drew_in_time |= {one.request_id for one in drawn if not one.late}
 
 
+@given(logs(), st.sampled_from([1, 3]))
+@settings(deadline=None)
+def test_a_list_drew_what_belongs_to_it(log: list[UserInput], lists: int) -> None:
+    """Of the positive actions in the history: those that name it, and those that name none and are on an item of it,
+    not older than it, and of no newer list by then."""
+    row = folded(log, lists)
+    events = np.frombuffer(row.events, EVENT)
+    clicks = events[events["action"] == SCHEMA.action_number("click")]
+    held = [{hash_id(item) for item in listed.item_ids} for listed in row.current]
+    for at, listed in enumerate(row.current):
+        expected = False
+        for ts, item, named in clicks[["ts", "item", "list"]].tolist():
+            newer = any(
+                item in held[after] and one.ts <= ts <= one.expires_at
+                for after, one in enumerate(row.current)
+                if after > at
+            )
+            own = named == list_tag(listed.request_id) or (named == 0 and ts >= listed.ts and not newer)
+            expected |= own and item in held[at]
+        assert drew(row, listed, SCHEMA) is expected
+        assert set(listed.hashes.tolist()) == held[at]
+
+
 @given(logs(), st.data())
 def test_a_worker_that_goes_on_from_its_last_checkpoint_makes_the_same_examples(
     log: list[UserInput], data: st.DataObject
@@ -150,7 +173,7 @@ def test_the_clock_closes_a_list_as_the_next_input_would(log: list[UserInput]) -
     if row.candidates is None:
         return
     end = row.candidates.ts + WINDOW
-    seen = ShownList("v", lambda items: np.full((len(items), len(STATISTICS)), len(log), np.float32))
+    seen = ShownList("v", lambda listed: np.full((len(listed.item_ids), len(STATISTICS)), len(log), np.float32))
     silent = [example_of_silence("u", row, listed, SCHEMA, WINDOW, lambda _: seen) for listed in row.current]
     following = join([*log, event("next", max(end, row.newest) + 1 - T0, "z", "view")])[-1]
     assert [example for example in silent if example] == following

@@ -60,6 +60,7 @@ def test_a_rows_size_is_about_what_its_objects_take(items: int, lists: int, even
     tracemalloc.start()
     try:
         held = [decode_row(stored) for _ in range(count)]
+        assert all(len(one.hashes) == items for row in held for one in row.lists)  # which a worker comes to need
         taken = tracemalloc.get_traced_memory()[0] / count
     finally:
         tracemalloc.stop()

@@ -131,7 +131,9 @@ def test_what_leaves_is_freed_of_all_users_and_can_still_rank(model: ServingMode
     assert not model.scorer.cache
     assert not model.forget_some(1)
     (after,) = model.rank([("user-1", row("user-1"))])
-    assert (after.item_ids, after.scores, after.probabilities) == (before.item_ids, before.scores, before.probabilities)
+    assert after.item_ids == before.item_ids
+    np.testing.assert_array_equal(after.scores, before.scores)
+    np.testing.assert_array_equal(after.probabilities, before.probabilities)
 
 
 def test_threads_hand_over_sooner_only_while_a_version_loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
