@@ -116,3 +116,13 @@ def test_lists_longer_than_the_pieces_that_are_kept(count: int) -> None:
     row = row_of(listed)
     found = msgspec.json.decode(encode_ranking("u", row, ranked, CAUSE, "v", previous, 7), type=Ranking)
     assert found == plain(row, ranked, previous)
+
+
+def test_ids_that_look_like_the_end_of_an_id() -> None:
+    """Quotes, commas and backslashes at either end of one: each item has its own id."""
+    listed = ('",', ',"', '","', '"', "\\", '\\"', "plain", '\\",\\"')
+    count = len(listed)
+    ranked = Ranked(listed, np.arange(count)[::-1].copy(), np.zeros(count), np.zeros((count, 1)), ("click",))
+    written = encode_ranking("u", row_of(listed), ranked, CAUSE, "v", None, 0, "full")
+    found = msgspec.json.decode(written, type=Ranking)
+    assert [one.item_id for one in found.items] == list(listed[::-1])
