@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_levels() -> Iterator[None]:
-    """A command that a test runs in this process sets levels of libraries' logs; the next test finds them as they were."""
+    """A command that a test runs in this process sets levels of libraries' logs; the next test finds them as before."""
     levels = {logger: logger.level for logger in _loggers()}
     yield
     for logger in _loggers():

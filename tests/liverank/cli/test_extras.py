@@ -40,7 +40,7 @@ def test_each_distribution_of_an_extra_is_known_by_a_module(extra: str) -> None:
     ("arguments", "missing", "extra"),
     [
         (["worker"], "faust", "serve"),
-        (["topics", "check"], "confluent_kafka", "serve"),
+        (["topics", "check"], "aiokafka", "serve"),
         (["train", "trivago", "--data", "x"], "torch", "train"),
         (["trainer"], "torch", "train"),
         (["rank", "events.jsonl"], "onnxruntime", "serve"),
