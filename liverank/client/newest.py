@@ -89,6 +89,7 @@ class NewestRankings:
         self._users: OrderedDict[str, dict[str, KnownRanking]] = OrderedDict()
         self._watches: dict[str, set[Watch]] = {}
         self._refused: OrderedDict[tuple[str, int, int], InvalidRecord] = OrderedDict()
+        self._ended = False
 
     def __len__(self) -> int:
         """Users who are remembered."""
@@ -151,6 +152,7 @@ class NewestRankings:
 
         Raises:
             InvalidRecord: a worker has refused one of them, and says so in a dead letter.
+            TimeoutError: nothing more will come.
         """
         offsets = highest(sent)
         while True:
@@ -160,6 +162,8 @@ class NewestRankings:
             known = self.newest(user_id, request_id)
             if known is not None and covers(known.applied, offsets):
                 return known
+            if self._ended:
+                raise TimeoutError
             await watch.changed()
 
     async def follow(self, user_id: str) -> AsyncGenerator[KnownRanking]:
@@ -167,9 +171,16 @@ class NewestRankings:
         with self.watching(user_id) as watch:
             for known in self.of(user_id):
                 yield known
-            while True:
+            while not self._ended:
                 for ranking in await watch.changed():
                     yield ranking
+
+    def end(self) -> None:
+        """Nothing more will come: whoever waits need not."""
+        self._ended = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.tell()
 
     def _evict(self) -> None:
         for _ in range(_EVICTED_AT_ONCE):

@@ -31,8 +31,8 @@ ROOMS = {
         "first_model", "trainer", "simulation",
     ),
     "liverank": (
-        "terminal", "settings", "client", "serve", "local", "offline", "operate", "measure", "simulate", "bench",
-        "faults", "demo", "up", "cli", "__main__",
+        "terminal", "gateway_settings", "settings", "client", "serve", "local", "offline", "operate", "gateway",
+        "measure", "simulate", "bench", "faults", "demo", "up", "cli", "__main__",
     ),
 }  # fmt: skip
 

@@ -26,19 +26,37 @@ from liverank.client import (
     LiverankError,
     User,
 )
-from liverank.settings import environment_of
+from liverank.settings import changed, environment_of
 from ranker.contracts.clock import now_ms
+from tests.support.gateway_process import GatewayProcess
 from tests.support.installation import REPOSITORY, Installation
 from tests.support.waiting import eventually
 
+_TOKEN = "a-token-for-the-tests"  # noqa: S105
 _LONG_S = 60.0  # nothing here is about time
 
 
-@pytest.fixture(scope="module", params=["kafka"])
+@pytest.fixture(scope="module")
+def gateway(installation: Installation) -> Iterator[GatewayProcess]:
+    """A gateway that asks for a token, and leaves actions to workers, as its registry has no such model."""
+    settings = changed(installation.settings, model="none")
+    process = GatewayProcess(
+        settings, installation.folder / "gateway", {"LIVERANK_GATEWAY_TOKENS": f"other-{_TOKEN},{_TOKEN}"}
+    )
+    try:
+        yield process.start().ready()
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module", params=["kafka", "gateway"])
 def client(request: pytest.FixtureRequest, installation: Installation) -> Iterator[Client]:
     """A client of a running installation, by either way."""
-    with Client(settings=installation.settings, give_up_after_s=_LONG_S) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIVERANK_GATEWAY_TOKEN", _TOKEN)
+        address = request.getfixturevalue("gateway").address if request.param == "gateway" else None
+        with Client(address, settings=installation.settings, give_up_after_s=_LONG_S) as made:
+            yield made
 
 
 @pytest.fixture
@@ -209,28 +227,34 @@ async def test_many_wait_at_once(installation: Installation, user: str) -> None:
     assert [one.ranking.user_id for one in found if one.ranking is not None and not one.stale] == users
 
 
-def run_python(client: Client, installation: Installation, code: list[str], typed: str = "") -> str:
+def run_python(installation: Installation, code: list[str], typed: str = "", **environment: str) -> str:
     """What a program prints that finds this installation in its environment."""
-    del client
+    own = environment_of(installation.settings) | {"PYTHONPATH": str(REPOSITORY), "LIVERANK_GATEWAY_TOKEN": _TOKEN}
     ran = subprocess.run(
         [sys.executable, *code], input=typed, capture_output=True, text=True, check=False, cwd=installation.folder,
-        env=os.environ | environment_of(installation.settings) | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | own | environment,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
-def test_the_example_of_the_docs_runs(client: Client, installation: Installation) -> None:
+def test_the_example_of_the_docs_runs(installation: Installation) -> None:
     """As docs/client.md has it."""
     (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/client.md").read_text(), re.DOTALL)
-    last = run_python(client, installation, ["-c", code]).splitlines()
+    last = run_python(installation, ["-c", code]).splitlines()
     assert last[0].endswith("covers the click")
     assert len(last) == 2
 
 
-def test_the_example_program_shows_a_list_after_each_click(client: Client, installation: Installation) -> None:
-    """Three clicks, four lists of the same items, each up to date."""
+def test_the_example_program_shows_a_list_after_each_click(installation: Installation, gateway: GatewayProcess) -> None:
+    """Three clicks, four lists of the same items, each up to date; by Kafka's addresses or a gateway's."""
     program = str(REPOSITORY / "examples/client.py")
-    lines = run_python(client, installation, [program], "cocoa\ncocoa\nmug\n").splitlines()
-    assert len(lines) == 4
-    assert {tuple(sorted(line.strip().split(", "))) for line in lines} == {("cocoa", "coffee", "kettle", "mug", "tea")}
+    for arguments, brokers in (
+        ([], installation.settings.broker.addresses),
+        (["--gateway", gateway.address], "nobody:1"),
+    ):
+        typed = "cocoa\ncocoa\nmug\n"
+        lines = run_python(installation, [program, *arguments], typed, LIVERANK_BROKERS=brokers).splitlines()
+        assert len(lines) == 4
+        items = {tuple(sorted(line.strip().split(", "))) for line in lines}
+        assert items == {("cocoa", "coffee", "kettle", "mug", "tea")}
