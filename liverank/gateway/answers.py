@@ -54,7 +54,7 @@ class Declined(Exception):
         self.status, self.error, self.headers = status, error, headers
 
 
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON; bytes are JSON already."""
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
     return Response(body, status, {**_HEADERS, **(headers or {})}, "application/json")
@@ -69,14 +69,14 @@ def answer_of(error: Declined | LiverankError) -> Response:
     """What to answer where a request cannot be done."""
     match error:
         case Declined():
-            return answer(Problem(error=error.error), error.status, error.headers)
+            return json_answer(Problem(error=error.error), error.status, error.headers)
         case RefusedRecords(refused=[first, *_]):
             found = Problem(error=first.error, reason=first.reason, where=first.where, refused=error.refused)
-            return answer(found, 422)
+            return json_answer(found, 422)
         case InvalidRecord():
-            return answer(Problem(error=error.error, reason=error.reason), 422)
+            return json_answer(Problem(error=error.error, reason=error.reason), 422)
         case Unavailable():
-            return answer(Problem(error=str(error)), 503, again(AGAIN_S))
+            return json_answer(Problem(error=str(error)), 503, again(AGAIN_S))
         case Refused():
-            return answer(Problem(error=str(error)), 500)
-    return answer(Problem(error=str(error)), 409)  # others write to that topic
+            return json_answer(Problem(error=str(error)), 500)
+    return json_answer(Problem(error=str(error)), 409)  # others write to that topic

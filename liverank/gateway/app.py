@@ -20,7 +20,7 @@ from liverank.client.kafka import OverKafka
 from liverank.client.messages import Ready
 from liverank.client.newest import KnownRanking
 from liverank.gateway.admission import Admission
-from liverank.gateway.answers import AGAIN_S, AcceptedRecords, Declined, RankedAnswer, again, answer, answer_of
+from liverank.gateway.answers import AGAIN_S, AcceptedRecords, Declined, RankedAnswer, again, answer_of, json_answer
 from liverank.gateway.metrics import GatewayMetrics
 from liverank.gateway.openapi import ROUTES, docs_page, openapi
 from liverank.gateway.questions import RefusedRecords, rank_question, records_in
@@ -36,7 +36,7 @@ _KEEP_ALIVE_S = 15.0  # after so long without a ranking a stream says that it is
 _NOTHING = msgspec.Raw(b"null")
 
 
-class Asked(NamedTuple):
+class Admitted(NamedTuple):
     """A request that was admitted."""
 
     request: Request
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
     body: bytes
 
 
-Handler = Callable[[Asked], Awaitable[Response]]
+Handler = Callable[[Admitted], Awaitable[Response]]
 
 
 class Gateway:
@@ -112,7 +112,7 @@ class Gateway:
 
         return answered
 
-    async def _admit(self, request: Request) -> Asked:
+    async def _admit(self, request: Request) -> Admitted:
         who = self._admission.who(request.headers.get("authorization"), request.headers.get("host", ""))
         if who is None and self._admission.is_open:
             raise Declined(421, "this gateway has no tokens and answers to 127.0.0.1 and localhost alone")
@@ -123,7 +123,7 @@ class Gateway:
             rate = f"{self._settings.rate:g}"
             raise Declined(429, f"more than {rate} records a second; ask again later", again(wait_s))
         self._admission.charge(who, 1)
-        return Asked(request, who, await self._body(request) if request.method == "POST" else b"")
+        return Admitted(request, who, await self._body(request) if request.method == "POST" else b"")
 
     async def _body(self, request: Request) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -145,16 +145,16 @@ class Gateway:
         return b"".join(parts)
 
     def _records(self, topic: str) -> Handler:
-        async def accept(asked: Asked) -> Response:
+        async def accept(asked: Admitted) -> Response:
             records = records_in(asked.body, topic, self._way.outgoing, now_ms())
             self._admission.charge(asked.who, max(0, len(records) - 1))
             accepted = await self._way.deliver(records)
             self._count(records)
-            return answer(AcceptedRecords(accepted=accepted))
+            return json_answer(AcceptedRecords(accepted=accepted))
 
         return accept
 
-    async def _rank(self, asked: Asked) -> Response:
+    async def _rank(self, asked: Admitted) -> Response:
         question, candidates, events = rank_question(asked.body, INTERACTIONS, self._way.outgoing, now_ms())
         asked_ms = self._settings.wait_ms if question.within_ms is None else question.within_ms
         wait_ms = max(0, min(asked_ms, self._settings.max_wait_ms))
@@ -164,18 +164,18 @@ class Gateway:
         self._count([*events, candidates])
         self._metrics.stale.inc(found.stale)
         ranking = _NOTHING if found.ranking is None else msgspec.Raw(found.ranking.body)
-        return answer(RankedAnswer(accepted=found.accepted, stale=found.stale, ranking=ranking))
+        return json_answer(RankedAnswer(accepted=found.accepted, stale=found.stale, ranking=ranking))
 
-    async def _ranking(self, asked: Asked) -> Response:
+    async def _ranking(self, asked: Admitted) -> Response:
         user, request_id = asked.request.path_params["user_id"], asked.request.query_params.get("request_id")
         known = self._way.newest.newest(user, request_id)
         if known is None:
             raise Declined(
                 404, "no ranking of this user, or of this list, is known here; one comes after a list or event"
             )
-        return answer(known.body)
+        return json_answer(known.body)
 
-    async def _rankings(self, asked: Asked) -> Response:
+    async def _rankings(self, asked: Admitted) -> Response:
         if self._streams >= self._settings.streams:
             error = f"{self._settings.streams} streams are open, and no more are allowed (`streams` of [gateway])"
             raise Declined(503, error, again(AGAIN_S))
@@ -202,7 +202,7 @@ class Gateway:
             self._streams -= 1
             self._metrics.streams.dec()
 
-    async def _tell_metrics(self, asked: Asked) -> Response:
+    async def _tell_metrics(self, asked: Admitted) -> Response:
         del asked
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -218,7 +218,7 @@ class Gateway:
 
     async def _tell_contract(self, request: Request) -> Response:
         del request
-        return answer(self._document)
+        return json_answer(self._document)
 
     async def _tell_docs(self, request: Request) -> Response:
         del request

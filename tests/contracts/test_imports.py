@@ -144,6 +144,14 @@ def test_the_base_has_records_and_a_command_line() -> None:
     )
 
 
+def test_a_gateway_needs_nothing_that_serves_or_learns() -> None:
+    """`pip install 'liverank[gateway]'`: no Faust, no ONNX Runtime, no torch."""
+    run_without(
+        frozenset().union(*EXTRAS.values()) - EXTRAS["gateway"],
+        "import liverank.gateway.process, streams.telemetry.logs\n",
+    )
+
+
 def test_the_base_has_the_client() -> None:
     """An application that sends and reads needs no extra, over Kafka or over a gateway: nothing serves or learns."""
     run_without(
