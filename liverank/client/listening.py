@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _GROUP = "application-listening"
 _ANSWER_S, _POLL_S, _CLOSE_S, _TOLD_AGAIN_S = 5.0, 0.2, 2.0, 10.0
 _AT_ONCE = 500
+#: A partition without a leader has one soon, as after its topic was made or a broker was started again.
+_LEADERS_CHANGE, _LEADERS_S = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE), 10.0
 _letter = msgspec.json.Decoder(DeadLetter)
 
 Heard = KnownRanking | tuple[DeadLetter, str]
@@ -86,6 +88,17 @@ class Listener:
             self._thread.join(_CLOSE_S)
 
     def _assign(self, since_ms: int | None) -> None:
+        end = monotonic() + _LEADERS_S
+        while True:
+            try:
+                self._stand(since_ms)
+                return
+            except KafkaException as error:
+                why = error.args[0]
+                if why.code() not in _LEADERS_CHANGE or monotonic() > end or self._stop.wait(_POLL_S):
+                    raise Unavailable(f"the broker does not say where the rankings are: {why.str()}") from error
+
+    def _stand(self, since_ms: int | None) -> None:
         consumer = Consumer(self._config, logger=log)
         try:
             places = [place for topic in (RANKINGS, DEAD_LETTERS) for place in self._ends(consumer, topic)]
@@ -98,9 +111,6 @@ class Listener:
                         ends[found.topic, found.partition] = found
                 places = list(ends.values())
             consumer.assign(places)
-        except KafkaException as error:
-            consumer.close()
-            raise Unavailable(f"the broker does not say where the rankings are: {error.args[0].str()}") from error
         except BaseException:
             consumer.close()
             raise

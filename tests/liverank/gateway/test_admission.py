@@ -50,7 +50,8 @@ def test_a_token_is_told_by_the_header(given: str | None, who: str | None) -> No
     ("host", "own"),
     [
         ("127.0.0.1:8080", True), ("localhost", True), ("[::1]:8080", True), ("127.9.9.9", True),
-        ("shop.example", False), ("localhost.shop.example:80", False), ("10.0.0.1", False), ("", False), ("[::1", False),
+        ("shop.example", False), ("localhost.shop.example:80", False), ("10.0.0.1", False), ("", False),
+        ("[::1", False),
     ],
 )  # fmt: skip
 def test_without_tokens_the_host_is_this_machine(host: str, own: bool) -> None:
