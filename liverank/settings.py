@@ -1,8 +1,9 @@
 """The settings of every process: read once from `liverank.toml` and the environment, then frozen.
 
 Each group belongs to the process that reads it (`streams.settings`, `online_learning.settings`,
-`ranker.registry.address`) and is a table of the file: `[broker]`, `[registry]`, `[worker]`, `[trainer]`; `[topics]` is
-everybody's (`ranker.mapping.topic_map`). In the environment, which wins, each key is a variable, named in `VARIABLES`.
+`liverank.gateway_settings`, `ranker.registry.settings`) and is a table of the file: `[broker]`, `[registry]`,
+`[worker]`, `[trainer]`, `[gateway]`; `[topics]` is everybody's (`ranker.mapping.topic_map`). In the environment, which
+wins, each key is a variable, named in `VARIABLES`.
 A key of the file that nobody reads is an error.
 What a log's folder says of its log (`[schema]`, `[recipe]`, `[model]`, `[data]`) passes, once it is checked.
 """
@@ -21,6 +22,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct
 
+from liverank.gateway_settings import GatewaySettings
 from online_learning.folder.description import parse_config
 from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import LiverankError
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 PREFIX = "LIVERANK_"
 GROUPS: dict[str, type[Struct]] = {
     "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
+    "gateway": GatewaySettings,
 }  # fmt: skip
 #: Tables that training reads, see `online_learning.folder.description`; worker and trainer look at the schema too.
 OF_TRAINING = ("schema", "model", "recipe", "data")
@@ -52,7 +55,7 @@ _UNLIKE_THEIR_KEY = {
     ("trainer", "mode"): "TRAINER_MODE",
     ("trainer", "batch"): "TRAIN_BATCH",
     ("trainer", "gather_ms"): "TRAIN_MS",
-}
+} | {("gateway", key): f"GATEWAY_{key.upper()}" for key in GatewaySettings.__struct_fields__}
 #: (group, key) -> the environment's variable, without its prefix. Worker and trainer share some.
 VARIABLES: dict[tuple[str, str], str] = {
     (group, key): _UNLIKE_THEIR_KEY.get((group, key), key.upper())
@@ -72,6 +75,7 @@ _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=
 SECRETS = {
     "SASL_PASSWORD": ("broker", "sasl_password"), "SSL_KEY_PASSWORD": ("broker", "ssl_key_password"),
     "SIGNING_KEY": ("registry", "signing_key"), "ERASURE_KEY": ("worker", "erasure_key"),
+    "GATEWAY_TOKENS": ("gateway", "tokens"), "GATEWAY_TOKEN": ("gateway", "token"),  # of who asks one
 }  # fmt: skip
 
 
@@ -84,6 +88,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     worker: WorkerSettings = WorkerSettings()
     trainer: TrainerSettings = TrainerSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @property
     def broker(self) -> BrokerSettings:
@@ -128,6 +133,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         Settings(
             worker=WorkerSettings(**made["worker"], **shared),
             trainer=TrainerSettings(**made["trainer"], registry=shared["registry"]),
+            gateway=GatewaySettings(**made["gateway"]),
         ),
         topics,
     )
@@ -146,7 +152,8 @@ def with_topics(settings: Settings, topics: TopicMap) -> Settings:
                 f"{topic} of [topics] is called {broker.changelog!r}, which is the changelog of the users' rows; give "
                 "the name of another topic"
             )
-    return Settings(
+    return msgspec.structs.replace(
+        settings,
         worker=msgspec.structs.replace(settings.worker, broker=broker),
         trainer=msgspec.structs.replace(settings.trainer, topics=topics),
     )
@@ -227,6 +234,7 @@ def changed(settings: Settings, **variables: object) -> Settings:
     kept = Settings(
         worker=msgspec.structs.replace(made.worker, **tables),
         trainer=msgspec.structs.replace(made.trainer, schema=settings.worker.schema),
+        gateway=made.gateway,
     )
     return with_topics(kept, msgspec.structs.replace(made.topics, fields=settings.topics.fields))
 

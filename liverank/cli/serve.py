@@ -1,4 +1,4 @@
-"""The processes and what they talk over: `worker`, `trainer`, `topics`, `schema`."""
+"""The processes and what they talk over: `worker`, `trainer`, `gateway`, `topics`, `schema`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def trainer_command(config: Config = None) -> None:
         page = open_page(own.metrics_host, own.metrics_port, another)
         allowed = partial(check_access, broker, TRAINER, own.registry.model)
         run_trainer(own, aiokafka(broker), f"{broker.group}-trainer", page, allowed)
+
+
+def gateway_command(config: Config = None) -> None:
+    """Let applications ask over HTTP: events and lists in, rankings out. Stops on SIGTERM."""
+    from liverank.gateway.process import run_gateway
+    from streams.telemetry.logs import quieten
+
+    log_to_stderr()
+    quieten()
+    settings = settings_from(config)
+    if settings.gateway.ready_file is not None:
+        settings.gateway.ready_file.unlink(missing_ok=True)
+    run_gateway(settings)
 
 
 @topics_app.command("create", epilog="Example:  liverank topics create --replication-factor 3")

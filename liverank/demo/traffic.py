@@ -15,8 +15,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from liverank.client.messages import message_of
 from liverank.demo.learning import LEARNED, Learning
-from liverank.offline.messages import message_of
 from liverank.offline.replay import Awaited
 from liverank.simulate.users import SimulatedUser, reciprocal_rank
 from ranker.contracts.clock import now_ms

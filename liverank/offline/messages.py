@@ -9,36 +9,13 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from liverank.client.messages import INPUT_TOPICS, Message
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User
-from ranker.contracts.topics import CANDIDATES, CLICKS, ERASURES, INTERACTIONS, ITEMS, TOPIC_OF_ACTION, TOPICS, USERS
-
-
-class Message(NamedTuple):
-    """What goes onto a topic."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-
-
-#: What an application may send.
-INPUT_TOPICS = tuple(name for name, topic in TOPICS.items() if topic.direction == "in")
-_TOPIC_OF: dict[type, str] = {CandidateList: CANDIDATES, Item: ITEMS, User: USERS, Erasure: ERASURES}
-
-
-def message_of(record: Interaction | CandidateList | Item | User | Erasure) -> Message:
-    """A record as the message an application would send."""
-    if isinstance(record, Interaction):
-        topic = TOPIC_OF_ACTION.get(record.action or "", INTERACTIONS)
-    else:
-        topic = _TOPIC_OF[type(record)]
-    key = record.item_id if isinstance(record, Item) else record.user_id
-    return Message(topic, key.encode(), msgspec.json.encode(record))
+from ranker.contracts.topics import CANDIDATES, CLICKS, INTERACTIONS, ITEMS, TOPIC_OF_ACTION, TOPICS
 
 
 def read_messages(path: Path) -> Iterator[Message]:

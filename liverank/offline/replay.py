@@ -15,7 +15,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from msgspec import Struct
 
-from liverank.offline.messages import Message, message_of, read_messages
+from liverank.client.messages import Message, message_of, refuse_mapped
+from liverank.client.newest import covers
+from liverank.offline.messages import read_messages
 from online_learning.data.dataset import LogRecord
 from online_learning.evaluation.lists import MetricFigures, rank_of, summarise_ranks
 from ranker.contracts.errors import LiverankError
@@ -78,11 +80,6 @@ class Awaited:
                 f"no ranking of list {request_id} of user {user_id} came in {timeout_s:.0f} s; is a worker running, "
                 "and does `liverank topics check` pass?"
             ) from None
-
-
-def covers(applied: dict[str, int], offsets: dict[str, int]) -> bool:
-    """Whether a ranking's `applied` knows of all these offsets."""
-    return all(applied.get(topic, -1) >= offset for topic, offset in offsets.items())
 
 
 class Replayer:
@@ -186,13 +183,8 @@ async def _sent(producer: AIOKafkaProducer, message: Message, topics: TopicMap) 
     Raises:
         LiverankError: others send there, in a form of their own.
     """
-    called = topics.called(message.topic)
-    if message.topic in topics.fields:
-        raise LiverankError(
-            f"records of liverank's own form do not go onto {called}: [topics.{message.topic}.fields] says that others "
-            "send there; replay over topics that are not mapped so"
-        )
-    return await producer.send_and_wait(called, key=message.key, value=message.value)
+    refuse_mapped(message.topic, topics)
+    return await producer.send_and_wait(topics.called(message.topic), key=message.key, value=message.value)
 
 
 @asynccontextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from ranker.contracts.loose_values import widened
 from ranker.contracts.records import Candidate
@@ -29,6 +30,16 @@ def _as_taken(components: dict[str, Any]) -> dict[str, Any]:
     return {name: widened(schema) if name in _TAKEN else schema for name, schema in components.items()}
 
 
+def record_schemas(records: Iterable[type[Struct]], ref_template: str) -> dict[str, dict[str, Any]]:
+    """JSON Schemas of records and of what they hold, by name; those that others write as they are taken.
+
+    Args:
+        records: of topics.
+        ref_template: how one names another, with `{name}`.
+    """
+    return _as_taken(msgspec.json.schema_components(tuple(records), ref_template=ref_template)[1])
+
+
 def asyncapi(
     version: str, called: Callable[[str], str] = str, mapped: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
@@ -39,9 +50,7 @@ def asyncapi(
         called: our topic -> its name on the broker.
         mapped: our topic -> field -> where it comes from in the messages that others send.
     """
-    _, components = msgspec.json.schema_components(
-        tuple({topic.record for topic in TOPICS.values()}), ref_template="#/components/schemas/{name}"
-    )
+    components = record_schemas({topic.record for topic in TOPICS.values()}, "#/components/schemas/{name}")
     channels, operations = {}, {}
     for topic in TOPICS.values():
         name, direction = topic.record.__name__, topic.direction
@@ -67,5 +76,5 @@ def asyncapi(
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
-        "components": {"schemas": _as_taken(components)},
+        "components": {"schemas": components},
     }

@@ -2,15 +2,14 @@
 
 Passwords come from the environment alone (`BrokerSettings.sasl_password`, `ssl_key_password`). They are put into a
 client's configuration where that client is made, and nowhere else: nothing here prints or stores them.
+
+Whoever only sends and reads by librdkafka has neither Faust nor aiokafka: what needs them imports them.
 """
 
 from __future__ import annotations
 
 import ssl
 from typing import Any
-
-import faust
-from aiokafka.partitioner import murmur2
 
 from ranker.contracts.errors import SchemaError
 from streams.settings import BrokerSettings
@@ -21,10 +20,22 @@ MAX_MESSAGE_BYTES = 8 << 20
 READ_COMMITTED = "read_committed"
 #: How librdkafka is told to spread keys as Java, aiokafka and Faust do. Its own default would part a user's inputs.
 PARTITIONER = "murmur2_random"
+#: Of every producer here: a record is confirmed when every in-sync replica has it, once, and waits for no other.
+PRODUCING: dict[str, Any] = {
+    "acks": "all",
+    "enable.idempotence": True,  # a retry neither repeats a record nor overtakes a newer one of the same user
+    "linger.ms": 0,
+    "partitioner": PARTITIONER,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
+    "queue.buffering.max.kbytes": 64 << 10,
+    "queue.buffering.max.messages": 20_000,
+}
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner (murmur2) gives a key."""
+    from aiokafka.partitioner import murmur2  # noqa: PLC0415
+
     spread: int = murmur2(key) & 0x7FFFFFFF
     return spread % partitions
 
@@ -73,6 +84,8 @@ def aiokafka_reader(settings: BrokerSettings) -> dict[str, Any]:
 
 def for_faust(settings: BrokerSettings) -> dict[str, Any]:
     """What a Faust app needs to connect."""
+    import faust  # noqa: PLC0415
+
     check_security(settings)
     credentials: Any = None
     if _uses_sasl(settings):

@@ -18,15 +18,6 @@ log = logging.getLogger(__name__)
 
 Confirmed = Callable[[int], None]
 
-_CONFIG = {
-    "acks": "all",
-    "enable.idempotence": True,  # a retry neither repeats a record nor overtakes a newer one of the same user
-    "linger.ms": 0,
-    "partitioner": connection.PARTITIONER,
-    "message.max.bytes": connection.MAX_MESSAGE_BYTES,
-    "queue.buffering.max.kbytes": 64 << 10,
-    "queue.buffering.max.messages": 20_000,
-}
 _POLL_S = 0.001
 
 
@@ -58,7 +49,7 @@ class Outbox:
             deliver_within_s: a record that the broker has not confirmed by then is an error, and is not sent any more.
             more: of librdkafka's producer settings.
         """
-        config = {**_CONFIG, "message.timeout.ms": round(deliver_within_s * 1000), **(more or {})}
+        config = {**connection.PRODUCING, "message.timeout.ms": round(deliver_within_s * 1000), **(more or {})}
         self._producer = Producer(connection.librdkafka(settings) | config, logger=log)
         self._topics = settings.topics
         self._lock = threading.Lock()
@@ -152,7 +143,7 @@ class Outbox:
     def _report(self, sent: SentRecords, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
         def report(error: Any, message: Message) -> None:
             if error is not None:
-                self._settle(sent, SendError(_undelivered(str(message.topic()), error)))
+                self._settle(sent, SendError(undelivered(str(message.topic()), error)))
                 return
             self._settle(sent, None)
             if confirmed is not None:
@@ -182,7 +173,8 @@ def refused(error: KafkaException) -> str:
     return f"a checkpoint was not taken: {why.str()}"
 
 
-def _undelivered(topic: str, error: Any) -> str:
+def undelivered(topic: str, error: Any) -> str:
+    """Why the broker has not taken a record for a topic, by librdkafka's error."""
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return f"this process's user may not WRITE {topic}; `liverank topics acls` prints what each role needs"
     return f"a record for {topic} was not delivered: {error.str()}"

@@ -31,8 +31,8 @@ ROOMS = {
         "releases", "first_model", "trainer", "simulation",
     ),
     "liverank": (
-        "terminal", "settings", "serve", "local", "offline", "operate", "measure", "simulate", "bench", "faults",
-        "demo", "up", "cli", "__main__",
+        "terminal", "gateway_settings", "settings", "client", "serve", "local", "offline", "operate", "gateway",
+        "measure", "simulate", "bench", "faults", "demo", "up", "cli", "__main__",
     ),
 }  # fmt: skip
 
@@ -142,3 +142,27 @@ def test_the_base_has_records_and_a_command_line() -> None:
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "assert CliRunner().invoke(app, ['schema']).exit_code == 0\n",
     )
+
+
+def test_a_gateway_needs_nothing_that_serves_or_learns() -> None:
+    """`pip install 'liverank[gateway]'`: no Faust, no ONNX Runtime, no torch."""
+    run_without(
+        frozenset().union(*EXTRAS.values()) - EXTRAS["gateway"],
+        "import liverank.gateway.process, streams.telemetry.logs\n",
+    )
+
+
+def test_the_base_has_the_client() -> None:
+    """An application that sends and reads needs no extra, over Kafka or over a gateway: nothing serves or learns."""
+    run_without(
+        frozenset().union(*EXTRAS.values()),
+        "from liverank.client import AsyncClient, Client, Item, Unavailable\n"
+        "for where in (None, 'http://127.0.0.1:1'):\n"
+        "    with Client(where, give_up_after_s=0.05) as client:\n"
+        "        try:\n"
+        "            client.send(Item(item_id='i'))\n"
+        "        except Unavailable:\n"
+        "            continue\n"
+        "        raise AssertionError('nobody is there to take it')\n",
+    )
+    assert {"faust", "onnxruntime", "torch"} <= frozenset().union(*EXTRAS.values())

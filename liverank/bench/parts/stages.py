@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from liverank.bench.models import VersionMaker, bench_people, item_vectors, past_views
+from liverank.client.messages import message_of
 from liverank.measure.machine import bare_machine
-from liverank.offline.messages import message_of
 from liverank.settings import Settings, changed
 from liverank.simulate.users import RECALLED_FROM
 from ranker.contracts.clock import now_ms

@@ -40,11 +40,12 @@ def test_each_distribution_of_an_extra_is_known_by_a_module(extra: str) -> None:
     ("arguments", "missing", "extra"),
     [
         (["worker"], "faust", "serve"),
-        (["topics", "check"], "confluent_kafka", "serve"),
+        (["topics", "check"], "aiokafka", "serve"),
         (["train", "trivago", "--data", "x"], "torch", "train"),
         (["trainer"], "torch", "train"),
         (["rank", "events.jsonl"], "onnxruntime", "serve"),
         (["demo", "--headless"], "uvloop", "serve"),
+        (["gateway"], "starlette", "gateway"),
     ],
 )
 def test_a_missing_one_is_named(tmp_path: Path, arguments: list[str], missing: str, extra: str) -> None:

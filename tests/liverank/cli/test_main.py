@@ -18,8 +18,8 @@ from liverank.cli.main import app
 from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
-    ["worker"], ["topics", "create"], ["topics", "check"], ["topics", "acls"], ["keys", "new"], ["model", "sign"],
-    ["train"], ["evaluate"], ["replay"], ["rank"],
+    ["worker"], ["gateway"], ["topics", "create"], ["topics", "check"], ["topics", "acls"], ["keys", "new"],
+    ["model", "sign"], ["train"], ["evaluate"], ["replay"], ["rank"],
     ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"], ["dead-letters"], ["state"],
     ["config", "show"], ["init"], ["data", "check"], ["data", "convert"],
 )  # fmt: skip
@@ -101,7 +101,16 @@ def walked(group: object, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 ALL = dict(walked(typer.main.get_command(app)))
 #: They have no result but what they do.
-WITHOUT_RESULT = {("worker",), ("trainer",), ("up",), ("broker",), ("schema",), ("keys", "new"), ("topics", "acls")}
+WITHOUT_RESULT = {
+    ("worker",),
+    ("trainer",),
+    ("gateway",),
+    ("up",),
+    ("broker",),
+    ("schema",),
+    ("keys", "new"),
+    ("topics", "acls"),
+}
 
 
 @pytest.mark.parametrize("names", ALL, ids=" ".join)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from liverank.offline.messages import Message, message_of, read_messages
+from liverank.client.messages import Message, message_of
+from liverank.offline.messages import read_messages
 from liverank.offline.replay import Awaited, Replayer
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, User

@@ -1,0 +1,231 @@
+"""The clients that applications use: one interface over Kafka or over a gateway, awaited or blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from msgspec import Struct
+
+from liverank.client.http import OverGateway
+from liverank.client.kafka import OverKafka
+from liverank.client.messages import Accepted, SentRecord
+from liverank.settings import Settings, load_settings
+from ranker.contracts.errors import LiverankError
+from ranker.contracts.records import CandidateList, Interaction, Ranking
+
+#: Where the token for a gateway is: the environment alone.
+TOKEN_VARIABLE = "LIVERANK_GATEWAY_TOKEN"  # noqa: S105  # its name
+_FILE = Path("liverank.toml")
+_USERS = 10_000  # whose newest rankings a client over Kafka remembers
+_Result = TypeVar("_Result")
+
+
+class RankedList(Struct, frozen=True, kw_only=True):
+    """What `rank` gives. `stale`: the deadline came first, and the ranking does not know of all that was sent."""
+
+    ranking: Ranking | None  # None: no ranking of the list is known yet
+    stale: bool
+
+
+class Way(Protocol):
+    """What carries a client's questions: `OverKafka` and `OverGateway`."""
+
+    async def send(self, records: Sequence[SentRecord]) -> list[Accepted]:
+        """Send records; where the broker has them."""
+
+    async def rank(
+        self, candidates: CandidateList, events: Sequence[Interaction], within_s: float
+    ) -> tuple[Ranking | None, bool]:
+        """Send a list and events; the newest ranking of the list, and whether it is stale."""
+
+    async def ranking(self, user_id: str, request_id: str | None) -> Ranking | None:
+        """The newest ranking that is known."""
+
+    def follow(self, user_id: str) -> AsyncGenerator[Ranking]:
+        """A user's rankings as they come."""
+
+    async def close(self) -> None:
+        """End."""
+
+
+class AsyncClient:
+    """Sends what an application has to say, and gets rankings. Belongs to one event loop.
+
+        async with AsyncClient() as client:                          # over Kafka, by the environment
+            ranked = await client.rank(candidates, [click], within_s=0.5)
+
+    A record that is accepted is confirmed by every in-sync replica of the broker. Each event gets an `event_id` where
+    it has none, and each record its time, before the first try, so that what is tried again counts once.
+    """
+
+    def __init__(
+        self, gateway: str | None = None, *, settings: Settings | None = None, give_up_after_s: float = 10.0
+    ) -> None:
+        """
+        Args:
+            gateway: its address, as `http://127.0.0.1:8080`; None goes over Kafka. Its token is the environment's
+                LIVERANK_GATEWAY_TOKEN.
+            settings: of Kafka; None reads `liverank.toml` and the environment, as a worker does.
+            give_up_after_s: what the other side has not accepted by then is `Unavailable`.
+
+        Raises:
+            LiverankError: settings, or an address, with which nobody is reached.
+        """
+        self._way: Way
+        if gateway is not None:
+            self._way = OverGateway(gateway, os.environ.get(TOKEN_VARIABLE, ""), give_up_after_s)
+            return
+        own = settings if settings is not None else load_settings(_FILE if _FILE.exists() else None)
+        self._way = OverKafka(
+            own.broker, own.worker.schema, own.worker.limits, users=_USERS, lists=own.worker.lists,
+            deliver_within_s=give_up_after_s,
+        )  # fmt: skip
+
+    async def send(self, *records: SentRecord) -> list[Accepted]:
+        """Send events, lists, items, attributes and erasures, in their order; where the broker has each.
+
+        Raises:
+            InvalidRecord: a worker would not take one of them, in the words of its dead letter. None was sent over
+                Kafka, and none of the same kind over a gateway.
+            Unavailable: some may not have arrived: the same may be sent again.
+            Refused: a right, a topic or a token is missing.
+        """
+        return await self._way.send(records) if records else []
+
+    async def rank(
+        self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0
+    ) -> RankedList:
+        """Send a user's newest events and a list, and wait for the ranking that knows of all of them.
+
+        Args:
+            candidates: the list, in the order in which it would be shown.
+            events: the same user's.
+            within_s: then the newest ranking of the list that is known is taken, marked `stale`.
+
+        Raises:
+            InvalidRecord: as `send`; also where a worker refuses what was sent.
+            Unavailable: as `send`.
+            Refused: as `send`.
+        """
+        ranking, stale = await self._way.rank(candidates, list(events), within_s)
+        return RankedList(ranking=ranking, stale=stale)
+
+    async def ranking(self, user_id: str, request_id: str | None = None) -> Ranking | None:
+        """The newest ranking that is known of a list, or of any list of the user: over Kafka since the first question,
+        over a gateway since that one looks. None where there is none."""
+        return await self._way.ranking(user_id, request_id)
+
+    def follow(self, user_id: str) -> AsyncGenerator[Ranking]:
+        """A user's rankings as they come, those that are known first; whoever is slow gets the newest of each list."""
+        return self._way.follow(user_id)
+
+    async def aclose(self) -> None:
+        """End; what was accepted is the broker's."""
+        await self._way.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Client:
+    """`AsyncClient` for who does not await: any thread may call it, and each call waits.
+
+        with Client() as client:
+            client.send(Interaction(user_id="u1", item_id="i7", action="click"))
+
+    Made after a fork, not before: it has threads.
+    """
+
+    def __init__(
+        self, gateway: str | None = None, *, settings: Settings | None = None, give_up_after_s: float = 10.0
+    ) -> None:
+        """As `AsyncClient`."""
+        self._client = AsyncClient(gateway, settings=settings, give_up_after_s=give_up_after_s)
+        self._lock, self._closed = threading.Lock(), False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="liverank-client", daemon=True)
+        self._thread.start()
+
+    def send(self, *records: SentRecord) -> list[Accepted]:
+        """As `AsyncClient.send`."""
+        return self._wait(self._client.send(*records))
+
+    def rank(self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0) -> RankedList:
+        """As `AsyncClient.rank`."""
+        return self._wait(self._client.rank(candidates, events, within_s))
+
+    def ranking(self, user_id: str, request_id: str | None = None) -> Ranking | None:
+        """As `AsyncClient.ranking`."""
+        return self._wait(self._client.ranking(user_id, request_id))
+
+    def follow(self, user_id: str) -> Iterator[Ranking]:
+        """As `AsyncClient.follow`; ends when the client is closed."""
+        stream = self._client.follow(user_id)
+        try:
+            while (ranking := self._wait(_next_of(stream))) is not None:
+                yield ranking
+        except CancelledError:
+            return
+        except GeneratorExit:
+            with suppress(LiverankError, CancelledError):
+                self._wait(_end(stream))
+            raise
+
+    def close(self) -> None:
+        """End; what was accepted is the broker's. A second time does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:  # who follows, or still waits
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.aclose()
+
+    def _wait(self, asked: Coroutine[Any, Any, _Result]) -> _Result:
+        with self._lock:
+            if self._closed:
+                asked.close()
+                raise LiverankError("this client is closed; make another one")
+            future = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _next_of(stream: AsyncGenerator[Ranking]) -> Ranking | None:
+    return await anext(stream, None)
+
+
+async def _end(stream: AsyncGenerator[Ranking]) -> None:
+    await stream.aclose()

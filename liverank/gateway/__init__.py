@@ -1,0 +1,1 @@
+"""`liverank gateway`: what a client does over Kafka, for who speaks HTTP."""
