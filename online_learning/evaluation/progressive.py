@@ -74,7 +74,8 @@ def chosen_rank(logits: np.ndarray, chosen: int, weights: np.ndarray) -> int:
 
 
 def _chances(logits: np.ndarray) -> np.ndarray:
-    chances: np.ndarray = 1 / (1 + np.exp(-logits))
+    with np.errstate(over="ignore"):  # of a logit below -709: the chance is 0
+        chances: np.ndarray = 1 / (1 + np.exp(-logits))
     return chances
 
 

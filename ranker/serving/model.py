@@ -203,7 +203,8 @@ class ServingModel:
         """
         assert row.candidates is not None
         current = row.candidates
-        chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        with np.errstate(over="ignore"):  # of a logit below -709: the chance is 0
+            chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
         scores = chances @ self._weights
         if not np.isfinite(scores).all():
             raise BundleError(f"model {self.version} gives scores that are not finite", "not-finite")
