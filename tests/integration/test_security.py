@@ -16,7 +16,6 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from typer.testing import CliRunner
 
 from liverank.cli.main import app
-from liverank.client import Client, Erasure, Interaction, Refused
 from liverank.settings import Settings, changed, environment_of
 from online_learning.trainer.process import run_trainer
 from ranker.contracts.records import Ranking
@@ -28,7 +27,6 @@ from streams.kafka.outbox import SendError
 from streams.kafka.transactions import TransactionalOutbox
 from tests.support import stream
 from tests.support.authority import Authority
-from tests.support.gateway_process import GatewayProcess
 from tests.support.installation import Installation, Worker
 from tests.support.secured import Secured, secured_kafka
 from tests.support.tiny import tiny_bundle
@@ -309,33 +307,6 @@ def _denied(secured: Secured, role: str) -> bool:
     except AccessError:
         return True
     return False
-
-
-def test_clients_and_gateways_need_no_more_than_an_applications_rights(secured: Secured, tmp_path: Path) -> None:
-    """They send, and read rankings and dead letters, in no group; with another role's both say what is missing."""
-    event = Interaction(user_id="u", item_id="i", action="click")
-    with secured.as_user("application"):
-        settings = secured.settings("application")
-        with Client(settings=settings, give_up_after_s=60.0) as client:
-            assert [one.topic for one in client.send(event, Erasure(user_id="u"))] == ["clicks", "erasures"]
-            assert client.ranking("u") is None
-        gateway = GatewayProcess(settings, tmp_path / "gateway").start()
-    try:
-        sent = {"user_id": "u", "item_id": "i", "action": "view"}
-        assert gateway.ready().ask("POST", "/v1/events", sent).json["accepted"][0]["topic"] == "views"
-        assert gateway.stop() == 0
-    finally:
-        gateway.kill()
-    assert secured.passwords["application"] not in gateway.log
-    with secured.as_user("trainer"):
-        with (
-            Client(settings=secured.settings("trainer")) as client,
-            pytest.raises(Refused, match="may not WRITE clicks"),
-        ):
-            client.send(event)
-        gateway = GatewayProcess(secured.settings("trainer"), tmp_path / "trainer").start()
-    end = gateway.ended()
-    assert "the user 'trainer' may not" in end and "WRITE clicks" in end and "what an application needs" in end
 
 
 def test_who_may_do_everything_lacks_nothing(secured: Secured) -> None:
