@@ -56,7 +56,7 @@ class Chunk(Struct, frozen=True):
 
 
 class ChangelogRead(Struct):
-    """What was handed on of a changelog partition, without a gap, in one generation of the group."""
+    """What was handed on of a changelog partition since it was sought, without a gap, in one generation."""
 
     generation: int
     start: int  # nothing was left out from here
@@ -99,6 +99,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
     _settled = False  # whether all that was fetched since then was handed on, or sought again
     _marks_due = 0.0  # by the monotonic clock
     _fetched = False  # whether the last fetch brought anything
+    _seeks = 0  # of changelogs
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -187,6 +188,13 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             ends |= {TP(*place): end for place, end in settled.items()}
         return ends
 
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """As Faust's, which seeks changelogs so: what comes from now on begins there."""
+        await super().seek_wait(partitions)
+        self._seeks += 1
+        for tp, offset in partitions.items():
+            self._begin(tp, offset)
+
     def changelog_read(self, tp: TP) -> ChangelogRead | None:
         """What was handed on of a changelog partition; None where that is not known."""
         read = self._changelogs.get(tp)
@@ -239,11 +247,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         if self.app.in_recovery:
             timeout = await self._recovering(timeout)
         settled, self._settled = self._settled, False  # until what is fetched now was handed on
-        generation = self.app.consumer_generation_id
+        generation, seeks = self.app.consumer_generation_id, self._seeks
         records, active = await self._wait_next_records(timeout)
         self._fetched = bool(records)
-        if self.should_stop or not self._goes_on(generation):
-            self._left_out(records or ())
+        if not self._handed_on(records or (), generation, seeks):
             return
         if self._rewinds:
             await self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
@@ -312,6 +319,13 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     f"{RECREATED_ADVICE}"
                 )
 
+    def _handed_on(self, places: Iterable[TP], generation: int, seeks: int) -> bool:
+        """Whether what was fetched of these is handed on. What is from before a seek is, and follows nothing."""
+        goes_on = not self.should_stop and self._goes_on(generation)
+        if not goes_on or seeks != self._seeks:
+            self._left_out(places)
+        return goes_on
+
     def _left_out(self, places: Iterable[TP]) -> None:
         """What was fetched of these was not handed on. Of inputs `perform_seek` follows; a recovery's seek may have
         been before it, and who reads the changelog has to find the gap.
@@ -350,23 +364,23 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         return bool(self.flow_active and generation == self.app.consumer_generation_id)
 
     async def _recovering(self, timeout: float) -> float:  # noqa: ASYNC109
-        """How long the next fetch of a recovery may wait; and note where changelogs are read from, at first and where
-        the last fetch brought nothing, since markers may have been passed. To be called where no fetch is under way.
+        """How long the next fetch of a recovery may wait; and note up to where changelogs were read, if the last one
+        brought nothing, since markers may have been passed. To be called where no fetch is under way.
         """
         generation = self.app.consumer_generation_id
-        for tp in list(self._get_active_partitions()):
+        for tp in () if self._fetched else list(self._get_active_partitions()):
             read = self.changelog_read(tp)
-            if not self._is_changelog_tp(tp) or (self._fetched and read is not None):
-                continue
-            with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
-                position = await self._thread.position(tp)
-                if not self._goes_on(generation):
-                    break
-                if read is None:
-                    self._changelogs[tp] = ChangelogRead(generation, position, position)
-                elif position > read.end:
-                    read.end = position
+            if read is not None:
+                with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
+                    position = await self._thread.position(tp)
+                    if self._goes_on(generation) and self.changelog_read(tp) is read:
+                        read.end = max(read.end, position)
         return min(timeout, _RECOVERING_S)
+
+    def _begin(self, tp: TP, offset: int) -> None:
+        """A partition was sought."""
+        if self._is_changelog_tp(tp):
+            self._changelogs[tp] = ChangelogRead(self.app.consumer_generation_id, offset, offset)
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
         """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a
@@ -381,8 +395,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     if await self._thread.position(tp) != offset:
                         await self._thread.seek_wait({tp: offset})
                 self._read_offset[tp] = None  # or Faust drops what comes again as already read
-                self._changelogs.pop(tp, None)
                 self._position[tp] = offset
+                self._begin(tp, offset)
         self._settled, self._sought = self._settled or self._sought, False
 
 

@@ -50,12 +50,9 @@ class RowRecovery(Recovery):  # type: ignore[misc]
 
     def _take(self, event: Any) -> None:
         tp, offset = event.message.tp, event.message.offset
-        if tp in self.active_tps:
-            offsets = self.active_offsets
-        elif tp in self.standby_tps:
-            offsets = self.standby_offsets
-        else:
-            return  # its partition left
+        if tp not in self.active_tps or not self.in_recovery:
+            return  # its partition left, or is served: what is written then is stored by checkpoints
+        offsets = self.active_offsets
         applied = offsets.get(tp)
         applied = -1 if applied is None else applied
         if offset <= applied:
@@ -77,15 +74,16 @@ class RowRecovery(Recovery):  # type: ignore[misc]
             return
         for tp, end in self.active_highwaters.items():
             applied, read = self.active_offsets[tp], self.app.consumer.changelog_read(tp)
-            if applied is None or applied >= end or read is None:
+            if applied is None or applied >= end:
                 continue
-            if read.start > applied + 1 or (read.newest > applied and self._lost(tp, applied)):
+            if read is not None and read.start <= applied + 1 and read.newest <= applied:
+                if read.end > end:
+                    self.active_offsets[tp] = end
+            elif self._lost(tp, applied):
                 self._read_again(tp, applied)
-            elif read.newest <= applied and read.end > end:
-                self.active_offsets[tp] = end
 
     def _lost(self, tp: Any, applied: int) -> bool:
-        """Whether it has been so for long that something was handed on, and nothing has come."""
+        """Whether it has been so for long that more was read than has come, or nobody knows what was."""
         before, looks = self._waited.get(tp, (applied, 0))
         looks = looks + 1 if before == applied else 1
         self._waited[tp] = (applied, looks % _LOOKS)

@@ -274,9 +274,10 @@ def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
 
 
 def recovering(offsets: Iterable[int], *, at: int = 0, most: int = 10) -> Fetched:
-    """A consumer in a recovery, that reads a changelog."""
+    """A consumer in a recovery, that reads a changelog from where it was sought."""
     consumer = Fetched(offsets, at=at, most=most)
     consumer.of_rows = consumer.app.in_recovery = True
+    consumer._begin(CLICKS, at)
     return consumer
 
 
@@ -312,6 +313,18 @@ def test_what_a_recovery_fetched_before_a_rebalance_is_no_part_of_the_next() -> 
     assert consumer.changelog_read(CLICKS) is None
     consumer.during_fetch = lambda: None
     assert covered(consumer.chunks()) == [(4, 4)]
+
+
+def test_what_was_fetched_before_a_seek_does_not_follow_it() -> None:
+    """A recovery seeks while a fetch is under way, whose records are from where it stood before."""
+    consumer = recovering([0, 1, 2, 3, 4], at=3)
+
+    def sought() -> None:
+        consumer._seeks += 1
+        consumer._begin(CLICKS, 0)
+
+    consumer.during_fetch = sought
+    assert covered(consumer.chunks()) == [(3, 3), (4, 4)]
 
 
 def test_a_changelog_that_is_read_again_follows_what_was_applied() -> None:
