@@ -193,7 +193,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         await super().seek_wait(partitions)
         self._seeks += 1
         for tp, offset in partitions.items():
-            self._begin(tp, offset)
+            if self._begin(tp, offset):
+                self._rewinds.pop(tp, None)  # to where an earlier recovery was
 
     def changelog_read(self, tp: TP) -> ChangelogRead | None:
         """What was handed on of a changelog partition; None where that is not known."""
@@ -320,18 +321,20 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 )
 
     def _handed_on(self, places: Iterable[TP], generation: int, seeks: int) -> bool:
-        """Whether what was fetched of these is handed on. What is from before a seek is, and follows nothing."""
+        """Whether what was fetched of these is handed on. Of changelogs that were sought meanwhile it never is."""
         goes_on = not self.should_stop and self._goes_on(generation)
         if not goes_on or seeks != self._seeks:
             self._left_out(places)
         return goes_on
 
     def _left_out(self, places: Iterable[TP]) -> None:
-        """What was fetched of these was not handed on. Of inputs `perform_seek` follows; a recovery's seek may have
-        been before it, and who reads the changelog has to find the gap.
+        """What was fetched of these is not handed on. Of inputs `perform_seek` follows; of a changelog the recovery's
+        seek may have been before it, so it is fetched again.
         """
         for tp in places:
-            self._changelogs.pop(tp, None)
+            read = self.changelog_read(tp)
+            if read is not None:
+                self._rewinds[tp] = read.end
 
     def _messages(self, tp: TP, records: list[Any], generation: int) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
@@ -377,10 +380,12 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                         read.end = max(read.end, position)
         return min(timeout, _RECOVERING_S)
 
-    def _begin(self, tp: TP, offset: int) -> None:
-        """A partition was sought."""
-        if self._is_changelog_tp(tp):
-            self._changelogs[tp] = ChangelogRead(self.app.consumer_generation_id, offset, offset)
+    def _begin(self, tp: TP, offset: int) -> bool:
+        """A partition was sought; whether it is a changelog's."""
+        if not self._is_changelog_tp(tp):
+            return False
+        self._changelogs[tp] = ChangelogRead(self.app.consumer_generation_id, offset, offset)
+        return True
 
     async def _go_back(self, dropped: dict[TP, int]) -> None:
         """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a
