@@ -16,6 +16,8 @@ without detours, it reads what was committed, it knows a topic from another one 
   metadata, and a topic with another id is read from its beginning.
 * Faust takes the end of a changelog when it asks, and waits for the record before it. Here the end is that at which no
   earlier owner can add anything (`settled`), and where a marker stands there, `changelog_read` says that it was passed.
+  And it hands on what a fetch brings, also one that was under way when a recovery sought: then the first records after
+  the seek may be those of another place. Here that is fetched again, and each record says what it follows.
 """
 
 from __future__ import annotations
