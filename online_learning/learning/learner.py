@@ -110,7 +110,9 @@ class Learner:
             arrays[name] = padded([getattr(user, name) for user in inputs], events)
         for name in ("cand", "hist"):
             arrays[f"{name}_bucket"] = category_buckets(arrays[f"{name}_cat"], len(self.items.categories.weight))
-        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        # What a list keeps may be read by others and is not to be written: torch asks for a copy of it.
+        writable = {name: np.require(array, requirements="W") for name, array in arrays.items()}
+        return {name: torch.from_numpy(array).to(self.device) for name, array in writable.items()}
 
     def read(self, arrays: Mapping[str, Tensor]) -> tuple[Slate, History]:
         """What `collate` gave as the model takes it, with the items' vectors of now."""
