@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -418,6 +419,14 @@ def test_bundles_are_due_only_when_something_was_learned() -> None:
     trainer.candidate("v1", 6000)
     assert Publish.BUNDLE not in trainer.due(20_000)
     assert Publish.BUNDLE in trainer.learn(examples[10:20], 20_000).due
+
+
+def test_one_example_alone_is_learned_from_without_a_warning() -> None:
+    """What a list keeps is not to be written, and torch would say so of an array that goes to it uncopied."""
+    trainer = stream.trainer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert trainer.learn(stream.examples(1)[:1], 0).trained == 1
 
 
 def test_a_sample_of_a_step_is_tested() -> None:
