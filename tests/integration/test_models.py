@@ -182,7 +182,7 @@ def decided(installation: Installation, version: str, meanwhile: Callable[[], ob
         updates = [msgspec.json.decode(m.value(), type=ModelUpdate) for m in control]
         return next((update for update in updates if update.version == version and update.measured), None)
 
-    update: ModelUpdate = eventually("the canary is decided about", found, 30)
+    update: ModelUpdate = eventually("the canary is decided about", found, 90)
     return update
 
 
