@@ -278,6 +278,7 @@ def test_the_contract_holds_of_what_is_answered(gateway: GatewayProcess, user: s
     assert gateway.ask("GET", "/v2/anything", token=FIRST).json["error"].startswith("Not Found")
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_costs_nothing_that_was_accepted(own_kafka: Broker, tmp_path_factory: Any) -> None:
     """While it stands still or is dead the answer is 503 and says when to ask again; what was accepted is there after,
     and rankings are followed again without a new start."""
