@@ -228,7 +228,7 @@ def memory(
     epochs: Annotated[int, typer.Option(help="Passes over the examples.")] = 1,
     json: Json = None,
 ) -> None:
-    """Check a large made-up folder and train on it: the most memory that each took. Hours at the full size."""
+    """Check a large made-up folder and train on it: the most memory that each took. An hour or two."""
     from liverank.bench.parts.memory import MemoryOptions, bench_memory
 
     options = MemoryOptions(lists=lists, length=length, items=items, users=users, epochs=epochs)

@@ -61,7 +61,7 @@ class _Table:
 
     def __init__(self, most: int) -> None:
         self._numbers = array("q", bytes(8 * most))
-        self._shift = _BITS - max(1, (2 * most).bit_length())
+        self._shift = _BITS - max(1, (2 * most - 1).bit_length())  # never more than half full
         self._mask = (1 << (_BITS - self._shift)) - 1
         self._places = array("i", bytes(4 * (self._mask + 1)))  # from 1; 0 is free
         self._count = 0

@@ -127,6 +127,7 @@ class Trainer:
         one_of = self.one_of
         for start in range(0, len(fresh), self.online.batch * one_of):
             portion = fresh[start : start + self.online.batch * one_of]
+            alone = [example for example in portion if _id(example.example_id) % one_of]
             wanted = [example for example in portion if _id(example.example_id) % one_of == 0]
             batch, unfit = prepare_all(wanted, self.learner, self.versions, self.schema, self.online.test_sample)
             windows += self._test(batch)
@@ -136,9 +137,9 @@ class Trainer:
                 self.refuse(refused)
                 log.error("the weights are not finite after %d examples: back to the last checkpoint", self.trained)
                 return Learned(trained, thinned, repeated, tuple(refused), None, tuple(windows), diverged=True)
-            refused += self._take_in(portion, done.taken, wanted)
+            refused += self._take_in(portion, done.taken, alone)
             trained, loss = trained + len(done.taken), done.loss if done.taken else loss
-            thinned += len(portion) - len(wanted)
+            thinned += len(alone)
         self.refuse(refused)
         self._finetune(now)
         self.offsets.update(offsets or {})
@@ -361,25 +362,24 @@ class Trainer:
         self.versions.unsent.move(stepped.rows, stepped.moved)
         return stepped.loss if stepped.finite else None
 
-    def _take_in(self, portion: Sequence[Example], taken: Sequence[Prepared], wanted: Sequence[Example]) -> list[str]:
-        """Count all but what was refused, in their order, and remember what was learned from.
+    def _take_in(self, portion: Sequence[Example], taken: Sequence[Prepared], alone: Sequence[Example]) -> list[str]:
+        """Count a portion in its order, but for what was refused, and remember what was learned from.
+
+        Args:
+            portion: what came.
+            taken: those of it that were learned from.
+            alone: those that are counted alone.
 
         Returns:
-            The ids of those that were to be counted alone and do not hold together.
+            The ids of those counted alone that do not hold together.
         """
-        learned = {one.example.example_id: one for one in taken}
-        others = {example.example_id for example in portion} - {example.example_id for example in wanted}
-        rows, unfit = those_fit(
-            [example for example in portion if example.example_id in others],
-            lambda one: (one.example_id, checked_row(one, self.schema)),
-        )
-        alone = dict(rows)
+        fit, unfit = those_fit(alone, lambda one: (one.example_id, checked_row(one, self.schema)))
+        rows = dict(fit) | {one.example.example_id: one.row for one in taken}
         for example in portion:
-            if (one := learned.get(example.example_id)) is not None:
-                self._count(example, one.row)
-                self._remember(one)
-            elif (row := alone.get(example.example_id)) is not None:
+            if (row := rows.get(example.example_id)) is not None:
                 self._count(example, row)
+        for one in taken:
+            self._remember(one)
         self.counts.items.write()
         return unfit
 
