@@ -26,6 +26,7 @@ from online_learning.learning.optimisation import Optimisation
 from online_learning.releases import pruning, publishing
 from online_learning.releases.versions import Versions
 from online_learning.trainer import checkpoint, process
+from online_learning.trainer.connection import Connection
 from online_learning.trainer.releases import Releases
 from online_learning.trainer.trainer import Trainer
 from streams.kafka.connection import aiokafka
@@ -40,12 +41,17 @@ STEPS: dict[str, tuple[Any, str, str, int]] = {
     "half of a checkpoint is written": (checkpoint, "_flush", "before", 1),
     "a checkpoint waits for its name": (checkpoint, "_flush", "after", 3),
     "a checkpoint has its name": (checkpoint, "_flush", "before", 4),
-    "the offsets are told": (process.TrainerProcess, "_commit", "before", 1),
+    "the offsets are told": (Connection, "commit", "before", 1),
     "a bundle waits for its name": (LocalFileSystem, "mv", "before", 1),
     "a bundle is in the registry": (publishing, "put_candidate", "after", 1),
     "a bundle is announced": (AIOKafkaProducer, "send_and_wait model-updates", "after", 1),
     "a bundle serves": (Versions, "serve", "after", 1),
     "old bundles are pruned": (pruning, "delete_versions", "after", 1),
+}
+
+#: Step -> what is called there. Looked up when tests are collected: a step that the code no longer has fails at once.
+_CALLED: dict[str, Callable[..., Any]] = {
+    step: getattr(owner, name.partition(" ")[0]) for step, (owner, name, _, _) in STEPS.items()
 }
 
 
@@ -58,7 +64,7 @@ def arm(step: str) -> None:
     """Have this process die at a step."""
     owner, name, when, count = STEPS[step]
     name, _, topic = name.partition(" ")
-    original: Callable[..., Any] = getattr(owner, name)
+    original = _CALLED[step]
     calls = itertools.count(1)
 
     @wraps(original)
