@@ -166,8 +166,8 @@ def _unanswered(settings: BrokerSettings, addresses: Sequence[str], error: BaseE
     closed = (KafkaConnectionError, ConnectionResetError, ConnectionAbortedError, ssl.SSLError, EOFError)
     if any(isinstance(cause, closed) for cause in _causes(error)):
         return (
-            f"the broker at {where} closes the connection: `security_protocol` is {settings.security_protocol}, and "
-            "that listener may have another"
+            f"the broker at {where} closes the connection: it starts or ends just now, or `security_protocol` is "
+            f"{settings.security_protocol}, and that listener has another"
         )
     numbers = [cause.errno for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
     why = os.strerror(numbers[-1]).lower() if numbers else str(error) or type(error).__name__

@@ -135,12 +135,24 @@ class TransactionalOutbox(Outbox):
             raise SendError(refused(error)) from error
 
     async def _attempt(self, call: Callable[[float], Any], within_s: float | None = None) -> None:
-        """Call until the broker has answered; a thread waits, not the loop."""
-        until = monotonic() + (2 * self._limit_s if within_s is None else within_s)
+        """Call until the broker has answered; a thread waits, not the loop.
+
+        librdkafka may forget its own limit: where the group's coordinator goes away while offsets are sent to it, that
+        call waits for a change of some other connection, which may never come (confluentinc/librdkafka, 5456 and 5511).
+        The thread is left to it then. What it would still do is harmless: the next `start` aborts it.
+
+        Raises:
+            SendError: librdkafka has not come back.
+        """
+        limit_s = 2 * self._limit_s if within_s is None else within_s
+        until = monotonic() + limit_s
         while True:
+            left_s = max(0.0, until - monotonic()) + 2 * _CALL_S
             try:
-                await asyncio.to_thread(call, _CALL_S)
+                await asyncio.wait_for(asyncio.to_thread(call, _CALL_S), left_s)
                 return
+            except TimeoutError:
+                raise SendError(f"librdkafka has not come back from a checkpoint for {limit_s:.0f} s") from None
             except KafkaException as error:
                 if not error.args[0].retriable() or monotonic() > until:
                     raise

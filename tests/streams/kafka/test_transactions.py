@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Consumer, Producer, TopicPartition
+from msgspec.structs import replace
 
 from liverank.local.broker import Broker
 from streams.kafka.admin import create_topics
@@ -159,6 +162,26 @@ async def test_of_two_workers_with_one_name_the_first_is_shut_out(group: Group) 
     await group.outbox("one")
     with pytest.raises(SendError, match="copies of one data folder"):
         await write(first, group, b"row")
+
+
+async def test_a_call_that_librdkafka_never_returns_from_ends_the_checkpoint(group: Group) -> None:
+    """As its `send_offsets_to_transaction` where the coordinator goes away at one moment of it, which no broker can be
+    told to hit. The worker's next life goes on.
+    """
+    group.settings = replace(group.settings, session_timeout_s=1.0)
+    membership, outbox = await group.join(), await group.outbox("one")
+    await write(outbox, group, b"unfinished")
+    answered = threading.Event()
+    outbox._producer = SimpleNamespace(send_offsets_to_transaction=lambda *_: answered.wait(), flush=lambda _: 0)
+    try:
+        with pytest.raises(SendError, match="has not come back"):
+            await outbox.commit({PLACE: (1, "")}, membership)
+    finally:
+        answered.set()
+    again = await group.outbox("one")
+    await write(again, group, b"finished")
+    assert await again.commit({PLACE: (1, "")}, membership)
+    assert group.rows() == [(b"user", b"finished")]
 
 
 @pytest.mark.parametrize("minutes", [-5, 5])
