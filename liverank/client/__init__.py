@@ -5,6 +5,7 @@ Needs nothing but what `pip install liverank` brings. docs/client.md shows how i
 
 from liverank.client.clients import AsyncClient, Client, RankedList
 from liverank.client.errors import Refused, Unavailable
+from liverank.client.groups import GroupItem, GroupRanking, GroupRule
 from liverank.client.messages import Accepted
 from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import (
@@ -19,6 +20,7 @@ from ranker.contracts.records import (
 )
 
 __all__ = [
-    "Accepted", "AsyncClient", "Candidate", "CandidateList", "Client", "Erasure", "Interaction", "InvalidRecord",
-    "Item", "LiverankError", "RankedItem", "RankedList", "Ranking", "Refused", "Unavailable", "User",
+    "Accepted", "AsyncClient", "Candidate", "CandidateList", "Client", "Erasure", "GroupItem", "GroupRanking",
+    "GroupRule", "Interaction", "InvalidRecord", "Item", "LiverankError", "RankedItem", "RankedList", "Ranking",
+    "Refused", "Unavailable", "User",
 ]  # fmt: skip

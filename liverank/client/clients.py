@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from liverank.client.groups import GroupRanking, GroupRule, check_rule, events_by_member, put_together
 from liverank.client.http import OverGateway
 from liverank.client.kafka import OverKafka
 from liverank.client.messages import Accepted, SentRecord
@@ -118,6 +120,47 @@ class AsyncClient:
         ranking, stale = await self._way.rank(candidates, list(events), within_s)
         return RankedList(ranking=ranking, stale=stale)
 
+    async def rank_group(
+        self,
+        members: Sequence[str],
+        candidates: CandidateList,
+        events: Iterable[Interaction] = (),
+        by: GroupRule = "average",
+        within_s: float = 1.0,
+    ) -> GroupRanking:
+        """Have a list ranked for each of several users, and put their scores together.
+
+        Args:
+            members: user ids.
+            candidates: the list; whose it is said to be does not matter.
+            events: any members'.
+            by: the mean of the members' scores (`average`), the least (`least-misery`) or the most (`most-pleasure`).
+            within_s: then the group is ranked by what is known, and says whose ranking is missing or stale.
+
+        Raises:
+            InvalidRecord: as `rank`; also where an event is nobody's of the group.
+            Unavailable: as `send`.
+            Refused: as `send`; also where workers leave the scores out.
+        """
+        check_rule(by)
+        given = list(events)
+        own = events_by_member(members, [event.user_id for event in given])
+        whole = replace(candidates, k=None)
+        answers = await asyncio.gather(
+            *(
+                self._way.rank(replace(whole, user_id=member), [given[number] for number in numbers], within_s)
+                for member, numbers in own.items()
+            ),
+            return_exceptions=True,
+        )
+        found: dict[str, tuple[Ranking | None, bool]] = {}
+        for member, answer in zip(own, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            found[member] = answer
+        rankings = {member: ranking for member, (ranking, _) in found.items()}
+        return put_together(candidates, rankings, [member for member, (_, stale) in found.items() if stale], by)
+
     async def ranking(self, user_id: str, request_id: str | None = None) -> Ranking | None:
         """The newest ranking that is known of a list, or of any list of the user: over Kafka since the first question,
         over a gateway since that one looks. None where there is none."""
@@ -166,6 +209,17 @@ class Client:
     def rank(self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0) -> RankedList:
         """As `AsyncClient.rank`."""
         return self._wait(self._client.rank(candidates, events, within_s))
+
+    def rank_group(
+        self,
+        members: Sequence[str],
+        candidates: CandidateList,
+        events: Iterable[Interaction] = (),
+        by: GroupRule = "average",
+        within_s: float = 1.0,
+    ) -> GroupRanking:
+        """As `AsyncClient.rank_group`."""
+        return self._wait(self._client.rank_group(members, candidates, events, by, within_s))
 
     def ranking(self, user_id: str, request_id: str | None = None) -> Ranking | None:
         """As `AsyncClient.ranking`."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from liverank.client import Refused, Unavailable
+from liverank.client.groups import GroupRanking
 from liverank.client.messages import Accepted
 from liverank.gateway.questions import RefusedRecord, RefusedRecords
 from ranker.contracts.errors import InvalidRecord, LiverankError
@@ -35,6 +36,13 @@ class RankedAnswer(Struct, frozen=True, kw_only=True):
     accepted: list[Accepted]
     stale: bool
     ranking: msgspec.Raw
+
+
+class GroupAnswer(Struct, frozen=True, kw_only=True):
+    """The answer to a list of a group's."""
+
+    accepted: list[Accepted]  # by member, in the order in which they were named: events, then the list
+    group: GroupRanking
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

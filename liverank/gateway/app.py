@@ -16,14 +16,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from liverank.client.kafka import OverKafka
+from liverank.client.groups import put_together
+from liverank.client.kafka import Covered, OverKafka, decoded_ranking
 from liverank.client.messages import Ready
 from liverank.client.newest import KnownRanking
 from liverank.gateway.admission import Admission
-from liverank.gateway.answers import AGAIN_S, AcceptedRecords, Declined, RankedAnswer, again, answer_of, json_answer
+from liverank.gateway.answers import (
+    AGAIN_S,
+    AcceptedRecords,
+    Declined,
+    GroupAnswer,
+    RankedAnswer,
+    again,
+    answer_of,
+    json_answer,
+)
 from liverank.gateway.metrics import GatewayMetrics
 from liverank.gateway.openapi import ROUTES, docs_page, openapi
-from liverank.gateway.questions import RefusedRecords, rank_question, records_in
+from liverank.gateway.questions import RankQuestion, RefusedRecords, group_question, rank_question, records_in
 from liverank.gateway_settings import GatewaySettings
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
@@ -69,7 +79,8 @@ class Gateway:
     def app(self) -> Starlette:
         """The application."""
         asked = {
-            "rank": self._rank, "ranking": self._ranking, "rankings": self._rankings, "metrics": self._tell_metrics,
+            "rank": self._rank, "rank-group": self._rank_group, "ranking": self._ranking, "rankings": self._rankings,
+            "metrics": self._tell_metrics,
         }  # fmt: skip
         routes = []
         for route in ROUTES:
@@ -156,15 +167,39 @@ class Gateway:
 
     async def _rank(self, asked: Admitted) -> Response:
         question, candidates, events = rank_question(asked.body, INTERACTIONS, self._way.outgoing, now_ms())
-        asked_ms = self._settings.wait_ms if question.within_ms is None else question.within_ms
-        wait_ms = max(0, min(asked_ms, self._settings.max_wait_ms))
         self._admission.charge(asked.who, len(events))
         with self._metrics.waits.time():
-            found = await self._way.covered(candidates, events, wait_ms / 1000)
+            found = await self._way.covered(candidates, events, self._wait_s(question))
         self._count([*events, candidates])
         self._metrics.stale.inc(found.stale)
         ranking = _NOTHING if found.ranking is None else msgspec.Raw(found.ranking.body)
         return json_answer(RankedAnswer(accepted=found.accepted, stale=found.stale, ranking=ranking))
+
+    async def _rank_group(self, asked: Admitted) -> Response:
+        question, shown, members = group_question(asked.body, INTERACTIONS, self._way.outgoing, now_ms())
+        sent = [one for member in members.values() for one in (*member.events, member.candidates)]
+        self._admission.charge(asked.who, len(sent) - 1)
+        wait_s = self._wait_s(question)
+        with self._metrics.waits.time():
+            answers = await asyncio.gather(
+                *(self._way.covered(member.candidates, member.events, wait_s) for member in members.values()),
+                return_exceptions=True,
+            )
+        found: dict[str, Covered] = {}
+        for name, answer in zip(members, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            found[name] = answer
+        self._count(sent)
+        stale = [name for name, one in found.items() if one.stale]
+        self._metrics.stale.inc(bool(stale))
+        rankings = {name: None if one.ranking is None else decoded_ranking(one.ranking) for name, one in found.items()}
+        accepted = [place for one in found.values() for place in one.accepted]
+        return json_answer(GroupAnswer(accepted=accepted, group=put_together(shown, rankings, stale, question.by)))
+
+    def _wait_s(self, question: RankQuestion) -> float:
+        asked_ms = self._settings.wait_ms if question.within_ms is None else question.within_ms
+        return max(0, min(asked_ms, self._settings.max_wait_ms)) / 1000
 
     async def _ranking(self, asked: Admitted) -> Response:
         user, request_id = asked.request.path_params["user_id"], asked.request.query_params.get("request_id")

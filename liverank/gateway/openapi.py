@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from liverank.gateway.answers import AcceptedRecords, Problem, RankedAnswer
-from liverank.gateway.questions import RankQuestion
+from liverank.gateway.answers import AcceptedRecords, GroupAnswer, Problem, RankedAnswer
+from liverank.gateway.questions import GroupQuestion, RankQuestion
 from ranker.contracts.documents import record_schemas
 from ranker.contracts.records import CandidateList, Erasure, Interaction, Item, Ranking, User
 from ranker.contracts.topics import CANDIDATES, ERASURES, INTERACTIONS, ITEMS, TOPICS, USERS
@@ -53,6 +53,11 @@ ROUTES = (
         "the deadline the newest that is known, marked stale, or null.",
     ),
     GatewayRoute(
+        name="rank-group", method="POST", path="/v1/rank-group",
+        purpose="Have a list ranked for each of several users, and their scores put together: by the mean, the least "
+        "or the most of them. At the deadline by what is known; it says whose ranking is missing or stale.",
+    ),
+    GatewayRoute(
         name="ranking", method="GET", path=f"{_USER}/ranking",
         purpose="The newest ranking that is known of a user, or of the list request_id.",
     ),
@@ -80,11 +85,18 @@ def openapi(version: str, *, with_tokens: bool) -> dict[str, Any]:
     records = (Interaction, CandidateList, Item, User, Erasure, Ranking)
     schemas = record_schemas(records, "#/components/schemas/{name}")
     own = msgspec.json.schema_components(
-        (AcceptedRecords, RankedAnswer, Problem, RankQuestion), ref_template="#/components/schemas/{name}"
+        (AcceptedRecords, RankedAnswer, GroupAnswer, Problem, RankQuestion, GroupQuestion),
+        ref_template="#/components/schemas/{name}",
     )[1]
-    own["RankQuestion"]["properties"] |= {
-        "candidates": _ref("CandidateList"), "events": {"type": "array", "items": _ref("Interaction")},
-    }  # fmt: skip
+    for question in ("RankQuestion", "GroupQuestion"):
+        own[question]["properties"] |= {
+            "candidates": _ref("CandidateList"), "events": {"type": "array", "items": _ref("Interaction")},
+        }  # fmt: skip
+    listed = schemas["CandidateList"]
+    own["GroupQuestion"]["properties"]["candidates"] = listed | {
+        "description": "The list that each member has ranked; whose it is need not be said.",
+        "required": [name for name in listed["required"] if name != "user_id"],
+    }
     own["RankedAnswer"]["properties"]["ranking"] = {"anyOf": [_ref("Ranking"), {"type": "null"}]}
     paths: dict[str, Any] = {}
     for route in ROUTES:
@@ -110,6 +122,9 @@ def _operation(route: GatewayRoute) -> dict[str, Any]:
     elif route.name == "rank":
         operation["requestBody"] = _body(_ref("RankQuestion"))
         content = {"application/json": {"schema": _ref("RankedAnswer")}}
+    elif route.name == "rank-group":
+        operation["requestBody"] = _body(_ref("GroupQuestion"))
+        content = {"application/json": {"schema": _ref("GroupAnswer")}}
     elif route.name == "ranking":
         content = {"application/json": {"schema": _ref("Ranking")}}
     else:

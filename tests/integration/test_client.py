@@ -112,6 +112,26 @@ def test_a_ranking_covers_what_was_sent(client: Client, user: str) -> None:
     assert client.ranking(user, "another") is None and client.ranking("nobody") is None
 
 
+def test_a_group_is_ranked_by_what_each_member_did(client: Client, user: str) -> None:
+    """Each member's scores are those of the member's own ranking, which knows of the member's own clicks."""
+    items = [f"item-{number}" for number in range(6)]
+    members = [f"{user}-ann", f"{user}-ben"]
+    events = [click(members[0], "item-4"), click(members[1], "item-2"), click(members[0], "item-5")]
+    found = client.rank_group(members, shown("anybody", *items), events, by="least-misery", within_s=_LONG_S)
+    assert (found.missing, found.stale, found.request_id) == ([], [], "page-1")
+    assert sorted(line.item_id for line in found.items) == items
+    own = {member: client.ranking(member, "page-1") for member in members}
+    for number, member in enumerate(members):
+        ranking = own[member]
+        assert ranking is not None and ranking.applied["clicks"] >= 0
+        scores = {line.item_id: line.score for line in ranking.items}
+        assert {line.item_id: line.scores[member] for line in found.items} == scores
+        assert ranking.revision == 3 - number, "own clicks and the list, of nobody else"
+    assert [line.score for line in found.items] == sorted(min(line.scores.values()) for line in found.items)[::-1]
+    with pytest.raises(InvalidRecord, match="is 'stranger', and nobody of the group is"):
+        client.rank_group(members, shown("anybody", *items), [click("stranger", "item-1")])
+
+
 def test_a_ranking_that_is_late_is_the_one_before_and_says_so(
     installation: Installation, client: Client, user: str
 ) -> None:
