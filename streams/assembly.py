@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import RowError
 from ranker.contracts.topics import CLICKS, ITEMS
@@ -121,6 +122,7 @@ class Assembly:
             erasures=self._erasures,
             last=rankings.last,
             topic_ids=app.topic_ids,
+            since=self._since,
         )
         self._items = ItemHandler(
             decoder=InputDecoder(slot.current.schema, settings.limits, settings.broker.topics.translated),
@@ -290,6 +292,11 @@ class Assembly:
     def _membership(self) -> Membership | None:
         membership: Membership | None = self.app.consumer.membership
         return membership
+
+    def _since(self) -> int:
+        """When the partitions came that this worker has, in milliseconds."""
+        membership = self._membership()
+        return now_ms() if membership is None else membership.since
 
     async def _commit(self, offsets: Mapping[Place, int], membership: Membership) -> bool:
         return await self._changelog.commit(self.app.consumer.to_commit(offsets), membership)

@@ -159,7 +159,9 @@ class Ranking(Struct, frozen=True, kw_only=True):
     cause: Cause
     items: list[RankedItem]
     delta: int = 0
-    epoch: int = 0  # when the user's state was begun, in milliseconds: `revision` counts from there
+    epoch: int = (
+        0  # when the worker that began the user's state had got its partition, in ms: `revision` counts from there
+    )
 
 
 class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -101,7 +101,7 @@ class UserRow(Struct, frozen=True, array_like=True):
     attributes_ts: int = NO_TIME
     newest: int = NO_TIME  # of all events and lists applied, in time; what makes lists end
     topics: dict[str, bytes] = {}  # whose offsets are applied: ids by name
-    epoch: int = 0  # when the row was begun, in milliseconds: `revision` counts from there
+    epoch: int = 0  # when the worker that began the row had got its partition, in ms: `revision` counts from there
 
     @property
     def current(self) -> tuple[CurrentList, ...]:

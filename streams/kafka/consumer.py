@@ -34,6 +34,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
+from ranker.contracts.clock import now_ms
 from streams.kafka import connection
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.progress import PartitionProgress, Place
@@ -71,7 +72,7 @@ class JoinedListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         coordinator = self._thread._ensure_consumer()._coordinator
-        joined = Membership(coordinator.group_id, coordinator.generation, coordinator.member_id)
+        joined = Membership(coordinator.group_id, coordinator.generation, coordinator.member_id, now_ms())
         self._thread.consumer.joined = joined if joined.generation >= 0 and joined.member else None
         await super().on_partitions_assigned(assigned)
 

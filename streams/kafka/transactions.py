@@ -39,11 +39,12 @@ _START_S = 60.0
 
 
 class Membership(Struct, frozen=True):
-    """In which generation of the consumer group a worker got its partitions, and as whom."""
+    """In which generation of the consumer group a worker got its partitions, as whom, and when."""
 
     group: str
     generation: int
     member: str
+    since: int = 0  # in milliseconds
 
     def encoded(self) -> bytes:
         """As librdkafka writes `rd_kafka_consumer_group_metadata`, which its transactions take.

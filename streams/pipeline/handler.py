@@ -60,6 +60,7 @@ class InputHandler:
         erasures: Erasures,
         last: Callable[[str], Mapping[str, LastRanking]],
         topic_ids: TopicIds,
+        since: Callable[[], int],
     ) -> None:
         assert slot.current is not None
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
@@ -76,6 +77,7 @@ class InputHandler:
         self._erasures = erasures
         self._last = last
         self._topic_ids = topic_ids
+        self._since = since  # when this worker got its partitions: the epoch of rows that it begins
         self._doubts: dict[str, TopicError] = {}
         self._faults = Faults()
 
@@ -181,8 +183,9 @@ class InputHandler:
     def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
         place = at.partition, key
         before = self._rows.get(place)
-        if not before.revision:
-            before = msgspec.structs.replace(before, epoch=now_ms())
+        if not before.revision and not before.epoch:
+            # Not the present: who has lost the partition without noticing would begin rows later than its new owner.
+            before = msgspec.structs.replace(before, epoch=self._since())
         after = apply_input(before, record, at, self._schema, self._rules)
         if after is not before:
             self._rows.put(place, after)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LaterRow, RowError
 from ranker.state.bounded import BoundedCache, row_bytes
 from ranker.state.codec import assembled, decode_list, decode_row, encode_head, encode_list, list_key
@@ -115,6 +117,7 @@ class RowCache:
             raise
         except RowError as why:
             self._damaged(key, stored.head or b"", why)
+            head = replace(EMPTY, epoch=now_ms())  # after whatever was
         lists = {place: self._list(key, value) for place, value in stored.lists.items()}
         self._stored(key, lists)
         return assembled(head, {listed.request_id: listed for listed in lists.values() if listed is not None})

@@ -79,6 +79,31 @@ def test_a_worker_that_stood_still_before_its_first_checkpoint_overwrites_nothin
             worker.stop()
 
 
+def test_what_a_worker_ranks_that_has_lost_its_users_unawares_does_not_hold(installation: Installation) -> None:
+    """It wakes with lists of new users in its socket, and ranks them before it hears that they are another's by now: of
+    those rankings none comes after the other's, which know of more."""
+    still = installation.worker("unaware", checkpoint_ms=3000).start().ready()
+    still.pause()
+    users = [f"unaware-{number}" for number in range(100)]
+    for user in users:
+        listed = {"user_id": user, "request_id": "r", "items": [{"item_id": "item-1"}, {"item_id": "item-2"}]}
+        installation.send("candidates", user, listed)
+    other = installation.worker("aware").start().ready()
+    for user in users:
+        installation.send("clicks", user, {"user_id": user, "item_id": "item-2"})
+    installation.all_handled()
+    still.resume()
+    eventually("it has heard", lambda: still.ended or "Heartbeat failed" in still.log or "went on without" in still.log)
+    installation.all_handled()
+    newest = {}
+    for ranking in sorted(installation.rankings(), key=lambda one: (one.epoch, one.revision)):
+        newest[ranking.user_id] = ranking
+    assert {user: set(newest[user].applied) for user in users} == {user: {"candidates", "clicks"} for user in users}
+    for worker in (still, other):
+        if not worker.ended:
+            worker.stop()
+
+
 def assert_gave_up(worker: Worker) -> None:
     """It ended by itself: its transaction had lasted for longer than it may."""
     reasons = ("not delivered", "a checkpoint was not taken", "takes nothing any more")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import RowError
 from ranker.state.codec import ROW_VERSION, decode_row, encode_list, encode_row, list_key, list_prefix
 from ranker.state.row import EMPTY, CurrentList, UserRow
@@ -98,11 +100,13 @@ def test_a_row_of_a_later_release_is_refused() -> None:
     "stored", [b"\x93garbage", b"\x01\xc1", b"\x02\xc1", encode_row(UserRow(events=b"x" * 30)), b"\x00{}"]
 )
 def test_a_damaged_row_is_set_aside(stored: bytes) -> None:
-    """It is told of, its user starts from the empty row, and what comes of that is stored."""
+    """It is told of, its user starts from an empty row that counts as later, and what comes of that is stored."""
     disk, told = Disk(), []
     disk.rows[0, b"u"] = stored
     rows = RowCache(disk.read, damaged=lambda key, kept, why: told.append((key, kept)))
-    assert rows.get((0, b"u")) is EMPTY
+    before = now_ms()
+    row = rows.get((0, b"u"))
+    assert row == replace(EMPTY, epoch=row.epoch) and row.epoch >= before
     assert told == [((0, b"u"), stored)]
     rows.put((0, b"u"), UserRow(revision=1))
     assert taken(rows) == {(0, b"u"): UserRow(revision=1)}
