@@ -46,6 +46,7 @@ from ranker.state.row import (
 _PACK = struct.Struct("<qqqBhfI")
 _KEY_AT = 8  # where `id` begins in an EVENT
 _HOUR_MS = 3_600_000
+_FAR = 60.0  # half-lives, after which nothing is left
 _uncached = hash_id.__wrapped__  # ids of events are seen once: they would only push items out of the cache
 _content = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -292,6 +293,26 @@ def _summed(row: UserRow, schema: FeatureSchema) -> UserRow:
     weights = np.exp2((events["ts"] - newest) / (schema.half_life_hours * _HOUR_MS))
     cells = np.bincount(events["item"] % SUMMARY_CELLS, weights, SUMMARY_CELLS)
     return _replace(row, summary=cells.astype("<f4").tobytes(), summary_ts=newest)
+
+
+def without_event(row: UserRow, place: int, schema: FeatureSchema) -> UserRow:
+    """The row as it would be if one of its events had never come, as far as it holds the others: one that the window has
+    let go of does not come back. No input does that: it is for who asks what an event is worth.
+
+    Args:
+        row: any.
+        place: the byte of `row.events` at which the event begins.
+        schema: the row's.
+    """
+    stored = row.events[place : place + EVENT.itemsize]
+    short = _replace(row, events=row.events[:place] + row.events[place + EVENT.itemsize :], count=row.count - 1)
+    if row.count <= schema.window or not short.events:
+        return _summed(short, schema)
+    ts, _, item, *_ = _PACK.unpack(stored)
+    summary, summary_ts = _count(row, item, ts, schema, -1.0)
+    ahead = min((summary_ts - short.newest_event) / (schema.half_life_hours * _HOUR_MS), _FAR)
+    cells = np.maximum(np.frombuffer(summary, "<f4"), 0) * np.float32(2.0 ** max(ahead, 0.0))
+    return _replace(short, summary=cells.tobytes(), summary_ts=min(summary_ts, short.newest_event))
 
 
 def _count(row: UserRow, item: int, ts: int, schema: FeatureSchema, times: float = 1.0) -> tuple[bytes, int]:
