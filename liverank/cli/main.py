@@ -15,7 +15,7 @@ from liverank.cli.folder import data_app, init_command
 from liverank.cli.keys import keys_app
 from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
-from liverank.cli.operate import config_app, dead_letters_command, state_command
+from liverank.cli.operate import config_app, dead_letters_command, explain_command, state_command
 from liverank.cli.serve import gateway_command, schema_command, topics_app, trainer_command, worker_command
 from liverank.terminal import errors, say_error
 from ranker.contracts.errors import LiverankError
@@ -71,6 +71,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 _add("dead-letters", dead_letters_command, "liverank dead-letters --newest 5")
 _add("state", state_command, "liverank state u1")
+_add("explain", explain_command, "liverank explain u1 i9")
 _add("schema", schema_command, "liverank schema --out schemas")
 _add("up", up_command, "liverank up shop --headless")
 _add("demo", demo_command, "liverank demo --headless --seconds 30 --json demo.json")

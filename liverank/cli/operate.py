@@ -1,4 +1,4 @@
-"""Looking into what runs: `config show`, `dead-letters`, `state`."""
+"""Looking into what runs: `config show`, `dead-letters`, `state`, `explain`."""
 
 from __future__ import annotations
 
@@ -51,3 +51,23 @@ def state_command(
     from liverank.operate.look import state_of
 
     report(state_of(settings_from(config), user), json)
+
+
+def explain_command(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    items: Annotated[
+        list[str] | None, typer.Argument(help="Items of the list; its first ones where none is named.")
+    ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="The list's request_id; the user's newest list by default.")
+    ] = None,
+    most: Annotated[int, typer.Option(help="So many items, where none is named.", min=1)] = 3,
+    reasons: Annotated[int, typer.Option(help="So many reasons of each item; --json has all.", min=1)] = 5,
+    config: Config = None,
+    json: Json = None,
+) -> None:
+    """Why a user's list is ranked as it is: what each event, feature and attribute is worth to an item's score."""
+    from liverank.operate.explain import explained, in_words
+
+    found = explained(settings_from(config), user, items or [], request, most)
+    report(msgspec.to_builtins(found, str_keys=True), json, in_words(found, reasons))

@@ -36,6 +36,16 @@ def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
     """A user's row as the changelog has it, as JSON values.
 
     Raises:
+        LiverankError: as `stored_row`.
+    """
+    partition, row = stored_row(settings, user_id)
+    return {"user_id": user_id, "partition": partition, **_shown(row, _action_names(settings))}
+
+
+def stored_row(settings: Settings, user_id: str) -> tuple[int, UserRow]:
+    """A user's row as the changelog has it, and its partition.
+
+    Raises:
         LiverankError: nothing is known of the user, or the broker does not answer.
     """
     broker, key = settings.broker, user_id.encode()
@@ -45,8 +55,7 @@ def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
         for partition in partitions:
             values = _stored(settings, partition, key)
             if key in values:
-                row = _row(key, values)
-                return {"user_id": user_id, "partition": partition, **_shown(row, _action_names(settings))}
+                return partition, _row(key, values)
     raise LiverankError(f"no worker has a row of user {user_id!r}: nothing was sent for it, or nothing was handled yet")
 
 

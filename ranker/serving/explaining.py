@@ -26,13 +26,13 @@ from ranker.state.row import EVENT, KnownFields, UserRow
 _AT_ONCE = 16  # rows ranked together
 _ALIKE = 0.5  # texts whose cosine is below that are not said to be alike
 
-ReasonKind = Literal["event", "feature", "attribute", "context", "summary"]
+ContributionKind = Literal["event", "feature", "attribute", "context", "summary"]
 
 
-class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Contribution(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is known, and what it is worth to an item."""
 
-    kind: ReasonKind
+    kind: ContributionKind
     name: str  # of an event its action; else the feature's, the attribute's or the field's
     effect: float  # the score, minus the score without it
     rank_without: int | None  # where the item would stand; None where it would not be shown
@@ -51,14 +51,14 @@ class Explanation(Struct, frozen=True, kw_only=True):
     position: int  # in the list as it came, from 1
     score: float
     nobody: float
-    reasons: list[Reason]
+    reasons: list[Contribution]
 
 
 class _Without(NamedTuple):
     """A row without one thing."""
 
     row: UserRow
-    reason: Reason  # but for its effect
+    reason: Contribution  # but for its effect
 
 
 def explain(model: ServingModel, user_id: str, row: UserRow, item_ids: Sequence[str]) -> list[Explanation]:
@@ -110,7 +110,7 @@ def explain(model: ServingModel, user_id: str, row: UserRow, item_ids: Sequence[
     return found
 
 
-def _told(one: _Without, ranked: Ranked, item: str, score: float | None, related: tuple[str, ...]) -> Reason:
+def _told(one: _Without, ranked: Ranked, item: str, score: float | None, related: tuple[str, ...]) -> Contribution:
     without = _scores(ranked).get(item)
     effect = 0.0 if score is None or without is None else score - without
     return replace(one.reason, effect=effect, rank_without=_rank(ranked, item), related=related)
@@ -182,8 +182,8 @@ def _without_features(row: UserRow, item: str) -> Iterator[_Without]:
         yield _Without(replace(row, lists=(replace(listed, features=given.tobytes()),)), _reason("feature", name))
 
 
-def _reason(kind: ReasonKind, name: str, **more: object) -> Reason:
-    return msgspec.convert({"kind": kind, "name": name, "effect": 0.0, "rank_without": None, **more}, Reason)
+def _reason(kind: ContributionKind, name: str, **more: object) -> Contribution:
+    return msgspec.convert({"kind": kind, "name": name, "effect": 0.0, "rank_without": None, **more}, Contribution)
 
 
 def _less(known: KnownFields, name: str) -> KnownFields:
@@ -214,7 +214,7 @@ class _Relations:
         self._distance = np.arange(len(inputs.candidates))[:, None] - arrays["hist_pos"][0]
         self._listed = arrays["hist_pos"][0] >= 0
 
-    def of(self, reason: Reason, place: int) -> tuple[str, ...]:
+    def of(self, reason: Contribution, place: int) -> tuple[str, ...]:
         """In words, for the list's item at a place."""
         action = self._actions.index(reason.name) if reason.name in self._actions else -1
         at = self._events.get((reason.ts or 0, reason.item or 0, action))

@@ -296,8 +296,8 @@ def _summed(row: UserRow, schema: FeatureSchema) -> UserRow:
 
 
 def without_event(row: UserRow, place: int, schema: FeatureSchema) -> UserRow:
-    """The row as it would be if one of its events had never come, as far as it holds the others: one that the window has
-    let go of does not come back. No input does that: it is for who asks what an event is worth.
+    """The row as it would be if one of its events had never come, as far as it holds the others: one that the window
+    has let go of does not come back. No input does that: it is for who asks what an event is worth.
 
     Args:
         row: any.

@@ -46,3 +46,33 @@ def test_the_state_of_a_user(installation: Installation, monkeypatch: pytest.Mon
     assert sorted(event["action"] for event in found["events"]) == ["click", "view"]
     missing = CliRunner().invoke(app, ["state", "nobody"])
     assert "no worker has a row of user 'nobody'" in str(missing.exception)
+
+
+def test_why_a_list_is_ranked_as_it_is(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The scores are those of the user's newest ranking, and each event is named with its item, for people too."""
+    user = "explained"
+    listed = [{"item_id": f"item-{number}"} for number in range(6)]
+    installation.send("items", "item-2", {"item_id": "item-2", "title": "A [red] hat"})
+    installation.send("candidates", user, {"user_id": user, "request_id": "r1", "items": listed})
+    installation.send("views", user, {"user_id": user, "item_id": "item-4"})
+    installation.send("clicks", user, {"user_id": user, "item_id": "item-2"})
+    installation.all_handled()
+    ranking = max((one for one in installation.rankings() if one.user_id == user), key=lambda one: one.revision)
+    assert ranking.revision == 3
+    found = asked(installation, monkeypatch, tmp_path / "out", "explain", user, "--most", "6")
+    assert (found["request_id"], found["events"], found["model"]) == ("r1", 2, ranking.model)
+    assert [one["item_id"] for one in found["items"]] == [line.item_id for line in ranking.items]
+    for one, line in zip(found["items"], ranking.items, strict=True):
+        assert (one["rank"], one["score"]) == (line.rank, pytest.approx(line.score, abs=1e-5))
+        told = {reason["item_id"]: reason["name"] for reason in one["reasons"] if reason["kind"] == "event"}
+        assert told == {"item-4": "view", "item-2": "click"}
+    ran = CliRunner().invoke(app, ["explain", user, "item-2", "--request", "r1"])
+    assert ran.exit_code == 0, ran.output
+    assert "item-2 (A [red] hat)" in ran.output and "the same item" in ran.output and "without it" in ran.output
+    for arguments, error in (
+        (["nobody"], "no worker has a row of user 'nobody'"), ([user, "hat"], "hat is not in the list 'r1'"),
+        ([user, "--request", "r9"], "no current list 'r9'; current: r1"),
+    ):  # fmt: skip
+        assert error in str(CliRunner().invoke(app, ["explain", *arguments]).exception)
