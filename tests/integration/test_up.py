@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, Producer
 from tests.support.waiting import eventually
 
 LISTS, ITEMS, LENGTH, VISITORS = 500, 40, 10, 50
-_RANKING_S = 30.0
+_RANKING_S = 90.0
 
 
 class Shop:
