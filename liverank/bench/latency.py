@@ -23,6 +23,7 @@ from rich.console import Console
 from liverank.bench.load import Load, attended, prepare
 from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
+from liverank.local.processes import LIVERANK, Program
 from liverank.measure.deliveries import repeated
 from liverank.measure.freshness import percentiles
 from ranker.contracts.clock import now_ms
@@ -56,15 +57,21 @@ class LatencyStretch(Struct):
     cpu_s: float | None = None  # None where the worker's page does not tell
 
 
-def bench_latency(options: LatencyOptions, console: Console) -> dict[str, Any]:
+def bench_latency(options: LatencyOptions, console: Console, worker: Program = LIVERANK) -> dict[str, Any]:
     """Run it; what it started is gone when this returns or raises.
+
+    Args:
+        options: what the user chose.
+        console: where it tells what it does.
+        worker: what is measured, which may be another worker of the same topics.
 
     Raises:
         LiverankError: something is missing or went wrong, with the end of the log of the process concerned.
     """
     if min(options.seconds, options.rate, options.burst) <= 0 or not 1 <= options.candidates <= options.items:
         raise LiverankError("seconds, rate and burst must be above 0, candidates 1 to items")
-    with started_system(options.broker, ("worker",), options.items, console) as bench:
+    with started_system(options.broker, (), options.items, console) as bench:
+        bench.start_ready("worker", worker)
         load = Load(bench)
         covered, steady, burst = uvloop.run(attended(bench, load, _perform(bench, load, options)))
     return {**_figures(load, covered, steady, burst, options), **bench.report}

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from liverank.bench.models import VersionMaker, item_vectors
 from liverank.local.broker import start_broker
-from liverank.local.processes import Process
+from liverank.local.processes import LIVERANK, Process, Program
 from liverank.local.signals import handled
 from liverank.measure.machine import machine
 from liverank.settings import PREFIX, VARIABLES, Settings, changed, environment_of, load_settings, with_topics
@@ -51,21 +51,28 @@ class BenchSystem:
     own: Collection[str] = ()  # variables of the benchmark's own settings
     processes: list[Process] = field(default_factory=list)
 
-    def start(self, command: str, name: str | None = None) -> Process:
+    def start(self, command: str, name: str | None = None, program: Program = LIVERANK) -> Process:
         """Start a `liverank` command; its folder's file `ready` says when it is.
 
         Args:
             command: worker or trainer.
             name: names its folder, where there are several of the kind. Started again, it finds what it left there.
+            program: runs instead.
         """
         folder = self.folder / (name or command)
         own = {"ready_file": folder / "ready", "data": folder / "data", "trainer_data": folder / "data"}
         own["ready_file"].unlink(missing_ok=True)
         given = environment_of(changed(self.settings, **own), *_OWN, *self.own, "READY_FILE")
-        process = Process([command], given, folder)
+        process = Process([command], given, folder, program)
         self.stack.callback(process.stop)
         self.processes.append(process)
         return process
+
+    def start_ready(self, command: str, program: Program = LIVERANK) -> None:
+        """Start a command, and wait until it is ready."""
+        process = self.start(command, program=program)
+        with self.console.status(f"the {command} starts"):
+            process.await_file(self.folder / command / "ready", READY_S)
 
     def kill(self, process: Process) -> None:
         """End a process at once, and do not miss it."""
@@ -160,9 +167,7 @@ def _set_up(
             bench.producer.poll(0)
         bench.flush()
     for command in commands:
-        process = bench.start(command)
-        with console.status(f"the {command} starts"):
-            process.await_file(bench.folder / command / "ready", READY_S)
+        bench.start_ready(command)
     return bench
 
 

@@ -50,6 +50,32 @@ def latency(
     report(bench_latency(options, errors), json)
 
 
+@bench_app.command("compare", epilog="Example:  liverank bench compare --json compare.json")
+def compare(
+    broker: BrokerChoice = "kafka",
+    pairs: Annotated[int, typer.Option(help="Runs of each, in turns.", min=1)] = 5,
+    before: Annotated[str | None, typer.Option(help="A Python that has another release of liverank.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long the steady load of each run is measured.")] = 20.0,
+    rate: Rate = 200,
+    burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 10_000,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: HistoryLength = 50,
+    items: Items = 10_000,
+    warm_s: Warm = 5.0,
+    json: Json = None,
+) -> None:
+    """This worker beside one of plain Faust with the same fold and model: latency, processor time, inputs a second."""
+    from liverank.bench.compare import CompareOptions, bench_compare
+    from liverank.bench.latency import LatencyOptions
+
+    each = LatencyOptions(
+        broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
+        items=items, warm_s=warm_s,
+    )  # fmt: skip
+    report(bench_compare(CompareOptions(pairs=pairs, before=before, latency=each), errors), json)
+
+
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
 def swap(
     broker: BrokerChoice = "kafka",

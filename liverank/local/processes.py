@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ranker.contracts.errors import LiverankError
 
@@ -28,9 +29,20 @@ import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 15)
 if os.getppid() == int(sys.argv.pop(1)):
-    from liverank.cli.main import main
-    main()
+    from importlib import import_module
+    getattr(import_module(sys.argv.pop(1)), sys.argv.pop(1))()
 """
+
+
+class Program(NamedTuple):
+    """What a process runs: a function of a module, by an interpreter."""
+
+    module: str = "liverank.cli.main"
+    function: str = "main"
+    python: str = sys.executable
+
+
+LIVERANK = Program()
 
 
 class ProcessError(LiverankError):
@@ -40,12 +52,15 @@ class ProcessError(LiverankError):
 class Process:
     """One `liverank` command running on the side."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str], folder: Path, program: Program = LIVERANK
+    ) -> None:
         """
         Args:
             arguments: of `liverank`, such as `["worker"]`.
             environment: on top of this process's.
             folder: where it runs, and where its log is.
+            program: runs instead of `liverank`, with the same arguments.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.name = f"liverank {' '.join(arguments)}"
@@ -53,7 +68,7 @@ class Process:
         with self.log.open("ab") as log:
             # A session of its own keeps Ctrl-C from it: who uses it stops first.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CHILD, str(os.getpid()), *arguments],
+                [program.python, "-c", _CHILD, str(os.getpid()), program.module, program.function, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

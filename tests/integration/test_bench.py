@@ -42,6 +42,22 @@ def test_latency(kafka: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_compare(kafka: str, tmp_path: Path) -> None:
+    """Both workers rank every input of the same load, and the ratios are of what was measured."""
+    found = bench(
+        kafka, tmp_path / "compare.json", "compare", "--pairs", "1", "--seconds", "2", "--rate", "30", "--burst", "200",
+        "--users", "20", "--candidates", "10", "--history", "10", "--items", "100", "--warm-s", "1",
+    )  # fmt: skip
+    (run,) = found["runs"]
+    assert set(run) == {"liverank", "faust"}
+    for name, figures in run.items():
+        assert figures["missing"] == 0 and figures["rate"] > 0 and 0 < figures["p50_ms"] <= figures["p99_ms"], name
+        assert found[name] == figures
+    ratio = run["liverank"]["cpu_us"] / run["faust"]["cpu_us"]
+    assert found["ratios"]["faust"]["cpu_us"]["median"] == pytest.approx(ratio, abs=1e-3)
+
+
+@pytest.mark.slow
 def test_swap(kafka: str, tmp_path: Path) -> None:
     """Every announced version ranks, every event is in a ranking, none comes twice, and both sides have events."""
     found = bench(

@@ -1,0 +1,1 @@
+"""What else a team would write: workers that are compared with liverank's, with the same decoding, fold and model."""
