@@ -93,15 +93,15 @@ def test_rows_are_found_with_the_key_alone(made: Installation, monkeypatch: pyte
     `topics create` each end with a sentence that names it; the changelog and the offsets stay as they are."""
     monkeypatch.setenv(VARIABLE, KEY)
     made.create_topics()
-    worker = made.worker("worker").start().ready()
+    worker = made.worker("worker").start().ready(240)
     act(made, "item-1", "item-2")
     worker.kill()
-    worker.start().ready()
+    worker.start().ready(240)
     act(made, "item-3")
     assert row_of(made).count == 3
     worker.kill()
     shutil.rmtree(worker.folder / "data")
-    worker.start().ready()
+    worker.start().ready(240)
     act(made, "item-0")
     worker.stop()
     assert row_of(made).count == 4
@@ -139,7 +139,7 @@ def test_a_damaged_row_is_told_of_without_the_id(made: Installation, monkeypatch
     broker = made.settings.broker
     name = broker.row_names.of(USER.encode())
     made.send(broker.changelog, name, b"\x93garbage", partition=partition_of(USER.encode(), broker.partitions))
-    worker = made.worker("worker").start().ready()
+    worker = made.worker("worker").start().ready(240)
     act(made, "item-1")
     worker.stop()
     assert f"the row of b'{name.decode()}' in partition" in worker.log
@@ -152,7 +152,7 @@ def test_rows_under_ids_are_taken_over_by_a_command(made: Installation, monkeypa
     and deletes the topic that holds ids; a folder with ids is refused, and users go on as they were."""
     made.create_topics()
     by_id = made.settings.broker.changelog
-    worker = made.worker("worker").start().ready()
+    worker = made.worker("worker").start().ready(240)
     act(made, "item-1", "item-2")
     before = row_of(made)
     monkeypatch.setenv(VARIABLE, KEY)
@@ -173,7 +173,7 @@ def test_rows_under_ids_are_taken_over_by_a_command(made: Installation, monkeypa
     assert row_of(made) == before
     assert "rows that are stored under another LIVERANK_PSEUDONYM_KEY" in ends_with(worker.start())
     shutil.rmtree(worker.folder / "data")
-    worker.start().ready()
+    worker.start().ready(240)
     act(made, "item-3")
     worker.stop()
     after = row_of(made)
@@ -190,7 +190,7 @@ def test_rows_under_ids_are_taken_over_by_a_command(made: Installation, monkeypa
 def test_without_a_key_rows_are_stored_as_ever(made: Installation) -> None:
     """Under ids, in the topic and the folder of the same names."""
     made.create_topics()
-    worker = made.worker("worker").start().ready()
+    worker = made.worker("worker").start().ready(240)
     act(made, "item-1")
     worker.stop()
     assert made.settings.broker.changelog == f"{made.settings.broker.group}-rows-changelog"
