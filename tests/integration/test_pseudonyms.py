@@ -30,12 +30,10 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def made(kafka: str, tmp_path: Path) -> Iterator[Installation]:
-    """An installation without topics, with a bundle."""
+    """An installation with a bundle and topics of its own, which are not made yet."""
     tiny_bundle(tmp_path / "registry")
-    registry, name = str(tmp_path / "registry"), f"named-{tmp_path.name}"
-    installation = Installation(
-        changed(Settings(), brokers=kafka, registry=registry, app=name, metrics_port=-1), tmp_path
-    )
+    own = {"registry": tmp_path / "registry", "topics_prefix": f"{tmp_path.name}."}
+    installation = Installation(changed(Settings(), brokers=kafka, metrics_port=-1, **own), tmp_path)
     try:
         yield installation
     finally:
