@@ -17,7 +17,7 @@ from liverank.operate.reading import read_to_end
 from ranker.contracts.errors import LiverankError
 from ranker.state.codec import renamed
 from streams.kafka import connection
-from streams.kafka.admin import changelogs_beside, create_missing, topics_there, why_not_found
+from streams.kafka.admin import create_missing, topics_there, why_not_found
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import Place
 from streams.kafka.settled import SettledEnds
@@ -43,10 +43,10 @@ def pseudonymise(settings: BrokerSettings) -> int:
     client = AdminClient(connection.librdkafka(settings), logger=log)
     by_id = f"{settings.group}-{TABLE}-changelog"
     facts = topics_there(client, settings)
-    beside = changelogs_beside(settings, facts.topics)
-    if beside != [by_id]:
-        wrong = why_not_found(settings, [name for name in beside if name != by_id])
-        raise LiverankError(wrong or f"there are no rows under users' ids: {by_id} does not exist")
+    if (wrong := why_not_found(settings, set(facts.topics) - {by_id})) is not None:
+        raise LiverankError(wrong)
+    if by_id not in facts.topics:
+        raise LiverankError(f"there are no rows under users' ids: {by_id} does not exist")
     if facts.topics[by_id].partitions != settings.partitions:
         raise LiverankError(f"{by_id} has {facts.topics[by_id].partitions} partitions: set `partitions` to that")
     create_missing(client, settings, facts)  # from now on no worker starts

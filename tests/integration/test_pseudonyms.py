@@ -46,7 +46,7 @@ def ends_with(worker: Worker) -> str:
     assert worker.process.wait(120) == 1, worker.log
     (critical,) = (line for line in worker.log.splitlines() if "CRITICAL" in line)
     assert "Traceback" not in worker.log, worker.log
-    assert "ready" not in worker.log, worker.log
+    assert not (worker.folder / "ready").exists(), worker.log
     return critical
 
 
@@ -153,6 +153,9 @@ def test_rows_under_ids_are_taken_over_by_a_command(made: Installation, monkeypa
     worker = made.worker("worker").start().ready(240)
     act(made, "item-1", "item-2")
     before = row_of(made)
+    monkeypatch.setenv(VARIABLE, "short")
+    with pytest.raises(LiverankError, match=f"{VARIABLE} has 5 characters and must have at least 16"):
+        asked(made, monkeypatch, "topics", "pseudonymise")
     monkeypatch.setenv(VARIABLE, KEY)
     late = made.worker("late").start()
     assert f"stored under users' ids, in {by_id}, and {VARIABLE} is set: take it away, or" in ends_with(late)
