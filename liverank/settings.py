@@ -75,6 +75,7 @@ _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=
 SECRETS = {
     "SASL_PASSWORD": ("broker", "sasl_password"), "SSL_KEY_PASSWORD": ("broker", "ssl_key_password"),
     "SIGNING_KEY": ("registry", "signing_key"), "ERASURE_KEY": ("worker", "erasure_key"),
+    "PSEUDONYM_KEY": ("broker", "pseudonym_key"),
     "GATEWAY_TOKENS": ("gateway", "tokens"), "GATEWAY_TOKEN": ("gateway", "token"),  # of who asks one
 }  # fmt: skip
 

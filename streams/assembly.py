@@ -106,7 +106,8 @@ class Assembly:
         )
         self._batcher: Batcher[Job] = Batcher(rankings, settings.batch, failed)
         self.table: RowTable = row_table(app, settings)
-        self._rows = RowCache(self._read, settings.budget.rows, damaged=self._row_damaged)
+        self._names = settings.broker.row_names
+        self._rows = RowCache(self._read, settings.budget.rows, damaged=self._row_damaged, names=self._names)
         self._erasures = Erasures(settings, outbox, app.progress, app.settled_ends, self._rows.get)
         intake = Intake(app, app.progress, metrics)
         self._users = InputHandler(
@@ -213,7 +214,7 @@ class Assembly:
         self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        await self._erasures.follow_up(lambda place: self.table.store.compact(*place))
+        await self._erasures.follow_up(lambda place: self.table.store.compact(place[0], self._names.of(place[1])))
         await self._look_at_topics()
 
     async def _look_at_topics(self) -> None:
@@ -268,8 +269,8 @@ class Assembly:
     def _idle(self, topic: str) -> bool:
         return topic not in self._busy and self._queues[topic].empty()
 
-    def _read(self, partition: int, user: bytes) -> StoredRow:
-        return self.table.store.read(partition, user)
+    def _read(self, partition: int, name: bytes) -> StoredRow:
+        return self.table.store.read(partition, name)
 
     def _row_damaged(self, key: Key, stored: bytes, why: RowError) -> None:
         """The user starts anew, or goes on without the list; what was stored is on the log, for who can make something
@@ -279,7 +280,7 @@ class Assembly:
         kept = base64.b64encode(stored[:_KEPT_OF_ROW]).decode()
         log.error(
             "the row of %r in partition %d is set aside: %s; of its %d bytes, in base64: %s",
-            key[1], key[0], why, len(stored), kept,
+            self._names.of(key[1]), key[0], why, len(stored), kept,
         )  # fmt: skip
 
     def _store_damaged(self, partition: int, aside: Path, error: Exception) -> None:

@@ -15,8 +15,9 @@ from ranker.registry.settings import HostName, Natural, PagePort, Positive, Prov
 from ranker.serving.options import Budget, RankingDetail, ServingOptions
 from ranker.serving.rules import Rules
 from ranker.state.fold import RowRules
+from ranker.state.pseudonyms import RowNames
 
-#: The table of user rows.
+#: What the name of the table of user rows begins with.
 TABLE = "rows"
 #: A host, an IPv4 or a bracketed IPv6 address, with a port where it is not Kafka's 9092; several with commas.
 _PORT = r"6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4}"
@@ -58,9 +59,26 @@ class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"{self.topics.prefix}{self.app}"
 
     @property
+    def table(self) -> str:
+        """The table of user rows. Where they are stored under a key, its name says under which."""
+        return "-".join(filter(None, (TABLE, self.row_names.fingerprint)))
+
+    @property
     def changelog(self) -> str:
         """The topic that keeps the rows: the state of record, RocksDB is a copy of it. Faust calls it so."""
-        return f"{self.group}-{TABLE}-changelog"
+        return f"{self.group}-{self.table}-changelog"
+
+    @property
+    def pseudonym_key(self) -> str:
+        """The key of the hash under which a user's row is stored, in place of the id: from the environment alone, never
+        logged; empty where rows are stored under ids.
+        """
+        return os.environ.get("LIVERANK_PSEUDONYM_KEY", "")
+
+    @property
+    def row_names(self) -> RowNames:
+        """Under which names rows are stored."""
+        return RowNames(self.pseudonym_key)
 
     @property
     def sasl_password(self) -> str:

@@ -24,15 +24,17 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.schema import unlike
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.serving.model import ServingModel
+from streams.access.preflight import check_reached
 from streams.access.rights import WORKER, check_access
 from streams.assembly import Assembly
-from streams.kafka.admin import TopicError
+from streams.kafka.admin import TopicError, check_row_names
 from streams.kafka.checks import check_topics
 from streams.kafka.faults import FATAL
 from streams.kafka.follower import Follower
 from streams.models.catalogue import catalog_handlers
 from streams.models.manager import ModelManager
 from streams.settings import WorkerSettings
+from streams.state.store import check_folder
 from streams.telemetry.health import Health
 from streams.telemetry.logs import quieten
 from streams.telemetry.metrics import Metrics
@@ -124,6 +126,9 @@ class WorkerProcess:
         settings, health = self._settings, self._health
         self._page(self._metrics.registry, health.not_ready, health.dead)
         health.unready = "looking at the topics"
+        await asyncio.to_thread(check_reached, settings.broker)
+        await asyncio.to_thread(check_row_names, settings.broker)  # before rights: another key's changelog has none
+        check_folder(settings)
         await asyncio.to_thread(check_access, settings.broker, WORKER)
         if problems := await asyncio.to_thread(check_topics, settings.broker):
             raise TopicError("; ".join(problems))

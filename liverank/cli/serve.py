@@ -141,6 +141,19 @@ def topics_acls(
         print(line)
 
 
+@topics_app.command("pseudonymise", epilog="Example:  liverank topics pseudonymise")
+def topics_pseudonymise(config: Config = None, json: Json = None) -> None:
+    """Store users' rows under LIVERANK_PSEUDONYM_KEY instead of under their ids, once, while no worker runs."""
+    from liverank.operate.pseudonymise import pseudonymise
+    from streams.access.preflight import check_reached
+
+    broker = settings_from(config).broker
+    check_reached(broker)
+    copied = pseudonymise(broker)
+    told = f"{copied} records are in {broker.changelog}; now delete the workers' data folders, which hold ids"
+    report({"copied": copied, "changelog": broker.changelog}, json, told)
+
+
 def schema_command(
     out: Annotated[Path | None, typer.Option(help="Write a file a record, and asyncapi.json, here.")] = None,
     config: Config = None,

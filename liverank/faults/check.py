@@ -31,7 +31,7 @@ def check_state_and_rankings(back: ReadBack, rank: RankOffline) -> tuple[list[Vi
     """
     found: list[Violation] = []
     for folded in back.folded:
-        found += check_rows(back.stored, folded)
+        found += check_rows(back.stored, back.named(folded))
     listed = current_lists((user, row) for (_, user), row in back.folded[0].items())
     found += check_held(listed, back.held_rankings)
     found += check_knowledge(back.rankings, back.inputs, back.erased.__contains__)

@@ -107,6 +107,13 @@ class ReadBack:
         """How many have a row."""
         return sum(b"\xff" not in user for _, user in self.stored)
 
+    def named(self, rows: Mapping[RowPlace, UserRow]) -> Mapping[RowPlace, UserRow]:
+        """Users' rows, by the names under which rows are stored."""
+        names = self._settings.broker.row_names
+        if not names.hashed:
+            return rows
+        return {(partition, names.of(user)): row for (partition, user), row in rows.items()}
+
     def good_example(self) -> Example | None:
         """One with an outcome; None where there is none yet. It is read from the topic's beginning."""
         spans = spans_of(self._settings.broker, EXAMPLES, answer_s=_ANSWER_S)

@@ -17,6 +17,7 @@ from ranker.contracts.topics import DEAD_LETTERS
 from ranker.registry.bundle import newest_version, read_remote_manifest
 from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.row import EVENT, NO_TIME, UserRow
+from streams.kafka.admin import check_row_names
 from streams.kafka.connection import partition_of
 
 
@@ -46,32 +47,37 @@ def stored_row(settings: Settings, user_id: str) -> tuple[int, UserRow]:
     """A user's row as the changelog has it, and its partition.
 
     Raises:
-        LiverankError: nothing is known of the user, or the broker does not answer.
+        LiverankError: nothing is known of the user, or the broker does not answer; or rows are stored under another
+            key.
     """
     broker, key = settings.broker, user_id.encode()
+    check_row_names(broker)
+    name = broker.row_names.of(key)
     likely = partition_of(key, broker.partitions)
     others = [number for number in range(broker.partitions) if number != likely]
     for partitions in ([likely], others):  # producers may spread keys in another way
         for partition in partitions:
-            values = _stored(settings, partition, key)
-            if key in values:
-                return partition, _row(key, values)
+            values = _stored(settings, partition, name)
+            if name in values:
+                return partition, _row(name, values)
     raise LiverankError(f"no worker has a row of user {user_id!r}: nothing was sent for it, or nothing was handled yet")
 
 
-def _stored(settings: Settings, partition: int, key: bytes) -> dict[bytes, bytes]:
-    """What a partition of the changelog holds of a user: the newest value under each of the user's keys."""
+def _stored(settings: Settings, partition: int, name: bytes) -> dict[bytes, bytes]:
+    """What a partition of the changelog holds of a user: the newest value under each key that begins with the name of
+    the user's row.
+    """
     values: dict[bytes, bytes] = {}
     for message in read_to_end(settings.broker, settings.broker.changelog, [partition]):
-        name = bytes(message.key() or b"")
-        if name == key or name.startswith(list_prefix(key)):
-            values[name] = bytes(message.value() or b"")
+        key = bytes(message.key() or b"")
+        if key == name or key.startswith(list_prefix(name)):
+            values[key] = bytes(message.value() or b"")
     return values
 
 
-def _row(key: bytes, values: dict[bytes, bytes]) -> UserRow:
-    lists = [decode_list(value) for name, value in values.items() if name != key and value]
-    return assembled(decode_row(values[key]), {listed.request_id: listed for listed in lists})
+def _row(name: bytes, values: dict[bytes, bytes]) -> UserRow:
+    lists = [decode_list(value) for key, value in values.items() if key != name and value]
+    return assembled(decode_row(values[name]), {listed.request_id: listed for listed in lists})
 
 
 def _letter(message: Message) -> dict[str, Any]:

@@ -6,7 +6,7 @@ first: the *head*, under the user's key, and each list under a key of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -50,6 +50,12 @@ def list_prefix(user: bytes) -> bytes:
 def list_key(user: bytes, request_id: str) -> bytes:
     """The key under which a user's list is stored."""
     return list_prefix(user) + request_id.encode()
+
+
+def renamed(key: bytes, name_of: Callable[[bytes], bytes]) -> bytes:
+    """The key of a head or a list, with another name in the user's place."""
+    user, between, request = key.partition(_BETWEEN)
+    return name_of(user) + between + request
 
 
 def decode_row(stored: bytes) -> UserRow:

@@ -9,6 +9,8 @@ worker starts.
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -17,8 +19,9 @@ from msgspec import Struct
 
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.topics import MODEL_UPDATES, TOPICS, USERS
+from ranker.state.pseudonyms import LEAST_KEY_LENGTH
 from streams.kafka import connection
-from streams.settings import BrokerSettings
+from streams.settings import TABLE, BrokerSettings
 
 #: Compaction has to come round at least so often, since it is what removes a forgotten user's earlier rows.
 DAY_MS = 86_400_000
@@ -73,6 +76,7 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
     brokers: int
     topics: dict[str, TopicFacts]  # by the broker's names; settings of those alone that were asked for
     offset_copies: int | None = None  # of the topic of committed offsets; None where there is none yet
+    other_key: str | None = None  # why rows are not found with the `pseudonym_key` that is set
 
 
 def topic_layouts(settings: BrokerSettings) -> tuple[TopicLayout, ...]:
@@ -113,10 +117,19 @@ def create_topics(settings: BrokerSettings, replication: int | None = None) -> l
         The names of the topics created.
 
     Raises:
-        TopicError: the broker refused one, or does not answer.
+        TopicError: the broker refused one, or does not answer; or the rows are stored under another key.
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
-    facts = _listed(client, settings)
+    facts = topics_there(client, settings)
+    if facts.other_key is not None:
+        raise TopicError(facts.other_key)
+    return create_missing(client, settings, facts, replication)
+
+
+def create_missing(
+    client: AdminClient, settings: BrokerSettings, facts: ClusterFacts, replication: int | None = None
+) -> list[str]:
+    """As `create_topics`, where it is known what there is."""
     missing = [topic for topic in topic_layouts(settings) if topic.name not in facts.topics and not topic.theirs]
     if not missing:
         return []
@@ -144,6 +157,56 @@ def create_topics(settings: BrokerSettings, replication: int | None = None) -> l
     return made
 
 
+def check_row_names(settings: BrokerSettings) -> None:
+    """That rows are stored under the names by which this process would look for them. To be asked before anything of
+    them is read or written: under other names nothing would be found, and all users would start anew.
+
+    Raises:
+        TopicError: they are not, or the broker does not answer.
+    """
+    facts = topics_there(AdminClient(connection.librdkafka(settings), logger=log), settings)
+    if facts.other_key is not None:
+        raise TopicError(facts.other_key)
+
+
+def changelogs_beside(settings: BrokerSettings, topics: Iterable[str]) -> list[str]:
+    """Those of some topics that hold rows of this group which are stored under another key, or under none."""
+    ours = re.compile(rf"{re.escape(settings.group)}-{TABLE}(-[0-9a-f]{{8}})?-changelog")
+    return sorted(name for name in topics if name != settings.changelog and ours.fullmatch(name))
+
+
+def why_not_found(settings: BrokerSettings, topics: Iterable[str]) -> str | None:
+    """Why rows are not found, or would not be secret, with the `pseudonym_key` that is set; None where all is well.
+
+    Args:
+        settings: whose rows.
+        topics: the names of all that there are.
+    """
+    names, variable = settings.row_names, "LIVERANK_PSEUDONYM_KEY"
+    if names.hashed and len(settings.pseudonym_key) < LEAST_KEY_LENGTH:
+        return (
+            f"{variable} has {len(settings.pseudonym_key)} characters and must have at least {LEAST_KEY_LENGTH}, or it "
+            "is found by trying: `openssl rand -hex 32` makes one"
+        )
+    beside = changelogs_beside(settings, topics)
+    if not beside:
+        return None
+    there = beside[-1].removeprefix(f"{settings.group}-{TABLE}-").removesuffix("changelog").rstrip("-")
+    whose = f"the rows of the group {settings.group!r} are stored"
+    lost = "where that is lost, start with another `app` name, under which every user begins anew"
+    if not there:
+        return (
+            f"{whose} under users' ids, in {beside[-1]}, and {variable} is set: take it away, or end all workers and "
+            "have `liverank topics pseudonymise` store them under that key"
+        )
+    if not names.hashed:
+        return f"{whose} under a {variable} of fingerprint {there}, in {beside[-1]}, and none is set: set it; {lost}"
+    return (
+        f"{whose} under a {variable} of fingerprint {there}, in {beside[-1]}, and the one that is set has "
+        f"{names.fingerprint}: set that one; {lost}"
+    )
+
+
 def usual_replication(brokers: int) -> int:
     """How many brokers hold a topic where nobody says it: three, where there are three."""
     return _USUAL_REPLICATION if brokers >= _USUAL_REPLICATION else 1
@@ -161,11 +224,12 @@ def cluster_facts(settings: BrokerSettings) -> ClusterFacts:
         TopicError: the broker does not answer.
     """
     client = AdminClient(connection.librdkafka(settings), logger=log)
-    facts = _listed(client, settings)
+    facts = topics_there(client, settings)
     ours = {topic.name: facts.topics[topic.name] for topic in topic_layouts(settings) if topic.name in facts.topics}
     described, offsets = _described(client, list(ours)), facts.topics.get(_OFFSETS)
     return ClusterFacts(
         brokers=facts.brokers,
+        other_key=facts.other_key,
         offset_copies=None if offsets is None else offsets.replication,
         topics={
             name: TopicFacts(
@@ -176,14 +240,19 @@ def cluster_facts(settings: BrokerSettings) -> ClusterFacts:
     )  # fmt: skip
 
 
-def _listed(client: AdminClient, settings: BrokerSettings) -> ClusterFacts:
-    """All existing topics, without their settings."""
+def topics_there(client: AdminClient, settings: BrokerSettings) -> ClusterFacts:
+    """All existing topics, without their settings.
+
+    Raises:
+        TopicError: the broker does not answer.
+    """
     try:
         listed: Any = client.list_topics(timeout=_ANSWER_S)
     except KafkaException as error:
         raise TopicError(f"no Kafka broker answers at {settings.addresses}: {error.args[0].str()}") from error
     return ClusterFacts(
         brokers=len(listed.brokers),
+        other_key=why_not_found(settings, listed.topics),
         topics={
             name: TopicFacts(
                 partitions=len(topic.partitions),

@@ -61,11 +61,15 @@ def findings(layouts: Iterable[TopicLayout], cluster: ClusterFacts) -> list[Find
     found: dict[Finding, list[str]] = {}
     for layout in layouts:
         facts = cluster.topics.get(layout.name)
+        if facts is None and cluster.other_key is not None and layout.own not in TOPICS:
+            continue  # the changelog is not missing: it has the name of another key
         for finding in [_missing(layout)] if facts is None else _of_topic(layout, facts, cluster.brokers):
             found.setdefault(finding, []).append(layout.shown)
     named = [
         Finding(finding.error, finding.text.replace("{on}", ", ".join(topics))) for finding, topics in found.items()
     ]
+    if cluster.other_key is not None:
+        named.insert(0, Finding(True, cluster.other_key))
     if cluster.offset_copies == 1 and cluster.brokers > 1:
         named.append(
             Finding(

@@ -8,8 +8,6 @@ and RocksDB is compacted where the row's earlier values lay.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 from collections.abc import Callable
 
@@ -21,6 +19,7 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Erasure, ErasureReceipt, User
 from ranker.contracts.topics import ERASURE_RECEIPTS, USERS
+from ranker.state.pseudonyms import hashed_user
 from ranker.state.row import EVENT, NO_TIME, UserRow
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
@@ -56,7 +55,8 @@ class Erasures:
         topics = settings.broker.topics
         self._users = topics.called(USERS)
         self._theirs = USERS in topics.names
-        self._key = (settings.erasure_key or settings.broker.group).encode()
+        # Never the group's name where ids are not to be found out by guessing.
+        self._key = (settings.erasure_key or settings.broker.pseudonym_key or settings.broker.group).encode()
         self._outbox, self._progress, self._ends, self._row_of = outbox, progress, ends, row_of
         self._known: set[Key] = set()  # users of whom `users` may hold something
         self._late: set[Key] = set()
@@ -161,8 +161,3 @@ def receipt_of(key: bytes, before: UserRow, erasure: Erasure) -> ErasureReceipt:
         lists=sum(listed.ts <= erasure.ts for listed in before.current),
         attributes=len(before.attributes) if before.attributes_ts <= erasure.ts else 0,
     )
-
-
-def hashed_user(key: bytes, user_id: str) -> str:
-    """HMAC-SHA256 of a user's id, in hex: who has the key and the id finds the receipt, nobody else the id."""
-    return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()

@@ -117,6 +117,7 @@ class Examples:
         assert slot.current is not None
         self._window_ms, self._model_name = settings.attribution_ms, settings.registry.model
         self._schema: FeatureSchema = slot.current.schema
+        self._names = settings.broker.row_names
         self._slot, self._outbox, self._watch = slot, outbox, watch
         self._metrics = metrics
         self._waiting: Turns[_Work] = Turns()
@@ -194,7 +195,7 @@ class Examples:
                 self._join(work)
             except Exception:
                 self._metrics.examples.labels("failed").inc()
-                log.exception("no example is made of an input of %s", work.user.decode(errors="replace"))
+                log.exception("no example is made of an input of %s", self._names.shown(work.user))
             if monotonic() > until:
                 self._waiting.done()
                 break

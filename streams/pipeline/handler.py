@@ -66,6 +66,7 @@ class InputHandler:
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
         self._schema, self._rules = slot.current.schema, settings.rows
         translated = settings.broker.topics.translated
+        self._names = settings.broker.row_names
         self._decode = InputDecoder(self._schema, settings.limits, translated, metrics.left_out)
         self._intake = intake
         self._rows = rows
@@ -191,9 +192,9 @@ class InputHandler:
             self._rows.put(place, after)
         elif before.applied[at.broker_topic] >= (end := self._intake.end(at)):
             self._doubts[at.broker_topic] = TopicError(
-                f"{at.broker_topic}-{at.partition} ends at {end}, but the row of {key.decode()!r} knows of its record "
-                f"{before.applied[at.broker_topic]}: the topic was created anew, or its broker lost records. "
-                f"{RECREATED_ADVICE}"
+                f"{at.broker_topic}-{at.partition} ends at {end}, but the row of {self._names.shown(key)!r} knows of "
+                f"its record {before.applied[at.broker_topic]}: the topic was created anew, or its broker lost "
+                f"records. {RECREATED_ADVICE}"
             )
             if not before.topics.get(at.broker_topic) or not at.topic_id:
                 raise self._doubts[at.broker_topic]

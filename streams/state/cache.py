@@ -11,6 +11,7 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LaterRow, RowError
 from ranker.state.bounded import BoundedCache, row_bytes
 from ranker.state.codec import assembled, decode_list, decode_row, encode_head, encode_list, list_key
+from ranker.state.pseudonyms import RowNames
 from ranker.state.row import EMPTY, CurrentList, UserRow
 from streams.state.store import Key, StoredRow
 
@@ -27,20 +28,21 @@ class ChangedRow(Struct, frozen=True):
 
     row: UserRow
     stored: StoredLists
+    name: bytes  # under which it is stored
 
-    def values(self, user: bytes) -> dict[bytes, bytes | None]:
+    def values(self) -> dict[bytes, bytes | None]:
         """What is to be written, in order: tombstones of lists that left, lists that came, the head that knows of both.
 
         After a kill between two of them the head is the one before, and the inputs since come again. A list that the
         head knows of and that is not there is about to leave; one that it does not know of, or not yet, is about to
         come.
         """
-        lists = {list_key(user, listed.request_id): listed for listed in self.row.current}
+        lists = {list_key(self.name, listed.request_id): listed for listed in self.row.current}
         values: dict[bytes, bytes | None] = {key: None for key in self.stored if key not in lists}
         for key, listed in lists.items():
             if self.stored.get(key) is not listed:
                 values[key] = encode_list(listed)
-        values[user] = encode_head(self.row)
+        values[self.name] = encode_head(self.row)
         return values
 
 
@@ -52,21 +54,23 @@ class RowCache:
         read: Callable[[int, bytes], StoredRow],
         most: int = _BYTES_KEPT,
         damaged: Damaged = lambda key, stored, why: None,
+        names: RowNames | None = None,
     ) -> None:
         """
         Args:
-            read: gives what is stored of a partition's user.
+            read: gives what is stored in a partition under a user's name.
             most: bytes of decoded rows in memory; those that wait for a checkpoint stay beyond it.
             damaged: hears of what is stored and is no row: its user starts from the empty one.
+            names: under which rows are stored; None: under users' ids.
         """
         self._read = read
+        self._names = names or RowNames()
+        self._hashed: dict[Key, bytes] = {}  # names of the rows in memory, where they are no ids
         self._damaged = damaged
         self._lists: dict[Key, StoredLists] = {}  # of the rows in memory that have some
         self._changed: dict[Key, UserRow] = {}
         self._writing: dict[Key, UserRow] = {}
-        self._rows: BoundedCache[Key, UserRow] = BoundedCache(
-            most, row_bytes, self._unsaved, left=lambda key: self._stored(key, {})
-        )
+        self._rows: BoundedCache[Key, UserRow] = BoundedCache(most, row_bytes, self._unsaved, left=self._left)
 
     def get(self, key: Key) -> UserRow:
         """A user's row; the empty row where there is none.
@@ -76,7 +80,7 @@ class RowCache:
         """
         row = self._rows.get(key)
         if row is None:
-            row = self._decoded(key, self._read(*key))
+            row = self._decoded(key, self._read(key[0], self._name(key)))
             self._rows.put(key, row)
         return row
 
@@ -88,9 +92,9 @@ class RowCache:
     def take_changed(self) -> dict[Key, ChangedRow]:
         """The rows put since the last call, to be written. They stay in memory until `written`."""
         self._writing, self._changed = self._changed, {}
-        taken = {key: ChangedRow(row, self._lists.get(key, {})) for key, row in self._writing.items()}
-        for key, row in self._writing.items():
-            self._stored(key, {list_key(key[1], listed.request_id): listed for listed in row.current})
+        taken = {key: ChangedRow(row, self._lists.get(key, {}), self._name(key)) for key, row in self._writing.items()}
+        for key, changed in taken.items():
+            self._stored(key, {list_key(changed.name, listed.request_id): listed for listed in changed.row.current})
         return taken
 
     def written(self) -> None:
@@ -99,9 +103,22 @@ class RowCache:
 
     def clear(self) -> None:
         """Partitions may have left: another worker may write these rows before they are read here again."""
-        for rows in (self._lists, self._changed, self._writing):
+        for rows in (self._lists, self._hashed, self._changed, self._writing):
             rows.clear()
         self._rows.clear()
+
+    def _name(self, key: Key) -> bytes:
+        """Under what a user's row is stored; hashed once for as long as the row is in memory."""
+        if not self._names.hashed:
+            return key[1]
+        name = self._hashed.get(key)
+        if name is None:
+            name = self._hashed[key] = self._names.of(key[1])
+        return name
+
+    def _left(self, key: Key) -> None:
+        self._stored(key, {})
+        self._hashed.pop(key, None)
 
     def _stored(self, key: Key, lists: StoredLists) -> None:
         if lists:

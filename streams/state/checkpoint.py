@@ -141,8 +141,8 @@ class Checkpoints:
         """The rows as stored, by partition: keys and values in the order in which they are to be written."""
         encoded: defaultdict[int, dict[bytes, bytes | None]] = defaultdict(dict)
         for part in _slices(list(changed.items())):
-            for (partition, user), row in part:
-                encoded[partition] |= row.values(user)
+            for (partition, _), row in part:
+                encoded[partition] |= row.values()
             await asyncio.sleep(0)
         return encoded
 

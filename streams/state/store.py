@@ -1,7 +1,8 @@
 """The users' rows on disk: a Faust table over RocksDB that is written by checkpoints.
 
 A row is several values (`ranker.state.codec`): its head under the user's key, and each list under one that begins with
-the user's. The table knows of no rows, only of keys and values.
+the user's. The table knows of no rows, only of keys and values: what it calls a user is the name of a user's row
+(`ranker.state.pseudonyms`).
 
 The changelog is the state of record. RocksDB holds a copy of its confirmed prefix and the offset where that ends, both
 written in one batch, so a kill at any moment leaves the copy equal to what the changelog says.
@@ -13,6 +14,7 @@ each batch notes how long that was.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -329,9 +331,26 @@ class RowTable(faust.Table):  # type: ignore[misc]
         return store
 
 
+def check_folder(settings: WorkerSettings) -> None:
+    """That a worker's folder holds no rows under other names: nobody would read them, nor take a forgotten user's away.
+
+    Raises:
+        StoreError: it does.
+    """
+    table, ours = settings.broker.table, re.compile(rf"({TABLE}(?:-[0-9a-f]{{8}})?)-\d+\.db(\.damaged)?")
+    for path in sorted(settings.data.glob(f"v*/tables/{TABLE}-*")):
+        named = ours.fullmatch(path.name)
+        if named is not None and named[1] != table:
+            raise StoreError(
+                f"{path} is a copy of rows that are stored under another LIVERANK_PSEUDONYM_KEY than the one that is "
+                "set, or under none: delete it, or set LIVERANK_DATA to an empty folder; rows come back from the "
+                "changelog"
+            )
+
+
 def row_table(app: Any, settings: WorkerSettings) -> RowTable:
     """Declare the table of user rows on a Faust app."""
     table: RowTable = app.Table(
-        TABLE, partitions=settings.broker.partitions, key_type=bytes, value_type=bytes, default=bytes
+        settings.broker.table, partitions=settings.broker.partitions, key_type=bytes, value_type=bytes, default=bytes
     )
     return table

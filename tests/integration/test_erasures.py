@@ -15,8 +15,8 @@ from liverank.local.broker import Broker, start_broker
 from liverank.settings import Settings, changed
 from ranker.contracts.records import ErasureReceipt
 from ranker.contracts.topics import TOPICS
+from ranker.state.pseudonyms import hashed_user
 from streams.kafka.connection import partition_of
-from streams.pipeline.erasures import hashed_user
 from tests.support.installation import Installation
 from tests.support.tiny import tiny_bundle
 from tests.support.waiting import eventually
@@ -48,19 +48,30 @@ def hasty(tmp_path: Path) -> Iterator[tuple[Installation, Broker]]:
             made.close()
 
 
+@pytest.fixture(params=["", "a key of pseudonyms"], ids=["by-id", "pseudonyms"])
+def pseudonym_key(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Rows under ids, and under pseudonyms; before there are topics."""
+    key: str = request.param
+    if key:
+        monkeypatch.setenv("LIVERANK_PSEUDONYM_KEY", key)
+    return key
+
+
 def test_nothing_of_a_forgotten_user_is_left(
-    hasty: tuple[Installation, Broker], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pseudonym_key: str, hasty: tuple[Installation, Broker], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Every byte of topics after retention and compaction, and of the worker's folder, is searched: the id is left as
-    the row's key alone, and nothing of what the row held. Another user's record in the same partitions stays."""
+    the row's key alone, under pseudonyms nowhere, in no file of the broker's and the worker's, its log included; and
+    nothing of what the row held. Another user's record in the same partitions stays."""
     monkeypatch.setenv("LIVERANK_ERASURE_KEY", "a key")
     installation, _ = hasty
+    changelog, names = installation.settings.broker.changelog, installation.settings.broker.row_names
     partitions = installation.settings.broker.partitions
     stays = next(
         name for name in (f"stays-{n}" for n in range(99))
         if partition_of(name.encode(), partitions) == partition_of(USER.encode(), partitions)
     )  # fmt: skip
-    worker = installation.worker("worker").start().ready()
+    worker = installation.worker("worker").start().ready(240)
     now = int(time.time() * 1000)
     live(installation, USER, now - 60_000)
     live(installation, stays, now - 60_000)
@@ -73,20 +84,26 @@ def test_nothing_of_a_forgotten_user_is_left(
     assert receipt.user == hashed_user(b"a key", USER)
     assert (receipt.ts, receipt.events, receipt.lists, receipt.attributes) == (now - 1000, 2, 1, 1)
     eventually("users has a tombstone last", lambda: newest_of(installation, "users", USER) is None)
+    assert names_in(tmp_path / "broker", USER)
     haste(installation)
 
     def searched() -> bool:
         live(installation, stays, int(time.time() * 1000))  # segments are closed by what comes
         installation.all_handled()
+        if pseudonym_key:
+            return not names_in(tmp_path / "broker", USER, WORD, REQUEST)
         found = places_of(tmp_path / "broker", USER, WORD, REQUEST)
-        return found <= {installation.settings.broker.changelog} and not rows_hold(installation, WORD, REQUEST)
+        return found <= {changelog} and not rows_hold(installation, WORD, REQUEST)
 
-    eventually("only the changelog's key names the user", searched, 240)
-    folder = worker.folder / "data"
-    eventually("the worker's files hold nothing of the row", lambda: not names_in(folder, WORD, REQUEST), 60)
+    eventually("only the changelog's key names the user, or nothing", searched, 240)
+    words = (USER, WORD, REQUEST) if pseudonym_key else (WORD, REQUEST)
+    folder = worker.folder if pseudonym_key else worker.folder / "data"
+    eventually("the worker's files hold nothing of the row", lambda: not names_in(folder, *words), 60)
     worker.stop()
-    assert names_in(folder, WORD, REQUEST) == []
-    (row,) = (row for key, row in installation.stored_rows().items() if key[1] == USER.encode())
+    assert names_in(folder, *words) == []
+    # As the row's key it is found, so the search finds what there is.
+    assert bool(names_in(tmp_path, USER)) == (not pseudonym_key)
+    (row,) = (row for key, row in installation.stored_rows().items() if key[1] == names.of(USER.encode()))
     assert (row.erased_at, row.count, row.attributes) == (now - 1000, 0, {})
     assert newest_of(installation, "users", stays) is not None
 

@@ -137,8 +137,8 @@ class _Path:
             self._rank(jobs, laps)
         self._examples.drain(0.0)
         laps.ends("examples")
-        for user, changed_row in self._rows.take_changed().items():
-            changed_row.values(user[1])
+        for changed_row in self._rows.take_changed().values():
+            changed_row.values()
         self._rows.written()
         laps.ends("row_encoded")
 

@@ -12,7 +12,7 @@ from ranker.contracts.errors import RowError
 from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.row import UserRow
 
-#: Partition and user id.
+#: Partition and user id; of what is stored, the name of the user's row.
 RowPlace = tuple[int, bytes]
 #: The newest value under each key of the changelog.
 Stored = Mapping[RowPlace, bytes]
@@ -35,7 +35,7 @@ def check_rows(stored: Stored, folded: Mapping[RowPlace, UserRow]) -> Iterator[V
 
     Args:
         stored: the changelog.
-        folded: the fold of the input topics.
+        folded: the fold of the input topics, by the names of rows.
     """
     users = {place for place in stored if b"\xff" not in place[1]}
     for partition, user in users - set(folded):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
 from ranker.mapping.topic_map import topic_map
-from streams.kafka.admin import ClusterFacts, TopicFacts, least_in_sync, topic_layouts, usual_replication
+from streams.kafka.admin import (
+    ClusterFacts,
+    TopicFacts,
+    least_in_sync,
+    topic_layouts,
+    usual_replication,
+    why_not_found,
+)
 from streams.kafka.checks import findings
 from streams.settings import BrokerSettings
 
@@ -119,3 +128,52 @@ def test_topics_of_others_are_called_as_they_are() -> None:
     assert "set `partitions` to what all user-keyed topics have" in texts[1]
     assert "the topic a.items does not exist; `liverank topics create` makes it" in texts[2]
     assert settings.changelog == "a.shop-rows-changelog"
+
+
+OTHER = "shop-rows-0123abcd-changelog"
+
+
+@pytest.mark.parametrize(
+    ("key", "topics", "says"),
+    [
+        ("", ["shop-rows-changelog"], None),
+        ("", [], None),
+        ("a key that is long enough", [], None),
+        ("a key that is long enough", ["{ours}", "clicks"], None),
+        # What other groups have, and what only looks like rows.
+        ("a key that is long enough", ["other-rows-changelog", "shop-rows-x-changelog", "a.shop-rows-changelog"], None),
+        ("", ["shop-rows-0123abcd-rows-changelog", "shop-rows-0123ABCD-changelog", OTHER + "s"], None),
+        ("", [OTHER], r"of fingerprint 0123abcd, in shop-rows-0123abcd-changelog, and none is set: set it; where"),
+        ("", ["shop-rows-changelog", OTHER], "of fingerprint 0123abcd, .* and none is set"),
+        ("a key that is long enough", [OTHER], "of fingerprint 0123abcd, .* the one that is set has {fingerprint}"),
+        ("a key that is long enough", [OTHER, "{ours}"], "of fingerprint 0123abcd"),
+        ("a key that is long enough", ["shop-rows-changelog"], "under users' ids, .*`liverank topics pseudonymise`"),
+        ("a key that is long enough", ["shop-rows-changelog", "{ours}"], "under users' ids"),
+        ("too short", ["{ours}"], "has 9 characters and must have at least 16"),
+    ],
+)
+def test_rows_of_another_key_are_never_passed_over(
+    monkeypatch: pytest.MonkeyPatch, key: str, topics: list[str], says: str | None
+) -> None:
+    """Whatever is set, and whatever there is: one sentence that names the setting, and it holds no key."""
+    monkeypatch.setenv("LIVERANK_PSEUDONYM_KEY", key)
+    fingerprint = SETTINGS.row_names.fingerprint
+    wrong = why_not_found(SETTINGS, [name.format(ours=SETTINGS.changelog) for name in topics])
+    if says is None:
+        assert wrong is None
+    else:
+        assert wrong is not None
+        assert re.search(says.format(fingerprint=fingerprint), wrong), wrong
+        assert "LIVERANK_PSEUDONYM_KEY" in wrong
+        assert not key or key not in wrong
+
+
+def test_a_changelog_of_another_key_is_not_told_of_as_missing() -> None:
+    """To create it would be the wrong advice: the error says which key is right, and comes first."""
+    facts = cluster()
+    del facts.topics[SETTINGS.changelog]
+    ((error, text),) = found(msgspec.structs.replace(facts, other_key="the key is another"))
+    assert (error, text) == (True, "the key is another")
+    del facts.topics["clicks"]
+    texts = [text for _, text in found(msgspec.structs.replace(facts, other_key="the key is another"))]
+    assert texts == ["the key is another", "the topic clicks does not exist; `liverank topics create` makes it"]

@@ -11,9 +11,10 @@ from ranker.contracts.records import Candidate, CandidateList, Erasure, Interact
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.topic_map import topic_map
 from ranker.state.fold import apply_input
+from ranker.state.pseudonyms import hashed_user
 from ranker.state.row import EMPTY, UserRow
 from streams.kafka.progress import PartitionProgress
-from streams.pipeline.erasures import Erasures, hashed_user, receipt_of
+from streams.pipeline.erasures import Erasures, receipt_of
 from streams.settings import BrokerSettings, WorkerSettings
 
 NOW = 1_763_700_000_000
@@ -121,3 +122,28 @@ async def test_of_whom_nothing_was_known_nothing_is_cleaned() -> None:
     erasures.applied(at, b"u", EMPTY, Erasure(user_id="u", ts=NOW), erased)
     await erasures.erased((0, b"u"))
     assert [one[0] for one in sent.records] == ["erasure-receipts"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({}, "liverank"),
+        ({"PSEUDONYM": "a key of pseudonyms"}, "a key of pseudonyms"),
+        ({"ERASURE": "of receipts"}, "of receipts"),
+        ({"ERASURE": "of receipts", "PSEUDONYM": "a key of pseudonyms"}, "of receipts"),
+    ],
+)
+def test_a_receipt_can_be_guessed_only_where_no_key_is_set(
+    monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], key: str
+) -> None:
+    """Where rows have pseudonyms, receipts are no way around them."""
+    for name in ("ERASURE", "PSEUDONYM"):
+        monkeypatch.setenv(f"LIVERANK_{name}_KEY", keys.get(name, ""))
+    sent = Sent()
+    erasures = Erasures(
+        WorkerSettings(), sent, PartitionProgress(), At(7), lambda place: EMPTY  # type: ignore[arg-type]
+    )  # fmt: skip
+    at = Position(topic="erasures", partition=0, offset=0, ts=NOW)
+    erasure = Erasure(user_id="u", ts=NOW)
+    erasures.applied(at, b"u", EMPTY, erasure, apply_input(EMPTY, erasure, at, SCHEMA))
+    assert [name for _, name, _, _ in sent.records] == [hashed_user(key.encode(), "u").encode()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -9,9 +11,11 @@ from msgspec.structs import replace
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import RowError
 from ranker.state.codec import ROW_VERSION, decode_row, encode_list, encode_row, list_key, list_prefix
+from ranker.state.pseudonyms import RowNames
 from ranker.state.row import EMPTY, CurrentList, UserRow
+from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
-from streams.state.store import Key, StoredRow
+from streams.state.store import Key, StoredRow, StoreError, check_folder
 
 
 class Disk:
@@ -119,8 +123,8 @@ def a_list(request: str, ts: int, *items: str) -> CurrentList:
 def write(disk: Disk, rows: RowCache) -> list[bytes]:
     """A checkpoint onto the disk: the keys in the order in which they were written."""
     written: list[bytes] = []
-    for (partition, user), changed in rows.take_changed().items():
-        for key, value in changed.values(user).items():
+    for (partition, _), changed in rows.take_changed().items():
+        for key, value in changed.values().items():
             written.append(key)
             if value is None:
                 del disk.rows[partition, key]
@@ -185,3 +189,68 @@ def test_a_damaged_list_costs_itself() -> None:
     again = RowCache(disk.read, damaged=lambda key, kept, why: told.append(kept))
     assert [listed.request_id for listed in again.get(key).current] == ["r2"]
     assert told == [b"\x02\xc1"]
+
+
+class CountedNames(RowNames):
+    """Pseudonyms, and whose were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("a key that is long enough")
+        self.asked: list[bytes] = []
+
+    def of(self, user: bytes) -> bytes:
+        self.asked.append(user)
+        return super().of(user)
+
+
+def test_with_a_key_rows_are_stored_under_pseudonyms_alone() -> None:
+    """Head and lists alike, and their tombstones; with the key they are found again, without it they are not."""
+    disk, names, key = Disk(), RowNames("a key that is long enough"), (0, b"someone")
+    rows = RowCache(disk.read, names=names)
+    rows.put(key, UserRow(revision=1, lists=(a_list("r1", 1), a_list("r2", 2))))
+    name = names.of(b"someone")
+    assert write(disk, rows) == [list_key(name, "r1"), list_key(name, "r2"), name]
+    again = RowCache(disk.read, names=RowNames("a key that is long enough"))
+    row = again.get(key)
+    assert row == UserRow(revision=1, lists=(a_list("r1", 1), a_list("r2", 2)))
+    again.put(key, UserRow(revision=2, lists=row.lists[1:]))
+    assert write(disk, again) == [list_key(name, "r1"), name]
+    assert not any(b"someone" in stored or b"someone" in value for (_, stored), value in disk.rows.items())
+    assert RowCache(disk.read, names=RowNames("another key, as long as it")).get(key) == EMPTY
+    assert RowCache(disk.read).get(key) == EMPTY
+
+
+def test_a_row_in_memory_is_hashed_once() -> None:
+    """However many events and checkpoints come; one that had left is hashed again, and so are all after a rebalance."""
+    disk, names, key = Disk(), CountedNames(), (0, b"u")
+    rows = RowCache(disk.read, most=3000, names=names)
+    for revision in range(1, 6):
+        rows.put(key, msgspec.structs.replace(rows.get(key), revision=revision))
+        write(disk, rows)
+    assert names.asked == [b"u"]
+    for number in range(20):
+        rows.get((0, b"%d" % number))
+    assert rows.get(key).revision == 5
+    assert names.asked.count(b"u") == 2
+    rows.clear()
+    assert rows.get(key).revision == 5
+    assert names.asked.count(b"u") == 3
+
+
+def test_a_folder_with_rows_under_other_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another key, or of none: ids would stay on the disk, and nobody would know. Damaged copies count too."""
+    settings, tables = WorkerSettings(data=tmp_path), tmp_path / "v1" / "tables"
+    (tables / "rows-3.db").mkdir(parents=True)
+    check_folder(settings)
+    monkeypatch.setenv("LIVERANK_PSEUDONYM_KEY", "a key that is long enough")
+    with pytest.raises(StoreError, match=r"rows-3\.db is a copy of rows .*LIVERANK_PSEUDONYM_KEY.*LIVERANK_DATA"):
+        check_folder(settings)
+    (tables / "rows-3.db").rename(tables / f"{settings.broker.table}-3.db")
+    check_folder(settings)
+    (tables / "rows-3.db.damaged").mkdir()
+    with pytest.raises(StoreError, match=r"rows-3\.db\.damaged"):
+        check_folder(settings)
+    (tables / "rows-3.db.damaged").rmdir()
+    monkeypatch.delenv("LIVERANK_PSEUDONYM_KEY")
+    with pytest.raises(StoreError, match=r"rows-[0-9a-f]{8}-3\.db is a copy"):
+        check_folder(settings)
