@@ -85,7 +85,7 @@ class Gateway:
         routes = []
         for route in ROUTES:
             handler = asked.get(route.name) or self._records(route.topic)
-            routes.append(Route(route.path, self._admitted(route.name, handler), methods=[route.method]))
+            routes.append(Route(route.path, self.admitted(route.name, handler), methods=[route.method]))
         routes += [
             Route("/live", self._live), Route("/ready", self._ready), Route("/openapi.json", self._tell_contract),
             Route("/", self._tell_docs), Route("/docs", self._tell_docs),
@@ -103,7 +103,14 @@ class Gateway:
             return "it ends"
         return None if self._way.listener.caught_up.is_set() else "rankings are being read"
 
-    def _admitted(self, name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def admitted(self, name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """What answers a request by a handler once it is admitted; whatever is wrong is an answer too.
+
+        Args:
+            name: of the route, for metrics.
+            handler: gives the answer.
+        """
+
         async def answered(request: Request) -> Response:
             try:
                 response = await handler(await self._admit(request))
