@@ -141,9 +141,14 @@ class Gateway:
             rate = f"{self._settings.rate:g}"
             raise Declined(429, f"more than {rate} records a second; ask again later", again(wait_s))
         self._admission.charge(who, 1)
-        return Admitted(request, who, await self._body(request) if request.method == "POST" else b"")
+        return Admitted(request, who, await self.body(request) if request.method == "POST" else b"")
 
-    async def _body(self, request: Request) -> bytes:
+    async def body(self, request: Request) -> bytes:
+        """A request's body, within the limits of size and time.
+
+        Raises:
+            Declined: it is no JSON by its type, too large, or too slow.
+        """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # which no page of another site can send without asking first
             raise Declined(415, "the body must be JSON, with Content-Type: application/json")

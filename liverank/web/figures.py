@@ -234,9 +234,9 @@ def _ranks(numbers: Numbers) -> list[VersionRanks]:
 
 def _comparison(number: int, page: str) -> list[LiveDifference]:
     """What one worker's clicks say of a canary; nothing while there is none."""
-    numbers = Numbers([page])
-    if not any(value and labels["stage"] == "canary" for labels, value in numbers.of("liverank_model_stage")):
+    if 'stage="canary"' not in page:
         return []
+    numbers = Numbers([page])
     found = []
     for measure, name in (("ranks", "liverank_canary_difference"), ("lists", "liverank_canary_clicks_difference")):
         if numbers.of("liverank_canary_bound"):
