@@ -67,7 +67,7 @@ VARIABLES: dict[tuple[str, str], str] = {
 
 
 #: Variables that are no settings: where jars come from and stay, what tests read.
-_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS")
+_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS", "SCREENSHOTS")
 #: What Kubernetes tells every container of a service that is called `liverank` or `liverank-…`.
 _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=.*|=(tcp|udp|sctp).*)", re.DOTALL)
 

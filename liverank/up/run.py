@@ -1,6 +1,6 @@
-"""`liverank up`: broker, topics, a first model, worker and trainer; all supervised.
+"""`liverank up`: broker, topics, a first model, worker, trainer and the page for people; all supervised.
 
-It is the same worker and trainer as on many machines, each a process of its own. What it keeps lies in `DIR/.liverank`,
+They are the same processes as on many machines. What it keeps lies in `DIR/.liverank`,
 so a second `up` goes on where the first one ended.
 """
 
@@ -25,7 +25,7 @@ from liverank.local.signals import handled
 from liverank.measure.pages import samples
 from liverank.settings import Settings, changed, environment_of
 from liverank.up.first_model import check_files, prepare_registry
-from liverank.up.places import Places
+from liverank.up.places import Places, with_page
 from liverank.up.supervisor import Part
 from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
 from streams.kafka.admin import create_topics
@@ -44,6 +44,7 @@ class UpOptions:
     broker: str = "kafka"  # an address, or kafka
     port: int | None = None  # of the broker that is started here; 0: any free one
     live: bool = False  # whether there is a terminal to draw on
+    web: bool = True  # whether the page is served
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Installation:
     parts: list[Part] = field(default_factory=list)
     traffic: WorkerTraffic = field(default_factory=WorkerTraffic)
     learned: int = 0
+    page: str | None = None  # where people find it
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=_ERRORS_KEPT))
     meter: TrafficMeter = field(default_factory=TrafficMeter)
 
@@ -66,7 +68,9 @@ class Installation:
     def read_pages(self, now: float) -> None:
         """Take in what worker and trainer tell; one that is down, or not up yet, tells nothing."""
         running = {part.name: part.running for part in self.parts}
-        worker, trainer = running.get("worker"), running.get("trainer")
+        worker, trainer, web = (running.get(name) for name in ("worker", "trainer", "web"))
+        if isinstance(web, Process):
+            self.page = web.address()
         with suppress(ProcessError):
             if isinstance(worker, Process):
                 self.traffic = self.meter.read(worker.page(), now)
@@ -123,6 +127,8 @@ def _set_up(
         port = places.port(options.port)
         broker = stack.enter_context(start_broker("kafka", places.of("kafka"), port=port))
     settings = places.settings(broker.address if broker else options.broker)
+    served = options.web and settings.web.port >= 0
+    settings = with_page(settings) if served else settings
     installation = Installation(places, settings, settings.broker.addresses)
     console.print(f"broker: {installation.address}")
     made = create_topics(settings.broker)
@@ -134,12 +140,12 @@ def _set_up(
     now = time.monotonic()
     if broker is not None:
         installation.parts.append(Part("broker", lambda: _restarted(broker), lambda: broker.running, now))
-    for name in ("worker", "trainer"):
+    for name in ("worker", "trainer", *(["web"] if served else [])):
         ready = places.of(name) / "ready"
         part = Part(name, _starter(name, places, settings, ready), ready.exists, now)
         stack.callback(part.stop)
         installation.parts.append(part)
-    stack.callback(_ask_to_stop, installation.parts)  # both, before the first is waited for
+    stack.callback(_ask_to_stop, installation.parts)  # all of them, before the first is waited for
     return installation
 
 
@@ -151,7 +157,7 @@ def _restarted(broker: Broker) -> _OwnBroker:
 def _starter(name: str, places: Places, settings: Settings, ready: Path) -> Callable[[], Process]:
     def start() -> Process:
         ready.unlink(missing_ok=True)
-        given = environment_of(changed(settings, ready_file=ready))
+        given = environment_of(changed(settings, **{"web_ready_file" if name == "web" else "ready_file": ready}))
         config = ["--config", str(places.config)] if places.config is not None else []
         return Process([name, *config], given, places.of(name))
 
@@ -166,7 +172,7 @@ def _ask_to_stop(parts: list[Part]) -> None:
 
 def _go_on(installation: Installation, options: UpOptions, console: Console, stop: threading.Event) -> None:
     """Tend the parts until asked to stop."""
-    tell = _teller(installation, options, console)
+    tell, told_page = _teller(installation, options, console), False
     live = Live(console=console, auto_refresh=False) if options.live else None
     with live or nullcontext():
         page_at = summary_at = time.monotonic()
@@ -179,6 +185,9 @@ def _go_on(installation: Installation, options: UpOptions, console: Console, sto
             if now >= page_at:
                 installation.read_pages(now)
                 page_at = now + _PAGE_EVERY_S
+                if installation.page is not None and not told_page:
+                    console.print(f"page: {installation.page}")
+                    told_page = True
             if live is not None:
                 live.update(_screen(installation, now), refresh=True)
             elif now >= summary_at:
