@@ -353,7 +353,7 @@ def test_screenshots(
             page.locator("#to-operator").click()
             while len(page.locator("#events-chart polyline").all_inner_texts()) == 0 or readings(page) < 40:
                 clicks(installation, 3)
-        page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
+        page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
         page.screenshot(path=path)
         assert path.stat().st_size < 150_000
 
