@@ -54,7 +54,7 @@ broker: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 
 screenshots: sync ## the pictures of the docs, of a real system in Chromium, into docs/images
 	@echo "==> screenshots"
 	@mkdir -p docs/images
-	@LIVERANK_SCREENSHOTS=$(CURDIR)/docs/images $(RUN) pytest -k screenshots tests/integration/test_web.py
+	@LIVERANK_SCREENSHOTS=$(CURDIR)/docs/images $(RUN) pytest tests/integration/test_web_pictures.py
 
 lint: sync ## ruff: rules and format
 	@echo "==> lint"

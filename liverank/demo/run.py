@@ -179,7 +179,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         "data": str(path),
         "training": msgspec.to_builtins(model),
     }
-    return DemoSystem(settings, cinema, report, **processes)
+    return DemoSystem(settings, cinema, report, processes["worker"], processes["trainer"], processes.get("web"))
 
 
 def _processes(settings: Settings, folder: Path, console: Console, stack: ExitStack) -> dict[str, Process]:

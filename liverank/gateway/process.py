@@ -14,7 +14,7 @@ from importlib.metadata import version as version_of
 from typing import Any, NamedTuple
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from liverank.client.kafka import OverKafka
 from liverank.gateway.admission import Admission, is_loopback, tokens_in
@@ -118,7 +118,7 @@ async def _answer(
 class Served(NamedTuple):
     """An application, what has it end, and what the log says of its address."""
 
-    app: Starlette
+    app: ASGIApp
     end: Callable[[], None]
     told: str
 

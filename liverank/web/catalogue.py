@@ -13,7 +13,7 @@ from msgspec import Struct
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Candidate, Item
+from ranker.contracts.records import Candidate, FeatureValue, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import ITEMS
 from ranker.mapping.topic_map import TopicMap
@@ -84,7 +84,7 @@ def shown_item(item: Item, features: Iterable[str]) -> ShownItem:
         features: those of its numbers that a candidate carries.
     """
     numeric = item.numeric or {}
-    given = {name: numeric[name] for name in features if name in numeric}
+    given: dict[str, FeatureValue] = {name: numeric[name] for name in features if name in numeric}
     return ShownItem(
         candidate=Candidate(item_id=item.item_id, features=given or None),
         title=item.title or item.item_id,

@@ -107,6 +107,7 @@ class Operator:
         """Whoever looks is told no more."""
         self._ending = True
         self._stop()
+        self._last = asyncio.ensure_future(self._told.tell("end", None))  # so that nobody waits for it
 
     async def watched(self) -> AsyncIterator[bytes]:
         """The figures as server-sent events: those of the last minutes, then each reading."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from liverank.local.ports import free_ports
 from liverank.settings import Settings, changed
 from tests.support.browser import chromium, grave_findings
 from tests.support.bundles import announce, flip, publish
-from tests.support.films import KINDS, SCHEMA, WAIT_MS, clicks, opened, order, ranked_after, send_items
+from tests.support.films import KINDS, SCHEMA, WAIT_MS, opened, order, ranked_after, send_items
 from tests.support.gateway_process import GatewayProcess
 from tests.support.installation import REPOSITORY, Installation
 from tests.support.tiny import tiny_bundle
@@ -323,41 +321,3 @@ def test_the_questions_of_the_docs_are_answered(web: GatewayProcess) -> None:
         assert f"`{path}`" in told
         assert web.ask("GET", path).status == 200
     assert all(f"`{key}`" in told for key in web.settings.web.__struct_fields__)
-
-
-@pytest.mark.skipif("LIVERANK_SCREENSHOTS" not in os.environ, reason="LIVERANK_SCREENSHOTS names no folder for them")
-@pytest.mark.parametrize(
-    ("name", "side", "scheme", "width", "height"),
-    [
-        ("web-list", "shopper", "light", 1000, 700),
-        ("web-list-dark", "shopper", "dark", 1000, 700),
-        ("web-phone", "shopper", "light", 390, 740),
-        ("web-system", "operator", "light", 1100, 900),
-        ("web-system-dark", "operator", "dark", 1100, 900),
-    ],
-)
-def test_screenshots(
-    browser: Browser, web: GatewayProcess, installation: Installation, name: str, side: str, scheme: Any, width: int,
-    height: int,
-) -> None:  # fmt: skip
-    """The pictures of the docs: both sides, light and dark, and a phone."""
-    path = Path(os.environ["LIVERANK_SCREENSHOTS"]) / f"{name}.png"
-    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height}) as context:
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        opened(page, web)
-        for number in range(4):
-            ranked_after(page, page.locator("#list li .item-title").nth(9 - number).click)
-        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-        if side == "operator":
-            page.locator("#to-operator").click()
-            while len(page.locator("#events-chart polyline").all_inner_texts()) == 0 or readings(page) < 40:
-                clicks(installation, 3)
-        page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
-        page.screenshot(path=path)
-        assert path.stat().st_size < 150_000
-
-
-def readings(page: Page) -> int:
-    """How many a chart shows."""
-    return len((page.locator("#events-chart polyline").get_attribute("points") or "").split())

@@ -255,7 +255,10 @@ def test_topics_are_called_as_the_file_and_the_environment_say(tmp_path: Path) -
         ("[gateway]\nrate = 0", "rate of [gateway] is 0; it must be a number, above 0"),
         ("[gateway]\ntokens = 'x'", "nobody reads 'tokens' of [gateway]"),
         ("[web]\nport = -2", "port of [web] is -2; it must be a whole number, at least -1, at most 65535"),
-        ("[web]\nworkers = 'a b'", "workers of [web] is 'a b'; it must be host:port of a metrics page, several with commas"),
+        (
+            "[web]\nworkers = 'a b'",
+            "workers of [web] is 'a b'; it must be host:port of a metrics page, several with commas",
+        ),
         ("[web]\noperator_token = 'x'", "nobody reads 'operator_token' of [web]"),
         ("[registry]\nmodel = '../x'", "it must be up to 128 letters, digits"),
         ("[registry]\naddress = ''", "address of [registry] is ''; it must be a folder, or an fsspec address"),

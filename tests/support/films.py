@@ -78,8 +78,14 @@ def ranked_after(page: Page, act: Callable[[], None]) -> None:
     )
 
 
-def clicks(installation: Installation, count: int) -> None:
-    """What others do meanwhile."""
+def passers_by(installation: Installation, count: int) -> None:
+    """Others who are shown a list and click on a film of the kind that they like, as far down as it stands."""
     for _ in range(count):
-        user, item = f"someone-{random.randrange(40)}", random.choice(catalogue())["item_id"]
-        installation.send("clicks", user, {"user_id": user, "item_id": item, "event_id": uuid.uuid4().hex})
+        number = random.randrange(40)
+        user, request_id = f"someone-{number}", uuid.uuid4().hex
+        films = random.sample(catalogue(), 12)
+        listed = [{"item_id": film["item_id"]} for film in films]
+        installation.send("candidates", user, {"user_id": user, "request_id": request_id, "items": listed})
+        liked = next((film for film in films if film["category"] == KINDS[number % len(KINDS)]), films[0])
+        event = {"user_id": user, "item_id": liked["item_id"], "request_id": request_id, "event_id": uuid.uuid4().hex}
+        installation.send("clicks", user, event)

@@ -57,12 +57,12 @@ export class OperatorSide {
   #show(figures) {
     const waiting = figures.lag.reduce((sum, one) => sum + one.waiting, 0);
     byId("as-of").textContent = `${new Date(figures.at).toLocaleTimeString()}, ${count(figures.workers, "worker")}`;
-    this.#pair("events", `${short(figures.events_a_second)} events/s`, (one) => one.events_a_second);
-    this.#pair("rankings", `${short(figures.rankings_a_second)} rankings/s`, (one) => one.rankings_a_second);
-    this.#pair("p50", `${short(figures.p50_ms)} ms, half are below`, (one) => one.p50_ms);
-    this.#pair("p99", `${short(figures.p99_ms)} ms, 99 % are below`, (one) => one.p99_ms);
-    this.#pair("rank", `${short(figures.rank_now)} in the last minute`, (one) => one.rank_now);
-    this.#pair("waiting", `${short(waiting)} inputs`, (one) => one.lag.reduce((sum, part) => sum + part.waiting, 0));
+    this.#pair("events", short(figures.events_a_second), "events/s", (one) => one.events_a_second);
+    this.#pair("rankings", short(figures.rankings_a_second), "rankings/s", (one) => one.rankings_a_second);
+    this.#pair("p50", short(figures.p50_ms), "ms, p50", (one) => one.p50_ms);
+    this.#pair("p99", short(figures.p99_ms), "ms, p99", (one) => one.p99_ms);
+    this.#pair("rank", short(figures.rank_now), "in the last minute", (one) => one.rank_now);
+    this.#pair("waiting", short(waiting), "inputs", (one) => one.lag.reduce((sum, part) => sum + part.waiting, 0));
     this.#lag(figures.lag);
     byId("ranks").replaceChildren(
       table(["version", "clicks", "mean"], figures.ranks.toReversed().map((one) => [
@@ -75,9 +75,9 @@ export class OperatorSide {
     this.#problems(figures.missing);
   }
 
-  #pair(id, text, value) {
-    byId(id).textContent = text;
-    byId(`${id}-chart`).replaceChildren(line(this.#readings.map((one) => [one.at, value(one)]), text));
+  #pair(id, number, what, value) {
+    byId(id).replaceChildren(text("b", number), ` ${what}`);
+    byId(`${id}-chart`).replaceChildren(line(this.#readings.map((one) => [one.at, value(one)]), what));
   }
 
   #lag(lag) {
@@ -97,7 +97,7 @@ export class OperatorSide {
       byId("trainer").replaceChildren();
       return;
     }
-    this.#pair("learned", `${short(trainer.examples_a_second)} examples/s`, (one) => one.trainer?.examples_a_second ?? null);
+    this.#pair("learned", short(trainer.examples_a_second), "examples/s", (one) => one.trainer?.examples_a_second ?? null);
     const { promoted, ...others } = { promoted: 0, ...trainer.bundles };
     describe("trainer", [
       ["learned from", `${short(trainer.examples)} examples, the newest ${span(trainer.learned_age_s)} ago`],
@@ -140,15 +140,16 @@ export class OperatorSide {
 
   #control(view) {
     this.#view = view;
+    const serves = (version) => this.#readings.at(-1)?.versions.includes(version);
     const rows = view.versions.map((one) => {
       const button = document.createElement("button");
       button.textContent = one.stage === "canary" ? "End canary" : "Promote";
       button.setAttribute("aria-label", `${button.textContent} ${one.version}`);
       button.onclick = () => this.#command(one.stage === "canary" ? "rollback" : "promote", one.version);
       return [
-        code(one.version), one.stage ?? "", one.created ? `${span((Date.now() - one.created) / 1000)} ago` : "–",
+        code(one.version), one.stage ?? (serves(one.version) ? "serves" : ""), one.created ? `${span((Date.now() - one.created) / 1000)} ago` : "–",
         Object.entries(one.metrics).slice(0, 3).map(([name, value]) => `${name} ${short(value)}`).join(", "),
-        ...(this.#mayCommand ? [one.version === view.serving ? "" : button] : []),
+        ...(this.#mayCommand ? [one.version === view.serving || (!view.serving && serves(one.version)) ? "" : button] : []),
       ];
     });
     const head = ["version", "stage", "made", "measured when made", ...(this.#mayCommand ? [""] : [])];

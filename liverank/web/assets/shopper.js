@@ -240,7 +240,7 @@ export class Shopper {
     const title = line.querySelector(".item-title");
     title.textContent = item.title;
     title.onclick = () => this.#act(id, "click", title);
-    const price = item.price === undefined ? null : item.price.toLocaleString("en", { maximumFractionDigits: 2 });
+    const price = item.price === undefined ? null : item.price.toFixed(item.price % 1 ? 2 : 0);
     line.querySelector(".about").textContent = [item.category, price].filter(Boolean).join(" · ");
     const buttons = this.#state.actions.map(({ name }) => {
       const button = document.createElement("button");
