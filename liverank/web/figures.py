@@ -10,9 +10,9 @@ from itertools import pairwise
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
-#: Rates and percentiles are of what happened within so many seconds.
-OVER_S = 10.0
-_RANKS_OVER_S = 60.0  # clicks are fewer
+#: Rates are of what happened within so many seconds.
+_RATES_OVER_S = 10.0
+_SHARES_OVER_S = 60.0  # percentiles and means, which want more to go by
 
 
 class PartitionLag(Struct, frozen=True):
@@ -55,7 +55,7 @@ class TrainerFigures(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """How the system does at one moment. Rates are a second, over the last ten."""
+    """How the system does at one moment. Rates are a second, over the last ten; percentiles are of the last minute."""
 
     at: int  # milliseconds since the epoch
     workers: int
@@ -138,9 +138,9 @@ class FigureMeter:
         """
         numbers, learner = Numbers(workers), None if trainer is None else Numbers([trainer])
         now = self._note(now_ms / 1000, numbers, learner)
-        short, long = self._before(now, OVER_S), self._before(now, _RANKS_OVER_S)
+        short, long = self._before(now, _RATES_OVER_S), self._before(now, _SHARES_OVER_S)
         span = max(now.at_s - short.at_s, 1e-9)
-        grown = {le: count - short.buckets.get(le, 0.0) for le, count in now.buckets.items()}
+        grown = {le: count - long.buckets.get(le, 0.0) for le, count in now.buckets.items()}
         clicks = now.clicks - long.clicks
         return Figures(
             at=now_ms, workers=len(workers), missing=list(missing),
@@ -173,7 +173,7 @@ class FigureMeter:
         if now.events < last.events or now.clicks < last.clicks or now.examples < last.examples:
             self._seen.clear()  # a process was started again, or does not answer: it counts from zero
         self._seen.append(now)
-        while now.at_s - self._seen[0].at_s > _RANKS_OVER_S and len(self._seen) > 2:
+        while now.at_s - self._seen[0].at_s > _SHARES_OVER_S and len(self._seen) > 2:
             self._seen.popleft()
         return now
 

@@ -27,7 +27,7 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     tiny_bundle(folder / "registry", SCHEMA)
     settings = changed(
         Settings(), brokers=kafka, registry=str(folder / "registry"), app="web", metrics_port=free_ports(1)[0],
-        trainer_metrics_port=-1, web_refresh_ms=500, session_timeout_s=6.0,
+        trainer_metrics_port=-1, web_refresh_ms=500, session_timeout_s=45.0,
     )  # fmt: skip
     made = Installation(settings, folder)
     made.create_topics()

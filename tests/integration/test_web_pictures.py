@@ -31,7 +31,7 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     worker_port, trainer_port = free_ports(2)
     settings = changed(
         Settings(), brokers=kafka, registry=str(folder / "registry"), app="web", metrics_port=worker_port,
-        trainer_metrics_port=trainer_port, trainer_data=folder / "trainer", web_refresh_ms=500, bundle_s=10,
+        trainer_metrics_port=trainer_port, trainer_data=folder / "trainer", web_refresh_ms=500, session_timeout_s=45.0,
     )  # fmt: skip
     config = folder / "liverank.toml"
     actions = ", ".join(

@@ -50,7 +50,7 @@ def send_items(installation: Installation) -> None:
 
 def opened(page: Page, web: GatewayProcess, side: str = "shopper") -> Page:
     """The page at one of its sides, with a ranked list or with figures."""
-    page.goto(f"{web.address}/#{side}")
+    page.goto(web.address if side == "shopper" else f"{web.address}/#{side}")
     if side == "shopper":
         expect(page.locator("#list-foot")).to_contain_text("Ranking")
     else:
