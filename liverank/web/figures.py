@@ -172,6 +172,8 @@ class FigureMeter:
         last = self._seen[-1] if self._seen else now
         if now.events < last.events or now.clicks < last.clicks or now.examples < last.examples:
             self._seen.clear()  # a process was started again, or does not answer: it counts from zero
+        if now.at_s - last.at_s > _SHARES_OVER_S:
+            self._seen.clear()  # nobody has looked meanwhile
         self._seen.append(now)
         while now.at_s - self._seen[0].at_s > _SHARES_OVER_S and len(self._seen) > 2:
             self._seen.popleft()

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 _PAGE_S, _BROKER_S, _CONTROL_EVERY_S, _KEEP_ALIVE_S = 2.0, 3.0, 5.0, 15.0
 _SHOWN_VERSIONS, _SHOWN_LETTERS, _HISTORY = 8, 12, 300
+_SHOWN_VALUE = 300  # letters of what was refused
+_FORGOTTEN_MS = 60_000  # after so long without anybody who looks the lines begin anew
 #: No proxy stands between this process and those of its installation.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
@@ -114,6 +116,7 @@ class Operator:
         self._watchers += 1
         try:
             if not self._reading:
+                self._begin()
                 self._reading = [asyncio.create_task(one) for one in (self._tell_figures(), self._tell_control())]
             for figures in list(self._history):
                 yield server_sent("past", figures)
@@ -136,6 +139,12 @@ class Operator:
         log.warning("an operator of the page has %s %s", done.version, done.stage)
         await self._told.tell("control", await asyncio.to_thread(self._control))
         return done
+
+    def _begin(self) -> None:
+        """Nobody has looked for a while: what was known then is not of now."""
+        self._told = Told()
+        if self._history and now_ms() - self._history[-1].at > _FORGOTTEN_MS:
+            self._history.clear()
 
     def _stop(self) -> None:
         for task in self._reading:
@@ -181,7 +190,8 @@ class Operator:
             named = {stages.serving, stages.canary} - {one.version for one in found["versions"]} - {None}
             found["versions"] += [ShownVersion(version=str(one), stage=stage_of(str(one), stages)) for one in named]
         with _told_in(problems):
-            found["dead_letters"] = newest_dead_letters(settings, _SHOWN_LETTERS, _BROKER_S)[::-1]
+            letters = newest_dead_letters(settings, _SHOWN_LETTERS, _BROKER_S)[::-1]
+            found["dead_letters"] = [letter | {"value": letter["value"][:_SHOWN_VALUE]} for letter in letters]
         return ControlView(**found, problems=problems)
 
     def _versions(self, stage: Callable[[str], str | None]) -> list[ShownVersion]:

@@ -65,6 +65,7 @@ def web(pages: Any) -> GatewayProcess:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all tests."""
+    expect.set_options(timeout=WAIT_MS)
     with chromium() as found:
         yield found
 
@@ -74,7 +75,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     """A person's own."""
     made = browser.new_context()
     made.set_default_timeout(WAIT_MS)
-    expect.set_options(timeout=WAIT_MS)
     yield made
     made.close()
 
@@ -248,6 +248,7 @@ def test_what_was_refused_is_told(page: Page, web: GatewayProcess, installation:
     opened(page, web, "operator")
     expect(page.locator("#letters")).to_contain_text("unknown-action")
     expect(page.locator("#letters")).to_contain_text("the action 'juggle' is given")
+    expect(page.locator("#letters")).to_contain_text('"action": "juggle"')
     expect(page.locator("#lag tbody tr")).to_have_count(installation.settings.broker.partitions)
     expect(page.locator("#problems")).to_contain_text("LIVERANK_WEB_TRAINER is host:port of one")
 

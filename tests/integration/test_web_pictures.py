@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from liverank.local.ports import free_ports
 from liverank.settings import Settings, changed, environment_of
@@ -69,6 +69,7 @@ def web(installation: Installation) -> Iterator[GatewayProcess]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all pictures."""
+    expect.set_options(timeout=WAIT_MS)
     with chromium() as found:
         yield found
 

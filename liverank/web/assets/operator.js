@@ -155,8 +155,8 @@ export class OperatorSide {
     const head = ["version", "stage", "made", "measured when made", ...(this.#mayCommand ? [""] : [])];
     keepingFocus(byId("versions"), table(head, rows, "The registry has no version yet."));
     byId("letters").replaceChildren(
-      table(["sent", "where", "reason", "what was wrong"], view.dead_letters.map((one) => [
-        one.sent.slice(0, 19).replace("T", " "), `${one.topic}-${one.partition}:${one.offset}`, code(one.reason), one.error,
+      table(["sent", "where", "reason", "what was wrong", "message"], view.dead_letters.map((one) => [
+        one.sent.slice(0, 19).replace("T", " "), `${one.topic}-${one.partition}:${one.offset}`, code(one.reason), one.error, code(one.value),
       ]), "Nothing was refused."),
     );
     this.#problems(this.#readings.at(-1)?.missing ?? []);

@@ -52,12 +52,13 @@ def test_rates_are_of_ten_seconds_and_percentiles_of_a_minute() -> None:
 
 
 def test_a_worker_that_was_started_again_does_not_run_backwards() -> None:
-    """Nor one that does not answer for a moment."""
+    """Nor one that does not answer for a moment; and what happened while nobody looked is no rate of now."""
     worker, meter = Metrics(), FigureMeter()
     worker.events("clicks", 500)
     read(meter, 0, worker)
     assert read(meter, 2).events_a_second == 0
     assert read(meter, 4, Metrics()).events_a_second == 0
+    assert read(meter, 4000, worker).events_a_second == 0
 
 
 def test_what_a_worker_tells_is_shown() -> None:
