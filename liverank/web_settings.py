@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -43,3 +44,18 @@ class WebSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def operator_token(self) -> str:
         """Who may have another model serve: a token, from the environment alone; without one nobody may, here."""
         return os.environ.get("LIVERANK_WEB_OPERATOR_TOKEN", "")
+
+
+def why_no_page(settings: WebSettings, *, wanted: bool) -> str | None:
+    """Why `up` and `demo` serve no page; None where they do.
+
+    Args:
+        settings: of the page.
+        wanted: whether the command asks for one.
+    """
+    if not wanted:
+        return "--no-web"
+    if settings.port < 0:
+        return "port of [web] is -1"
+    missing = [module for module in ("starlette", "uvicorn") if find_spec(module) is None]
+    return f"it needs {missing[0]}, which is not installed: pip install 'liverank[web]'" if missing else None

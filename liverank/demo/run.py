@@ -41,6 +41,7 @@ from liverank.local.signals import ENDING, handled
 from liverank.settings import Settings, changed, environment_of, load_settings, with_topics
 from liverank.simulate.tastes import tastes
 from liverank.simulate.users import PopularityRecall, SimulatedUser
+from liverank.web_settings import why_no_page
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError, LiverankError
 from ranker.registry.bundle import read_manifest
@@ -151,7 +152,8 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}")
     served, ports = load_settings(), free_ports(2)
-    web = options.web and served.web.port >= 0
+    if no_page := why_no_page(served.web, wanted=options.web):
+        console.print(f"no page: {no_page}")
     settings = changed(
         with_topics(Settings(), served.topics),
         brokers=broker.address,
@@ -163,7 +165,7 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         lists=1,  # its people look at one list at a time
         metrics_port=ports[0],
         trainer_metrics_port=ports[1],
-        web_port=page_port(served.web.port, Settings().web.port) if web else -1,
+        web_port=-1 if no_page else page_port(served.web.port, Settings().web.port),
         id_dropout=0.2,  # the first model hides no id row, but learning on from single clicks has to
     )
     model = first_model(cinema, path, settings.registry.address, settings.registry.model, console)

@@ -28,6 +28,7 @@ from liverank.up.first_model import check_files, prepare_registry
 from liverank.up.places import Places, with_page
 from liverank.up.supervisor import Part
 from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
+from liverank.web_settings import why_no_page
 from streams.kafka.admin import create_topics
 
 log = logging.getLogger(__name__)
@@ -127,10 +128,12 @@ def _set_up(
         port = places.port(options.port)
         broker = stack.enter_context(start_broker("kafka", places.of("kafka"), port=port))
     settings = places.settings(broker.address if broker else options.broker)
-    served = options.web and settings.web.port >= 0
-    settings = with_page(settings) if served else settings
+    no_page = why_no_page(settings.web, wanted=options.web)
+    settings = settings if no_page else with_page(settings)
     installation = Installation(places, settings, settings.broker.addresses)
     console.print(f"broker: {installation.address}")
+    if no_page:
+        console.print(f"no page: {no_page}")
     made = create_topics(settings.broker)
     if made:
         console.print(f"topics: {', '.join(made)}")
@@ -140,7 +143,7 @@ def _set_up(
     now = time.monotonic()
     if broker is not None:
         installation.parts.append(Part("broker", lambda: _restarted(broker), lambda: broker.running, now))
-    for name in ("worker", "trainer", *(["web"] if served else [])):
+    for name in ("worker", "trainer", *([] if no_page else ["web"])):
         ready = places.of(name) / "ready"
         part = Part(name, _starter(name, places, settings, ready), ready.exists, now)
         stack.callback(part.stop)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from liverank import web_settings
 from liverank.local.errors import BrokerError
 from liverank.local.ports import page_port
 from liverank.settings import Settings, changed
 from liverank.up.places import Places, with_page
+from liverank.web_settings import WebSettings, why_no_page
 from ranker.contracts.errors import LiverankError
 
 
@@ -61,6 +63,16 @@ def test_a_page_whose_port_is_taken() -> None:
             page_port(taken, usual=8090)
     assert page_port(taken, usual=8090) == taken
     assert page_port(0, usual=8090) > 0
+
+
+def test_where_there_is_no_page_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not asked for, turned off, or without the extra: the rest runs all the same."""
+    assert why_no_page(WebSettings(), wanted=True) is None
+    assert why_no_page(WebSettings(), wanted=False) == "--no-web"
+    assert why_no_page(WebSettings(port=-1), wanted=True) == "port of [web] is -1"
+    monkeypatch.setattr(web_settings, "find_spec", lambda module: None)
+    missing = why_no_page(WebSettings(), wanted=True)
+    assert missing is not None and missing.endswith("pip install 'liverank[web]'")
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
