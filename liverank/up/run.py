@@ -70,7 +70,7 @@ class Installation:
         """Take in what worker and trainer tell; one that is down, or not up yet, tells nothing."""
         running = {part.name: part.running for part in self.parts}
         worker, trainer, web = (running.get(name) for name in ("worker", "trainer", "web"))
-        if isinstance(web, Process):
+        if self.page is None and isinstance(web, Process):
             self.page = web.address()
         with suppress(ProcessError):
             if isinstance(worker, Process):
