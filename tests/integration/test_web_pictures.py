@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,7 +100,11 @@ def test_screenshots(
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         if side == "operator":
             page.locator("#to-operator").click()
-            while len(page.locator("#events-chart polyline").all_inner_texts()) == 0 or readings(page) < 40:
+            while (
+                readings(page) < 40
+                or page.locator("#trainer:empty").count()
+                or page.locator("#trainer", has_text=re.compile(r"\b0 examples")).count()
+            ):
                 passers_by(installation, 4)
         page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
         page.screenshot(path=path)
@@ -108,4 +113,5 @@ def test_screenshots(
 
 def readings(page: Page) -> int:
     """How many a chart shows."""
-    return len((page.locator("#events-chart polyline").get_attribute("points") or "").split())
+    drawn = page.locator("#events-chart polyline")
+    return len((drawn.first.get_attribute("points") or "").split()) if drawn.count() else 0

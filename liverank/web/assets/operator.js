@@ -4,6 +4,7 @@ import { interval, line, short, signed, span } from "./charts.js";
 import { ask, follow } from "./talk.js";
 
 const KEPT = 300; // readings that charts go back
+const STARTER_MS = Date.UTC(2000, 0, 1);
 const byId = (id) => document.getElementById(id);
 
 export class OperatorSide {
@@ -61,7 +62,7 @@ export class OperatorSide {
     this.#pair("rankings", short(figures.rankings_a_second), "rankings/s", (one) => one.rankings_a_second);
     this.#pair("p50", short(figures.p50_ms), "ms, p50", (one) => one.p50_ms);
     this.#pair("p99", short(figures.p99_ms), "ms, p99", (one) => one.p99_ms);
-    this.#pair("rank", short(figures.rank_now), "in the last minute", (one) => one.rank_now);
+    this.#pair("rank", short(figures.rank_now), "last minute", (one) => one.rank_now);
     this.#pair("waiting", short(waiting), "inputs", (one) => one.lag.reduce((sum, part) => sum + part.waiting, 0));
     this.#lag(figures.lag);
     byId("ranks").replaceChildren(
@@ -100,7 +101,7 @@ export class OperatorSide {
     this.#pair("learned", short(trainer.examples_a_second), "examples/s", (one) => one.trainer?.examples_a_second ?? null);
     const { promoted, ...others } = { promoted: 0, ...trainer.bundles };
     describe("trainer", [
-      ["learned from", `${short(trainer.examples)} examples, the newest ${span(trainer.learned_age_s)} ago`],
+      ["learned from", `${short(trainer.examples)} examples` + (trainer.learned_age_s === null ? "" : `, the newest ${span(trainer.learned_age_s)} ago`)],
       ["still to be read", short(trainer.waiting)],
       ["loss", short(trainer.loss)],
       ["deltas sent", short(trainer.deltas)],
@@ -115,7 +116,7 @@ export class OperatorSide {
     const deltas = Object.entries(figures.deltas).map(([what, n]) => `${short(n)} ${what}`).join(", ");
     describe("model", [
       ["version", serving.length > 0 ? serving.map(code) : "none yet"],
-      ["made", made ? `${span((Date.now() - made) / 1000)} ago` : "–"],
+      ["made", age(made)],
       ["has learned up to", figures.learned_age_s === null ? "–" : `${span(figures.learned_age_s)} ago`],
       ["swaps", `${figures.swaps}${figures.rejected ? `, ${figures.rejected} refused` : ""}`],
       ["deltas", deltas ? `${deltas}; ${short(figures.delta_rows)} item rows` : "none"],
@@ -147,7 +148,7 @@ export class OperatorSide {
       button.setAttribute("aria-label", `${button.textContent} ${one.version}`);
       button.onclick = () => this.#command(one.stage === "canary" ? "rollback" : "promote", one.version);
       return [
-        code(one.version), one.stage ?? (serves(one.version) ? "serves" : ""), one.created ? `${span((Date.now() - one.created) / 1000)} ago` : "–",
+        code(one.version), one.stage ?? (serves(one.version) ? "serves" : ""), age(one.created),
         Object.entries(one.metrics).slice(0, 3).map(([name, value]) => `${name} ${short(value)}`).join(", "),
         ...(this.#mayCommand ? [one.version === view.serving || (!view.serving && serves(one.version)) ? "" : button] : []),
       ];
@@ -190,6 +191,12 @@ function keepingFocus(place, made) {
   const label = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   place.replaceChildren(made);
   if (label !== null) place.querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus({ preventScroll: true });
+}
+
+/** How long ago a version was made. The starter's is the year in which nothing had happened yet. */
+function age(created) {
+  if (!created) return "–";
+  return created <= STARTER_MS ? "starter, of the package" : `${span((Date.now() - created) / 1000)} ago`;
 }
 
 function text(name, content, kind = "") {
