@@ -222,6 +222,22 @@ def test_a_swap_shows(page: Page, web: GatewayProcess, installation: Installatio
     expect(page.locator("#list-foot")).to_contain_text(version)
 
 
+def test_a_canary_is_compared_and_ended(page: Page, web: GatewayProcess, installation: Installation) -> None:
+    """Its share, by how much it is above what serves, and the bounds, which nobody's clicks have narrowed yet; an
+    operator ends it."""
+    opened(page, web, "operator")
+    version = publish(installation, seed=3, schema=SCHEMA)
+    announce(installation, version, "canary", share=0.5)
+    expect(page.locator("#canary")).to_contain_text(f"{version} for 50 % of the people")
+    expect(page.locator("#canary tbody tr")).to_have_count(2)
+    expect(page.locator("#canary tbody tr").first).to_contain_text("reciprocal rank of clicks")
+    expect(page.get_by_role("img", name="reciprocal rank of clicks: +0.000")).to_be_visible()
+    assert grave_findings(page) == []
+    page.locator("#operator-token").fill(OPERATOR)
+    page.get_by_role("button", name=f"End canary {version}").click()
+    expect(page.locator("#canary")).to_contain_text("No version is tried")
+
+
 def test_an_operator_moves_versions(page: Page, web: GatewayProcess, installation: Installation) -> None:
     """With the token alone; what was done is seen in the table."""
     opened(page, web, "operator")
