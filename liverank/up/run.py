@@ -22,13 +22,14 @@ from rich.live import Live
 from liverank.local.broker import Broker, kind_of, start_broker
 from liverank.local.processes import Process, ProcessError
 from liverank.local.signals import handled
-from liverank.measure.pages import samples
+from liverank.measure.figures import FigureMeter, Figures
 from liverank.settings import Settings, changed, environment_of
 from liverank.up.first_model import check_files, prepare_registry
 from liverank.up.places import Places, with_page
 from liverank.up.supervisor import Part
-from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
+from liverank.up.view import PartLine, screen_of, traffic_lines
 from liverank.web_settings import why_no_page
+from ranker.contracts.clock import now_ms
 from streams.kafka.admin import create_topics
 
 log = logging.getLogger(__name__)
@@ -56,28 +57,33 @@ class Installation:
     settings: Settings
     address: str
     parts: list[Part] = field(default_factory=list)
-    traffic: WorkerTraffic = field(default_factory=WorkerTraffic)
+    figures: Figures = field(default_factory=lambda: Figures(at=0, workers=0, missing=[]))
     learned: int = 0
     page: str | None = None  # where people find it
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=_ERRORS_KEPT))
-    meter: TrafficMeter = field(default_factory=TrafficMeter)
+    meter: FigureMeter = field(default_factory=FigureMeter)
 
     def lines(self, now: float) -> list[PartLine]:
         """Each part as it is shown."""
         return [PartLine(part.name, part.state(now), part.attempt.restarts, part.attempt.reason) for part in self.parts]
 
-    def read_pages(self, now: float) -> None:
+    def read_pages(self) -> None:
         """Take in what worker and trainer tell; one that is down, or not up yet, tells nothing."""
         running = {part.name: part.running for part in self.parts}
         worker, trainer, web = (running.get(name) for name in ("worker", "trainer", "web"))
         if self.page is None and isinstance(web, Process):
             self.page = web.address()
-        with suppress(ProcessError):
-            if isinstance(worker, Process):
-                self.traffic = self.meter.read(worker.page(), now)
-        with suppress(ProcessError):
-            if isinstance(trainer, Process):
-                self.learned = round(sum(v for _, v in samples(trainer.page(), "liverank_trainer_examples_total")))
+        told, learner = _page_of(worker), _page_of(trainer)
+        if told is not None:
+            self.figures = self.meter.read(now_ms(), [told], learner)
+            self.learned = self.figures.trainer.examples if self.figures.trainer is not None else self.learned
+
+
+def _page_of(running: object) -> str | None:
+    """What a process tells; None while it tells nothing."""
+    with suppress(ProcessError):
+        return running.page() if isinstance(running, Process) else None
+    return None
 
 
 class _OwnBroker:
@@ -186,7 +192,7 @@ def _go_on(installation: Installation, options: UpOptions, console: Console, sto
                 if told is not None:
                     tell(told)
             if now >= page_at:
-                installation.read_pages(now)
+                installation.read_pages()
                 page_at = now + _PAGE_EVERY_S
                 if installation.page is not None and not told_page:
                     console.print(f"page: {installation.page}")
@@ -195,7 +201,7 @@ def _go_on(installation: Installation, options: UpOptions, console: Console, sto
                 live.update(_screen(installation, now), refresh=True)
             elif now >= summary_at:
                 states = ", ".join(f"{line.name} {line.state}" for line in installation.lines(now))
-                log.info("%s; %s", states, "; ".join(traffic_lines(installation.traffic, installation.learned)))
+                log.info("%s; %s", states, "; ".join(traffic_lines(installation.figures, installation.learned)))
                 summary_at = now + _SUMMARY_EVERY_S
 
 
@@ -213,7 +219,7 @@ def _screen(installation: Installation, now: float) -> RenderableType:
     return screen_of(
         installation.address,
         installation.lines(now),
-        installation.traffic,
+        installation.figures,
         installation.learned,
         list(installation.errors),
     )

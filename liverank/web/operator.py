@@ -18,11 +18,11 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from liverank.gateway.admission import SHORTEST_TOKEN
+from liverank.measure.figures import FigureMeter, Figures
 from liverank.operate.look import newest_dead_letters
 from liverank.operate.models import pin, promote, read_control, rollback
 from liverank.settings import Settings
 from liverank.web.events import Told, server_sent
-from liverank.web.figures import FigureMeter, Figures
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import ModelUpdate

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from liverank.web.figures import FigureMeter, Figures, LiveDifference, Numbers, PartitionLag, VersionRanks, quantile
+from liverank.measure.figures import FigureMeter, Figures, LiveDifference, Numbers, PartitionLag, VersionRanks, quantile
 from online_learning.trainer.metrics import TrainerMetrics
 from ranker.rollout.canary import Comparison
 from streams.telemetry.metrics import Metrics

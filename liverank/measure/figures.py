@@ -1,4 +1,4 @@
-"""The operator's figures, from the metrics pages of workers and trainer: pure, two readings make a rate."""
+"""How a system does, from the metrics pages of its workers and its trainer: pure, two readings make a rate."""
 
 from __future__ import annotations
 
