@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from liverank.local.ports import free_ports
 from liverank.settings import Settings, changed
+from ranker.contracts.clock import now_ms
+from ranker.contracts.ids import hash_id
+from ranker.contracts.records import ModelDelta
+from ranker.items.tables import pack_row
 from tests.support.browser import chromium, grave_findings
 from tests.support.bundles import announce, flip, publish
 from tests.support.films import KINDS, SCHEMA, WAIT_MS, opened, order, ranked_after, send_items
@@ -210,16 +217,28 @@ def test_nobody_is_kept_out(browser: Browser, web: GatewayProcess, side: str, sc
 
 
 def test_a_swap_shows(page: Page, web: GatewayProcess, installation: Installation) -> None:
-    """On the operator's side at once, on a list with its next ranking."""
+    """On the operator's side at once, as do rows that it has learned since; on a list with its next ranking."""
     opened(page, web)
     version = publish(installation, seed=1, schema=SCHEMA, change=flip)
     announce(installation, version)
     page.locator("#to-operator").click()
     expect(page.locator("#model")).to_contain_text(version)
     expect(page.locator("#versions")).to_contain_text("promoted")
+    send_delta(installation, version)
+    expect(page.locator("#model")).to_contain_text("1 applied; 1 item rows")
+    expect(page.locator("#model dd").nth(2)).to_have_text(re.compile(r"\d s ago"))
     page.locator("#to-shopper").click()
     ranked_after(page, page.locator("#list li .item-title").last.click)
     expect(page.locator("#list-foot")).to_contain_text(version)
+
+
+def send_delta(installation: Installation, version: str) -> None:
+    """A row that a version has learned just now."""
+    row = pack_row(np.zeros(16), np.zeros(3), np.zeros(4, np.int64), np.zeros(4))
+    model, now = installation.settings.registry.model, now_ms()
+    rows = {str(hash_id("item-3")): row}
+    delta = ModelDelta(model=model, base=version, sequence=now, learned_until=now, rows=rows)
+    installation.send("model-deltas", model, msgspec.json.encode(delta))
 
 
 def test_a_canary_is_compared_and_ended(page: Page, web: GatewayProcess, installation: Installation) -> None:

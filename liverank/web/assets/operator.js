@@ -4,6 +4,7 @@ import { interval, line, short, signed, span } from "./charts.js";
 import { ask, follow } from "./talk.js";
 
 const KEPT = 300; // readings that charts go back
+const RANKED = 4; // versions whose clicks are shown, the newest
 const STARTER_MS = Date.UTC(2000, 0, 1);
 const byId = (id) => document.getElementById(id);
 
@@ -66,7 +67,7 @@ export class OperatorSide {
     this.#pair("waiting", short(waiting), "inputs", (one) => one.lag.reduce((sum, part) => sum + part.waiting, 0));
     this.#lag(figures.lag);
     byId("ranks").replaceChildren(
-      table(["version", "clicks", "mean"], figures.ranks.toReversed().map((one) => [
+      table(["version", "clicks", "mean"], figures.ranks.toReversed().slice(0, RANKED).map((one) => [
         code(one.version), short(one.clicks), one.mean.toFixed(3),
       ]), "No click has been counted yet."),
     );
@@ -116,7 +117,7 @@ export class OperatorSide {
     const deltas = Object.entries(figures.deltas).map(([what, n]) => `${short(n)} ${what}`).join(", ");
     describe("model", [
       ["version", serving.length > 0 ? serving.map(code) : "none yet"],
-      ["made", age(made)],
+      ["made", age(serving[0], made)],
       ["has learned up to", figures.learned_age_s === null ? "–" : `${span(figures.learned_age_s)} ago`],
       ["swaps", `${figures.swaps}${figures.rejected ? `, ${figures.rejected} refused` : ""}`],
       ["deltas", deltas ? `${deltas}; ${short(figures.delta_rows)} item rows` : "none"],
@@ -148,7 +149,7 @@ export class OperatorSide {
       button.setAttribute("aria-label", `${button.textContent} ${one.version}`);
       button.onclick = () => this.#command(one.stage === "canary" ? "rollback" : "promote", one.version);
       return [
-        code(one.version), one.stage ?? (serves(one.version) ? "serves" : ""), age(one.created),
+        code(one.version), one.stage ?? (serves(one.version) ? "serves" : ""), age(one.version, one.created),
         Object.entries(one.metrics).slice(0, 3).map(([name, value]) => `${name} ${short(value)}`).join(", "),
         ...(this.#mayCommand ? [one.version === view.serving || (!view.serving && serves(one.version)) ? "" : button] : []),
       ];
@@ -193,10 +194,12 @@ function keepingFocus(place, made) {
   if (label !== null) place.querySelector(`[aria-label="${CSS.escape(label)}"]`)?.focus({ preventScroll: true });
 }
 
-/** How long ago a version was made. The starter's is the year in which nothing had happened yet. */
-function age(created) {
-  if (!created) return "–";
-  return created <= STARTER_MS ? "starter, of the package" : `${span((Date.now() - created) / 1000)} ago`;
+/** How long ago a version was made, which its name says too. The starter's is a year in which nothing had happened. */
+function age(version, created) {
+  const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})-/.exec(version ?? "")?.slice(1).map(Number);
+  const made = created ?? (parts && Date.UTC(parts[0], parts[1] - 1, ...parts.slice(2)));
+  if (!made) return "–";
+  return made <= STARTER_MS ? "starter, of the package" : `${span(Math.max(0, Date.now() - made) / 1000)} ago`;
 }
 
 function text(name, content, kind = "") {
