@@ -103,7 +103,7 @@ def test_screenshots(
             while (
                 readings(page) < 40
                 or page.locator("#trainer:empty").count()
-                or page.locator("#trainer", has_text=re.compile(r"\b0 examples")).count()
+                or page.locator("#trainer dd", has_text=re.compile(r"^0 examples")).count()
             ):
                 passers_by(installation, 4)
         page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
