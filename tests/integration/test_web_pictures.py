@@ -82,7 +82,6 @@ def browser() -> Iterator[Browser]:
         ("web-list-dark", "shopper", "dark", 1000, 700),
         ("web-phone", "shopper", "light", 390, 740),
         ("web-system", "operator", "light", 1100, 900),
-        ("web-system-dark", "operator", "dark", 1100, 900),
     ],
 )
 def test_screenshots(
