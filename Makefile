@@ -2,7 +2,7 @@
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tutorial test test-slow faults broker lint types audit sync
+.PHONY: help demo tutorial test test-slow faults broker screenshots lint types audit sync
 
 ARGS ?=
 # Two files of tests at a time, each with an Apache Kafka of its own: most wait for processes; in the order of folders, in
@@ -50,6 +50,11 @@ broker: $(UV) ## Apache Kafka on 127.0.0.1:9092 until Ctrl-C (ARGS="--port 9192 
 	@$(SYNC) --extra broker
 	@echo "==> Apache Kafka"
 	@$(RUN) liverank broker $(ARGS)
+
+screenshots: sync ## the pictures of the docs, of a real system in Chromium, into docs/images
+	@echo "==> screenshots"
+	@mkdir -p docs/images
+	@LIVERANK_SCREENSHOTS=$(CURDIR)/docs/images $(RUN) pytest tests/integration/test_web_pictures.py
 
 lint: sync ## ruff: rules and format
 	@echo "==> lint"

@@ -1,9 +1,9 @@
 """The settings of every process: read once from `liverank.toml` and the environment, then frozen.
 
 Each group belongs to the process that reads it (`streams.settings`, `online_learning.settings`,
-`liverank.gateway_settings`, `ranker.registry.settings`) and is a table of the file: `[broker]`, `[registry]`,
-`[worker]`, `[trainer]`, `[gateway]`; `[topics]` is everybody's (`ranker.mapping.topic_map`). In the environment, which
-wins, each key is a variable, named in `VARIABLES`.
+`liverank.gateway_settings`, `liverank.web_settings`, `ranker.registry.settings`) and is a table of the file:
+`[broker]`, `[registry]`, `[worker]`, `[trainer]`, `[gateway]`, `[web]`; `[topics]` is everybody's
+(`ranker.mapping.topic_map`). In the environment, which wins, each key is a variable, named in `VARIABLES`.
 A key of the file that nobody reads is an error.
 What a log's folder says of its log (`[schema]`, `[recipe]`, `[model]`, `[data]`) passes, once it is checked.
 """
@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from liverank.gateway_settings import GatewaySettings
+from liverank.web_settings import WebSettings
 from online_learning.folder.description import parse_config
 from online_learning.settings import TrainerSettings
 from ranker.contracts.errors import LiverankError
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 PREFIX = "LIVERANK_"
 GROUPS: dict[str, type[Struct]] = {
     "broker": BrokerSettings, "registry": RegistrySettings, "worker": WorkerSettings, "trainer": TrainerSettings,
-    "gateway": GatewaySettings,
+    "gateway": GatewaySettings, "web": WebSettings,
 }  # fmt: skip
 #: Tables that training reads, see `online_learning.folder.description`; worker and trainer look at the schema too.
 OF_TRAINING = ("schema", "model", "recipe", "data")
@@ -55,7 +56,7 @@ _UNLIKE_THEIR_KEY = {
     ("trainer", "mode"): "TRAINER_MODE",
     ("trainer", "batch"): "TRAIN_BATCH",
     ("trainer", "gather_ms"): "TRAIN_MS",
-} | {("gateway", key): f"GATEWAY_{key.upper()}" for key in GatewaySettings.__struct_fields__}
+} | {(name, key): f"{name}_{key}".upper() for name in ("gateway", "web") for key in GROUPS[name].__struct_fields__}
 #: (group, key) -> the environment's variable, without its prefix. Worker and trainer share some.
 VARIABLES: dict[tuple[str, str], str] = {
     (group, key): _UNLIKE_THEIR_KEY.get((group, key), key.upper())
@@ -66,7 +67,7 @@ VARIABLES: dict[tuple[str, str], str] = {
 
 
 #: Variables that are no settings: where jars come from and stay, what tests read.
-_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS")
+_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS", "SCREENSHOTS")
 #: What Kubernetes tells every container of a service that is called `liverank` or `liverank-…`.
 _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=.*|=(tcp|udp|sctp).*)", re.DOTALL)
 
@@ -77,6 +78,7 @@ SECRETS = {
     "SIGNING_KEY": ("registry", "signing_key"), "ERASURE_KEY": ("worker", "erasure_key"),
     "PSEUDONYM_KEY": ("broker", "pseudonym_key"),
     "GATEWAY_TOKENS": ("gateway", "tokens"), "GATEWAY_TOKEN": ("gateway", "token"),  # of who asks one
+    "WEB_TOKENS": ("web", "tokens"), "WEB_OPERATOR_TOKEN": ("web", "operator_token"),
 }  # fmt: skip
 
 
@@ -90,6 +92,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     worker: WorkerSettings = WorkerSettings()
     trainer: TrainerSettings = TrainerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    web: WebSettings = WebSettings()
 
     @property
     def broker(self) -> BrokerSettings:
@@ -135,6 +138,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
             worker=WorkerSettings(**made["worker"], **shared),
             trainer=TrainerSettings(**made["trainer"], registry=shared["registry"]),
             gateway=GatewaySettings(**made["gateway"]),
+            web=WebSettings(**made["web"]),
         ),
         topics,
     )
@@ -236,6 +240,7 @@ def changed(settings: Settings, **variables: object) -> Settings:
         worker=msgspec.structs.replace(made.worker, **tables),
         trainer=msgspec.structs.replace(made.trainer, schema=settings.worker.schema),
         gateway=made.gateway,
+        web=made.web,
     )
     return with_topics(kept, msgspec.structs.replace(made.topics, fields=settings.topics.fields))
 

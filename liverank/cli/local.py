@@ -16,6 +16,8 @@ from liverank.terminal import console, report
 
 BrokerChoice = Annotated[str, typer.Option("--broker", help="The address of a running broker, or kafka.")]
 
+WebChoice = Annotated[bool, typer.Option("--web/--no-web", help="Serve the page for people.")]
+
 
 def demo_command(
     broker: BrokerChoice = "kafka",
@@ -24,6 +26,7 @@ def demo_command(
     users: Annotated[int, typer.Option(help="Simulated users.", min=1)] = 40,
     rate: Annotated[float, typer.Option(help="Events a second, all users together.", min=0.1)] = 40,
     data: Annotated[Path | None, typer.Option(help="MovieLens-100K; else it is fetched.", show_default=False)] = None,
+    web: WebChoice = True,
     json: Json = None,
 ) -> None:
     """The whole loop here: broker, first model, worker, trainer, and people whose lists re-order as they click."""
@@ -31,7 +34,7 @@ def demo_command(
 
     live = not headless and sys.stdout.isatty()
     result = run_demo(
-        DemoOptions(broker=broker, live=live, seconds=seconds, users=users, rate=rate, data=data), console
+        DemoOptions(broker=broker, live=live, seconds=seconds, users=users, rate=rate, data=data, web=web), console
     )
     report(result, json)
 
@@ -46,14 +49,15 @@ def up_command(
         ),
     ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Log lines instead of a view.")] = False,
+    web: WebChoice = True,
 ) -> None:
-    """Run all of it here: broker, topics, worker, trainer, each started again where it ends, until Ctrl-C."""
+    """Run all of it here: broker, topics, worker, trainer, page, each started again where it ends, until Ctrl-C."""
     from liverank.up.run import UpOptions, run_up
 
     live = not headless and sys.stdout.isatty()
     if not live:
         log_to_stderr()
-    run_up(UpOptions(folder=folder, broker=broker, port=port, live=live), console)
+    run_up(UpOptions(folder=folder, broker=broker, port=port, live=live, web=web), console)
 
 
 def broker_command(

@@ -16,7 +16,14 @@ from liverank.cli.keys import keys_app
 from liverank.cli.local import broker_command, demo_command, up_command
 from liverank.cli.model import model_app
 from liverank.cli.operate import config_app, dead_letters_command, explain_command, state_command
-from liverank.cli.serve import gateway_command, schema_command, topics_app, trainer_command, worker_command
+from liverank.cli.serve import (
+    gateway_command,
+    schema_command,
+    topics_app,
+    trainer_command,
+    web_command,
+    worker_command,
+)
 from liverank.terminal import errors, say_error
 from ranker.contracts.errors import LiverankError
 
@@ -54,6 +61,7 @@ def _add(name: str, command: object, example: str) -> None:
 _add("worker", worker_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank worker")
 _add("trainer", trainer_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=s3://models liverank trainer")
 _add("gateway", gateway_command, "LIVERANK_BROKERS=kafka:9092 liverank gateway")
+_add("web", web_command, "LIVERANK_BROKERS=kafka:9092 LIVERANK_REGISTRY=registry liverank web")
 app.add_typer(topics_app, name="topics")
 _add("init", init_command, "liverank init DIR")
 app.add_typer(data_app, name="data")

@@ -1,4 +1,4 @@
-"""The processes and what they talk over: `worker`, `trainer`, `gateway`, `topics`, `schema`."""
+"""The processes and what they talk over: `worker`, `trainer`, `gateway`, `web`, `topics`, `schema`."""
 
 from __future__ import annotations
 
@@ -73,6 +73,19 @@ def gateway_command(config: Config = None) -> None:
     run_gateway(settings)
 
 
+def web_command(config: Config = None) -> None:
+    """A page for people: lists that re-order as they click, and how the system does. Stops on SIGTERM."""
+    from liverank.web.process import run_web
+    from streams.telemetry.logs import quieten
+
+    log_to_stderr()
+    quieten()
+    settings = settings_from(config)
+    if settings.web.ready_file is not None:
+        settings.web.ready_file.unlink(missing_ok=True)
+    run_web(settings)
+
+
 @topics_app.command("create", epilog="Example:  liverank topics create --replication-factor 3")
 def topics_create(
     replication_factor: Annotated[
@@ -130,12 +143,13 @@ def topics_acls(
     trainer: Annotated[str, typer.Option(help="The trainer's.")] = "User:trainer",
     application: Annotated[str, typer.Option(help="Of what sends events and reads rankings.")] = "User:application",
     operator: Annotated[str, typer.Option(help="Of who calls liverank's commands.")] = "User:operator",
+    web: Annotated[str, typer.Option(help="Of the page for people.")] = "User:web",
     config: Config = None,
 ) -> None:
     """Print the calls of kafka-acls.sh that give each role the rights it needs, and no others."""
     from streams.access.rights import ROLES, acl_commands
 
-    principals = dict(zip(ROLES, (worker, trainer, application, operator), strict=True))
+    principals = dict(zip(ROLES, (worker, trainer, application, operator, web), strict=True))
     settings = settings_from(config)
     for line in acl_commands(settings.broker, principals, settings.registry.model):
         print(line)

@@ -35,11 +35,13 @@ from liverank.demo.traffic import Tally, Traffic, all_or_first_error, connected,
 from liverank.demo.view import DemoView, screen
 from liverank.local.broker import start_broker
 from liverank.local.jars import cache_dir
+from liverank.local.ports import free_ports, page_port
 from liverank.local.processes import Process
 from liverank.local.signals import ENDING, handled
 from liverank.settings import Settings, changed, environment_of, load_settings, with_topics
 from liverank.simulate.tastes import tastes
 from liverank.simulate.users import PopularityRecall, SimulatedUser
+from liverank.web_settings import why_no_page
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import BundleError, LiverankError
 from ranker.registry.bundle import read_manifest
@@ -51,13 +53,11 @@ _FIRST_SWAP_S = 60.0  # for so long the trainer's first version is waited for
 _LAST_CLICKS_S = 15.0  # ... and afterwards the rankings that have learned from the last clicks
 #: Settings that the demo makes; all others may come from the environment.
 _OWN = ("BROKERS", "REGISTRY", "APP", "MODEL", "READY_FILE")
-_OF_WORKER, _OF_TRAINER = (
-    (*_OWN, "DATA", "METRICS_PORT", "LISTS"),
-    (
-        *(*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT"),
-        "ID_DROPOUT",
-    ),
-)
+_OF = {
+    "worker": (*_OWN, "DATA", "METRICS_PORT", "LISTS"),
+    "trainer": (*_OWN, "TRAINER_DATA", "TRAINER_METRICS_PORT", "ID_DROPOUT"),
+    "web": (*_OWN, "METRICS_PORT", "TRAINER_METRICS_PORT", "LISTS", "WEB_PORT", "WEB_READY_FILE"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class DemoOptions:
     users: int = 40
     rate: float = 40.0  # events a second, of all users together
     data: Path | None = None  # MovieLens-100K; fetched where None
+    web: bool = True  # whether the page for people is served
 
 
 @dataclass
@@ -81,6 +82,7 @@ class DemoSystem:
     report: dict[str, Any]
     worker: Process
     trainer: Process
+    web: Process | None = None  # the page for people
     pages: Pages = field(default_factory=Pages)
 
     def check(self) -> None:
@@ -89,8 +91,9 @@ class DemoSystem:
         Raises:
             ProcessError: one ended.
         """
-        for process in (self.worker, self.trainer):
-            process.check()
+        for process in (self.worker, self.trainer, self.web):
+            if process is not None:
+                process.check()
 
     def read_pages(self) -> None:
         """Take in what worker and trainer tell Prometheus.
@@ -148,8 +151,11 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
     cinema = read_cinema(path)
     broker = stack.enter_context(start_broker(options.broker, folder / "broker"))
     console.print(f"broker: {broker.kind} at {broker.address}")
+    served, ports = load_settings(), free_ports(2)
+    if no_page := why_no_page(served.web, wanted=options.web):
+        console.print(f"no page: {no_page}")
     settings = changed(
-        with_topics(Settings(), load_settings().topics),
+        with_topics(Settings(), served.topics),
         brokers=broker.address,
         registry=str(folder / "registry"),
         data=folder / "worker" / "data",
@@ -157,14 +163,15 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         app="liverank-demo",
         model=f"demo-{folder.name[-8:]}",  # of its own: a broker that was there before may know another demo's model
         lists=1,  # its people look at one list at a time
-        metrics_port=0,
-        trainer_metrics_port=0,
+        metrics_port=ports[0],
+        trainer_metrics_port=ports[1],
+        web_port=-1 if no_page else page_port(served.web.port, Settings().web.port),
         id_dropout=0.2,  # the first model hides no id row, but learning on from single clicks has to
     )
     model = first_model(cinema, path, settings.registry.address, settings.registry.model, console)
     console.print(f"first model: {model.version}, from {model.examples} clicks in {model.seconds:.0f} s")
     create_topics(settings.broker)
-    worker, trainer = _processes(settings, folder, console, stack)
+    processes = _processes(settings, folder, console, stack)
     # What training left in memory is not looked through again: a collection of it would take longer than a ranking.
     gc.collect()
     gc.freeze()
@@ -174,23 +181,25 @@ def _set_up(options: DemoOptions, console: Console, stack: ExitStack) -> DemoSys
         "data": str(path),
         "training": msgspec.to_builtins(model),
     }
-    return DemoSystem(settings, cinema, report, worker, trainer)
+    return DemoSystem(settings, cinema, report, processes["worker"], processes["trainer"], processes.get("web"))
 
 
-def _processes(settings: Settings, folder: Path, console: Console, stack: ExitStack) -> tuple[Process, Process]:
-    """Worker and trainer, both ready."""
+def _processes(settings: Settings, folder: Path, console: Console, stack: ExitStack) -> dict[str, Process]:
+    """Worker, trainer and the page, all ready."""
     ready, processes = {}, {}
-    for name, own in (("worker", _OF_WORKER), ("trainer", _OF_TRAINER)):
+    for name in _OF if settings.web.port >= 0 else ("worker", "trainer"):
         ready[name] = folder / name / "ready"
-        given = changed(settings, ready_file=ready[name])
-        processes[name] = Process([name], environment_of(given, *own), folder / name)
+        given = changed(settings, **{"web_ready_file" if name == "web" else "ready_file": ready[name]})
+        processes[name] = Process([name], environment_of(given, *_OF[name]), folder / name)
         stack.callback(processes[name].stop)
     for process in processes.values():
         stack.callback(process.ask_to_stop)  # all of them, before the first is waited for
     for name, process in processes.items():
         with console.status(f"the {name} starts"):
             process.await_file(ready[name], _READY_S)
-    return processes["worker"], processes["trainer"]
+    if "web" in processes:
+        console.print(f"page: {processes['web'].address()}")
+    return processes
 
 
 async def _perform(system: DemoSystem, options: DemoOptions, console: Console) -> dict[str, Any]:

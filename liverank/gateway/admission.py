@@ -17,8 +17,12 @@ ANYBODY = "anybody"
 _SCHEME = "bearer "
 
 
-def tokens_in(given: str) -> list[str]:
-    """The tokens of LIVERANK_GATEWAY_TOKENS.
+def tokens_in(given: str, variable: str = "LIVERANK_GATEWAY_TOKENS") -> list[str]:
+    """The tokens of a variable of the environment.
+
+    Args:
+        given: what it holds.
+        variable: its name, for messages.
 
     Raises:
         LiverankError: one that is no token; it is not shown.
@@ -27,8 +31,8 @@ def tokens_in(given: str) -> list[str]:
     for number, token in enumerate(tokens, 1):
         if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
             raise LiverankError(
-                f"token {number} of LIVERANK_GATEWAY_TOKENS is none; each has at least {SHORTEST_TOKEN} letters and "
-                "digits, without spaces, and a comma stands between two"
+                f"token {number} of {variable} is none; each has at least {SHORTEST_TOKEN} letters and digits, without "
+                "spaces, and a comma stands between two"
             )
     return tokens
 

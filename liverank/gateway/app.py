@@ -85,7 +85,7 @@ class Gateway:
         routes = []
         for route in ROUTES:
             handler = asked.get(route.name) or self._records(route.topic)
-            routes.append(Route(route.path, self._admitted(route.name, handler), methods=[route.method]))
+            routes.append(Route(route.path, self.admitted(route.name, handler), methods=[route.method]))
         routes += [
             Route("/live", self._live), Route("/ready", self._ready), Route("/openapi.json", self._tell_contract),
             Route("/", self._tell_docs), Route("/docs", self._tell_docs),
@@ -103,7 +103,14 @@ class Gateway:
             return "it ends"
         return None if self._way.listener.caught_up.is_set() else "rankings are being read"
 
-    def _admitted(self, name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def admitted(self, name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """What answers a request by a handler once it is admitted; whatever is wrong is an answer too.
+
+        Args:
+            name: of the route, for metrics.
+            handler: gives the answer.
+        """
+
         async def answered(request: Request) -> Response:
             try:
                 response = await handler(await self._admit(request))
@@ -134,9 +141,14 @@ class Gateway:
             rate = f"{self._settings.rate:g}"
             raise Declined(429, f"more than {rate} records a second; ask again later", again(wait_s))
         self._admission.charge(who, 1)
-        return Admitted(request, who, await self._body(request) if request.method == "POST" else b"")
+        return Admitted(request, who, await self.body(request) if request.method == "POST" else b"")
 
-    async def _body(self, request: Request) -> bytes:
+    async def body(self, request: Request) -> bytes:
+        """A request's body, within the limits of size and time.
+
+        Raises:
+            Declined: it is no JSON by its type, too large, or too slow.
+        """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # which no page of another site can send without asking first
             raise Declined(415, "the body must be JSON, with Content-Type: application/json")

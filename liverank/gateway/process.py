@@ -8,12 +8,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from liverank.client.kafka import OverKafka
 from liverank.gateway.admission import Admission, is_loopback, tokens_in
@@ -53,10 +54,10 @@ def run_gateway(settings: Settings) -> None:
             f"host of [gateway] is {own.host!r}, which others reach, and LIVERANK_GATEWAY_TOKENS is not set: give "
             "tokens, or listen on 127.0.0.1"
         )
-    with listening(own) as listener:
+    with listening(own.host, own.port, "another gateway needs another, by LIVERANK_GATEWAY_PORT") as listener:
         check_access(settings.broker, APPLICATION)
         schema = known_schema(settings)
-        asyncio.run(_serve(settings, schema, Admission(tokens, own.rate), listener))
+        asyncio.run(_answer(settings, schema, Admission(tokens, own.rate), listener))
 
 
 def known_schema(settings: Settings) -> FeatureSchema | None:
@@ -76,38 +77,65 @@ def known_schema(settings: Settings) -> FeatureSchema | None:
 
 
 @contextmanager
-def listening(settings: GatewaySettings) -> Iterator[socket.socket]:
-    """The gateway's address.
+def listening(host: str, port: int, taken: str) -> Iterator[socket.socket]:
+    """A process's address.
+
+    Args:
+        host: to listen on.
+        port: 0 lets the system choose.
+        taken: what would be right where it cannot be had.
 
     Raises:
         LiverankError: it cannot be listened on.
     """
-    host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listener = socket.create_server(found[0][4][:2], family=found[0][0])
     except OSError as error:
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror or error})"
-        raise LiverankError(
-            f"port {port} of {host} {why}: another gateway needs another, by LIVERANK_GATEWAY_PORT"
-        ) from error
+        raise LiverankError(f"port {port} of {host} {why}: {taken}") from error
     with listener:
         yield listener
 
 
-async def _serve(
-    settings: Settings, schema: FeatureSchema | None, admission: Admission, listener: socket.socket
-) -> None:
+def way_to(settings: Settings, schema: FeatureSchema | None) -> OverKafka:
+    """A client's way to the brokers, with the limits of `[gateway]`."""
     own, worker = settings.gateway, settings.worker
-    way = OverKafka(
+    return OverKafka(
         settings.broker, schema, worker.limits, users=own.users, lists=worker.lists,
         deliver_within_s=own.deliver_ms / 1000,
     )  # fmt: skip
+
+
+async def _answer(
+    settings: Settings, schema: FeatureSchema | None, admission: Admission, listener: socket.socket
+) -> None:
+    own, way = settings.gateway, way_to(settings, schema)
     gateway = Gateway(own, way, admission, version_of("liverank"))
+    await serve_application(own, way, Served(gateway.app, gateway.end, "the gateway answers"), listener)
+
+
+class Served(NamedTuple):
+    """An application, what has it end, and what the log says of its address."""
+
+    app: ASGIApp
+    end: Callable[[], None]
+    told: str
+
+
+async def serve_application(settings: GatewaySettings, way: OverKafka, served: Served, listener: socket.socket) -> None:
+    """Answer until SIGTERM or Ctrl-C, and end in order within five seconds.
+
+    Args:
+        settings: how many connections there may be, and where it says that it is ready.
+        way: to the brokers; it is closed at the end.
+        served: what answers.
+        listener: where.
+    """
     server = _Server(
         uvicorn.Config(
-            gateway.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            limit_concurrency=own.connections, timeout_graceful_shutdown=_ANSWER_S,
+            served.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            limit_concurrency=settings.connections, timeout_graceful_shutdown=_ANSWER_S,
         )
     )  # fmt: skip
 
@@ -115,14 +143,14 @@ async def _serve(
 
     def end() -> None:
         asked.set()
-        gateway.end()
+        served.end()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
-    telling = asyncio.create_task(_tell_ready(way, own, listener))
+    telling = asyncio.create_task(_tell_ready(way, settings, served.told, listener))
     try:
-        if await _unless(asked, way.listen(now_ms() - round(own.look_back_s * 1000))):
+        if await _unless(asked, way.listen(now_ms() - round(settings.look_back_s * 1000))):
             await server.serve([listener])
     finally:
         telling.cancel()
@@ -154,10 +182,10 @@ def _leave(why: str) -> None:
     os._exit(0)
 
 
-async def _tell_ready(way: OverKafka, settings: GatewaySettings, listener: socket.socket) -> None:
+async def _tell_ready(way: OverKafka, settings: GatewaySettings, told: str, listener: socket.socket) -> None:
     address = listener.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     await way.listener.caught_up.wait()
-    log.info("the gateway answers at http://%s:%d", shown, address[1])
+    log.info("%s at http://%s:%d", told, shown, address[1])
     if settings.ready_file is not None:
         settings.ready_file.write_text("ready\n", encoding="utf-8")

@@ -35,3 +35,22 @@ def is_free(port: int) -> bool:
         except (OSError, OverflowError):  # no port is above 65535
             return False
     return True
+
+
+def page_port(wanted: int, usual: int) -> int:
+    """Where a page listens: as asked for; where nobody asks for another than the usual port, any free one if need be.
+
+    Args:
+        wanted: of the settings; 0 for any free one.
+        usual: what they say by default.
+
+    Raises:
+        BrokerError: the port that was asked for is taken.
+    """
+    if wanted and is_free(wanted):
+        return wanted
+    if wanted not in (0, usual):
+        raise BrokerError(
+            f"port {wanted} of 127.0.0.1 is taken; give another by LIVERANK_WEB_PORT, 0 for a free one, or --no-web"
+        )
+    return free_ports(1)[0]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from confluent_kafka import Message
 
-from liverank.operate.reading import read_to_end
+from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import DeadLetter
@@ -21,14 +21,19 @@ from streams.kafka.admin import check_row_names
 from streams.kafka.connection import partition_of
 
 
-def newest_dead_letters(settings: Settings, count: int) -> list[dict[str, Any]]:
+def newest_dead_letters(settings: Settings, count: int, answer_s: float = ANSWER_S) -> list[dict[str, Any]]:
     """The newest dead letters, the newest last, as JSON values.
+
+    Args:
+        settings: where the broker is.
+        count: how many.
+        answer_s: how long to wait for the broker.
 
     Raises:
         LiverankError: the broker does not answer, or has no such topic.
     """
     broker = settings.broker
-    messages = list(read_to_end(broker, DEAD_LETTERS, range(broker.partitions), newest=count))
+    messages = list(read_to_end(broker, DEAD_LETTERS, range(broker.partitions), newest=count, answer_s=answer_s))
     messages.sort(key=_sent_at)
     return [_letter(message) for message in messages[-count:]]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from liverank.local.errors import BrokerError
-from liverank.local.ports import free_ports, is_free
+from liverank.local.ports import free_ports, is_free, page_port
 from liverank.serve.own_folder import held as nobody_else_in
 from liverank.settings import Settings, changed, load_settings
 from ranker.contracts.errors import LiverankError
@@ -94,3 +94,19 @@ class Places:
         if brokers is not None:
             own["brokers"] = brokers
         return changed(found, **own)
+
+
+def with_page(settings: Settings) -> Settings:
+    """The same settings with ports for the page, and for the metrics that it shows: they stay the same when a part is
+    started again.
+
+    Raises:
+        BrokerError: a port that was asked for is taken.
+    """
+    ports = iter(free_ports(2))
+    own: dict[str, object] = {"web_port": page_port(settings.web.port, Settings().web.port)}
+    if settings.worker.metrics_port == 0:
+        own["metrics_port"] = next(ports)
+    if settings.trainer.metrics_port == 0:
+        own["trainer_metrics_port"] = next(ports)
+    return changed(settings, **own)

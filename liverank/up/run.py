@@ -1,6 +1,6 @@
-"""`liverank up`: broker, topics, a first model, worker and trainer; all supervised.
+"""`liverank up`: broker, topics, a first model, worker, trainer and the page for people; all supervised.
 
-It is the same worker and trainer as on many machines, each a process of its own. What it keeps lies in `DIR/.liverank`,
+They are the same processes as on many machines. What it keeps lies in `DIR/.liverank`,
 so a second `up` goes on where the first one ended.
 """
 
@@ -22,12 +22,14 @@ from rich.live import Live
 from liverank.local.broker import Broker, kind_of, start_broker
 from liverank.local.processes import Process, ProcessError
 from liverank.local.signals import handled
-from liverank.measure.pages import samples
+from liverank.measure.figures import FigureMeter, Figures
 from liverank.settings import Settings, changed, environment_of
 from liverank.up.first_model import check_files, prepare_registry
-from liverank.up.places import Places
+from liverank.up.places import Places, with_page
 from liverank.up.supervisor import Part
-from liverank.up.view import PartLine, TrafficMeter, WorkerTraffic, screen_of, traffic_lines
+from liverank.up.view import PartLine, screen_of, traffic_lines
+from liverank.web_settings import why_no_page
+from ranker.contracts.clock import now_ms
 from streams.kafka.admin import create_topics
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class UpOptions:
     broker: str = "kafka"  # an address, or kafka
     port: int | None = None  # of the broker that is started here; 0: any free one
     live: bool = False  # whether there is a terminal to draw on
+    web: bool = True  # whether the page is served
 
 
 @dataclass
@@ -54,25 +57,33 @@ class Installation:
     settings: Settings
     address: str
     parts: list[Part] = field(default_factory=list)
-    traffic: WorkerTraffic = field(default_factory=WorkerTraffic)
+    figures: Figures = field(default_factory=lambda: Figures(at=0, workers=0, missing=[]))
     learned: int = 0
+    page: str | None = None  # where people find it
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=_ERRORS_KEPT))
-    meter: TrafficMeter = field(default_factory=TrafficMeter)
+    meter: FigureMeter = field(default_factory=FigureMeter)
 
     def lines(self, now: float) -> list[PartLine]:
         """Each part as it is shown."""
         return [PartLine(part.name, part.state(now), part.attempt.restarts, part.attempt.reason) for part in self.parts]
 
-    def read_pages(self, now: float) -> None:
+    def read_pages(self) -> None:
         """Take in what worker and trainer tell; one that is down, or not up yet, tells nothing."""
         running = {part.name: part.running for part in self.parts}
-        worker, trainer = running.get("worker"), running.get("trainer")
-        with suppress(ProcessError):
-            if isinstance(worker, Process):
-                self.traffic = self.meter.read(worker.page(), now)
-        with suppress(ProcessError):
-            if isinstance(trainer, Process):
-                self.learned = round(sum(v for _, v in samples(trainer.page(), "liverank_trainer_examples_total")))
+        worker, trainer, web = (running.get(name) for name in ("worker", "trainer", "web"))
+        if self.page is None and isinstance(web, Process):
+            self.page = web.address()
+        told, learner = _page_of(worker), _page_of(trainer)
+        if told is not None:
+            self.figures = self.meter.read(now_ms(), [told], learner)
+            self.learned = self.figures.trainer.examples if self.figures.trainer is not None else self.learned
+
+
+def _page_of(running: object) -> str | None:
+    """What a process tells; None while it tells nothing."""
+    with suppress(ProcessError):
+        return running.page() if isinstance(running, Process) else None
+    return None
 
 
 class _OwnBroker:
@@ -123,8 +134,12 @@ def _set_up(
         port = places.port(options.port)
         broker = stack.enter_context(start_broker("kafka", places.of("kafka"), port=port))
     settings = places.settings(broker.address if broker else options.broker)
+    no_page = why_no_page(settings.web, wanted=options.web)
+    settings = settings if no_page else with_page(settings)
     installation = Installation(places, settings, settings.broker.addresses)
     console.print(f"broker: {installation.address}")
+    if no_page:
+        console.print(f"no page: {no_page}")
     made = create_topics(settings.broker)
     if made:
         console.print(f"topics: {', '.join(made)}")
@@ -134,12 +149,12 @@ def _set_up(
     now = time.monotonic()
     if broker is not None:
         installation.parts.append(Part("broker", lambda: _restarted(broker), lambda: broker.running, now))
-    for name in ("worker", "trainer"):
+    for name in ("worker", "trainer", *([] if no_page else ["web"])):
         ready = places.of(name) / "ready"
         part = Part(name, _starter(name, places, settings, ready), ready.exists, now)
         stack.callback(part.stop)
         installation.parts.append(part)
-    stack.callback(_ask_to_stop, installation.parts)  # both, before the first is waited for
+    stack.callback(_ask_to_stop, installation.parts)  # all of them, before the first is waited for
     return installation
 
 
@@ -151,7 +166,7 @@ def _restarted(broker: Broker) -> _OwnBroker:
 def _starter(name: str, places: Places, settings: Settings, ready: Path) -> Callable[[], Process]:
     def start() -> Process:
         ready.unlink(missing_ok=True)
-        given = environment_of(changed(settings, ready_file=ready))
+        given = environment_of(changed(settings, **{"web_ready_file" if name == "web" else "ready_file": ready}))
         config = ["--config", str(places.config)] if places.config is not None else []
         return Process([name, *config], given, places.of(name))
 
@@ -166,7 +181,7 @@ def _ask_to_stop(parts: list[Part]) -> None:
 
 def _go_on(installation: Installation, options: UpOptions, console: Console, stop: threading.Event) -> None:
     """Tend the parts until asked to stop."""
-    tell = _teller(installation, options, console)
+    tell, told_page = _teller(installation, options, console), False
     live = Live(console=console, auto_refresh=False) if options.live else None
     with live or nullcontext():
         page_at = summary_at = time.monotonic()
@@ -177,13 +192,16 @@ def _go_on(installation: Installation, options: UpOptions, console: Console, sto
                 if told is not None:
                     tell(told)
             if now >= page_at:
-                installation.read_pages(now)
+                installation.read_pages()
                 page_at = now + _PAGE_EVERY_S
+                if installation.page is not None and not told_page:
+                    console.print(f"page: {installation.page}")
+                    told_page = True
             if live is not None:
                 live.update(_screen(installation, now), refresh=True)
             elif now >= summary_at:
                 states = ", ".join(f"{line.name} {line.state}" for line in installation.lines(now))
-                log.info("%s; %s", states, "; ".join(traffic_lines(installation.traffic, installation.learned)))
+                log.info("%s; %s", states, "; ".join(traffic_lines(installation.figures, installation.learned)))
                 summary_at = now + _SUMMARY_EVERY_S
 
 
@@ -201,7 +219,7 @@ def _screen(installation: Installation, now: float) -> RenderableType:
     return screen_of(
         installation.address,
         installation.lines(now),
-        installation.traffic,
+        installation.figures,
         installation.learned,
         list(installation.errors),
     )

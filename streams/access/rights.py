@@ -36,8 +36,8 @@ from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 
-WORKER, TRAINER, APPLICATION, OPERATOR = ROLES = ("worker", "trainer", "application", "operator")
-_ARTICLES = {WORKER: "a", TRAINER: "a", APPLICATION: "an", OPERATOR: "an"}
+WORKER, TRAINER, APPLICATION, OPERATOR, WEB = ROLES = ("worker", "trainer", "application", "operator", "web")
+_ARTICLES = {WORKER: "a", TRAINER: "a", APPLICATION: "an", OPERATOR: "an", WEB: "a"}
 
 _ANSWER_S = 10.0
 _REFUSED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
@@ -97,6 +97,9 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
             )
         case "application":
             return Rights(topics=_by_topic({"READ": outputs, "WRITE": inputs}), group_prefix=APPLICATION)
+        case "web":  # the page: an application that shows the catalogue, and moves versions
+            may = {"READ": [*outputs, called(ITEMS), updates], "WRITE": [*inputs, updates]}
+            return Rights(topics=_by_topic(may), groups=(f"{settings.group}-operator",), group_prefix=APPLICATION)
         case _:
             may = {
                 "READ": [*inputs, settings.changelog, called(DEAD_LETTERS), updates, examples], "WRITE": [updates],
@@ -163,10 +166,14 @@ def acl_commands(settings: BrokerSettings, principals: Mapping[str, str], model:
         for operations, topics in together.items():
             may = _options("--operation", [_SPELT[operation] for operation in sorted(operations)])
             lines.append(_command(settings, principal, [*may, *_options("--topic", topics)]))
-        groups = _options("--group", rights.groups)
-        if rights.group_prefix is not None:
-            groups = ["--group", rights.group_prefix, "--resource-pattern-type", "prefixed"]
-        lines.append(_command(settings, principal, ["--operation", "Read", *groups]))
+        begin = (
+            []
+            if rights.group_prefix is None
+            else ["--group", rights.group_prefix, "--resource-pattern-type", "prefixed"]
+        )
+        for groups in (_options("--group", rights.groups), begin):
+            if groups:
+                lines.append(_command(settings, principal, ["--operation", "Read", *groups]))
         ids = _options("--transactional-id", rights.transactions)
         if rights.transaction_prefix is not None:
             ids = ["--transactional-id", rights.transaction_prefix, "--resource-pattern-type", "prefixed"]

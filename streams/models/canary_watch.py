@@ -150,18 +150,17 @@ class CanaryWatch:
         trial = self._trial_of(serving.canary, serving.current)
         if trial.decided:
             return
-        decision = self._decision(trial)
-        self._metrics.canary_difference.set(trial.compared.ranks.difference)
-        self._metrics.canary_clicks_difference.set(trial.compared.lists.difference)
+        alpha = max(self._settings.canary_alpha * self._share_of_users(), _LEAST_ALPHA)
+        decision = self._decision(trial, alpha)
+        self._metrics.compared(trial.compared, alpha)
         if decision.promote is not None:
             trial.decided = True
             self._announce(serving.canary.version, serving.current.version, decision)
 
-    def _decision(self, trial: _Trial) -> Decision:
+    def _decision(self, trial: _Trial, alpha: float) -> Decision:
         if trial.failure is not None:
             return Decision(False, trial.failure)
-        settings, share = self._settings, self._share_of_users()
-        alpha = max(settings.canary_alpha * share, _LEAST_ALPHA)
+        settings = self._settings
         criteria = Criteria(
             alpha=alpha, margin=settings.canary_margin, fewer=settings.canary_fewer, least=settings.canary_least
         )

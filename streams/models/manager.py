@@ -96,7 +96,10 @@ class ModelManager:
         """
         await self._followers[0].start()
         model = await self._first()
-        self.slot = ModelSlot(model)
+        self.slot = slot = ModelSlot(model)
+        self._metrics.models.learned_until.set_function(
+            lambda: slot.current.learned_until / 1000 if slot.current else 0
+        )
         self._show()
 
     async def follow(self, wake: Callable[[], None], unfit: Callable[[str, str], None]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ranker.rollout.canary import Comparison
+
 _RECIPROCAL_RANKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.34, 0.5, 1.0)
 _VERSIONS = 8  # whose clicks are told
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -40,16 +42,35 @@ class ModelMetrics:
             ["version"], buckets=_RECIPROCAL_RANKS, registry=registry,
         )  # fmt: skip
         self._clicked: dict[str, None] = {}  # versions, the one clicked last at the end
-        self.canary_difference = Gauge(
+        self._canary_difference = Gauge(
             "liverank_canary_difference",
             "Mean reciprocal rank of the canary less that of the others",
             registry=registry,
         )
-        self.canary_clicks_difference = Gauge(
+        self._canary_clicks_difference = Gauge(
             "liverank_canary_clicks_difference",
             "Share of the canary's lists that drew a click in time, less that of the others",
             registry=registry,
         )
+
+        self._canary_bounds = Gauge(
+            "liverank_canary_bound",
+            "Bounds of the true differences that hold at every moment: of reciprocal ranks, of clicks per list",
+            ["measure", "bound"], registry=registry,
+        )  # fmt: skip
+
+    def compared(self, compared: Comparison, alpha: float) -> None:
+        """What clicks say of a canary so far; its bounds are those by which it is decided.
+
+        Args:
+            compared: what people did.
+            alpha: the chance of ever deciding wrongly.
+        """
+        self._canary_difference.set(compared.ranks.difference)
+        self._canary_clicks_difference.set(compared.lists.difference)
+        for name, measured in (("ranks", compared.ranks), ("lists", compared.lists)):
+            for bound, value in zip(("low", "high"), measured.interval(alpha / 2), strict=True):
+                self._canary_bounds.labels(name, bound).set(value)
 
     def clicked(self, version: str, value: float) -> None:
         """The reciprocal rank of a click, by the version that ranked it. Only the newest versions keep their figures:

@@ -31,8 +31,8 @@ ROOMS = {
         "releases", "first_model", "trainer", "simulation",
     ),
     "liverank": (
-        "terminal", "gateway_settings", "settings", "client", "serve", "local", "offline", "operate", "gateway",
-        "measure", "simulate", "bench", "faults", "demo", "up", "cli", "__main__",
+        "terminal", "gateway_settings", "web_settings", "settings", "client", "serve", "local", "offline", "operate",
+        "gateway", "measure", "web", "simulate", "bench", "faults", "demo", "up", "cli", "__main__",
     ),
 }  # fmt: skip
 

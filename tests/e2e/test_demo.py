@@ -124,6 +124,7 @@ def test_headless(temporary: Path, cinema: Path, tmp_path: Path) -> None:
     found = json.loads(report.read_text())
     assert_all_is_well(found)
     assert found["broker"]["address"] in output
+    assert re.search(r"page: http://127\.0\.0\.1:\d+", output)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,9 @@ def test_from_nothing_to_lists_that_learn(installation: tuple[str, Path]) -> Non
 def test_what_dies_is_started_again(installation: tuple[str, Path]) -> None:
     """kill -9 of the worker: `up` says why it ended, starts another, and lists are ranked again."""
     shop, (_, folder) = Shop(installation[0]), installation
+    address = eventually("the page's address", lambda: re.search(r"page: (http://\S+)", _log(folder)))[1]
+    with urllib.request.urlopen(f"{address}/ready", timeout=30) as answer:  # noqa: S310  # of this machine
+        assert answer.status == 200
     shop.send("candidates", "u", request_id="before", items=[{"item_id": "a"}, {"item_id": "b"}])
     assert shop.ranking_of("u", "before")["revision"] == 1
     pid = int((folder / ".liverank" / "worker" / "ready").read_text())

@@ -157,7 +157,7 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
     given = changed(
         Settings(), brokers="a:1,b:2", data="/w", trainer_data="/t", batch=7, exploration=0.25, metrics_port=-1,
         trainer_metrics_port=0, ready_file="/r", tracking="tensorboard:x", train_batch=9, canary_share=0.1,
-        gateway_port=0, gateway_rate=2.5,
+        gateway_port=0, gateway_rate=2.5, web_port=-1, web_workers="a:1,b:2",
     )  # fmt: skip
     assert load_settings(environ=environment_of(given)) == given
     assert environment_of(given, "BATCH", "TRAIN_BATCH") == {"LIVERANK_BATCH": "7", "LIVERANK_TRAIN_BATCH": "9"}
@@ -175,7 +175,7 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
         ("[wroker]\nbatch = 3", r"nobody reads 'wroker'; the nearest is 'worker'"),
         (
             "batch = 3",
-            r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, gateway, topics,",
+            r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, gateway, web, topics,",
         ),
         ("[worker.rules]\ncategory_cup = 3", r"rules of \[worker\]: .*category_cup"),
         ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
@@ -254,6 +254,12 @@ def test_topics_are_called_as_the_file_and_the_environment_say(tmp_path: Path) -
         ("[gateway]\nport = 65536", "port of [gateway] is 65536; it must be a whole number, at least 0, at most 65535"),
         ("[gateway]\nrate = 0", "rate of [gateway] is 0; it must be a number, above 0"),
         ("[gateway]\ntokens = 'x'", "nobody reads 'tokens' of [gateway]"),
+        ("[web]\nport = -2", "port of [web] is -2; it must be a whole number, at least -1, at most 65535"),
+        (
+            "[web]\nworkers = 'a b'",
+            "workers of [web] is 'a b'; it must be host:port of a metrics page, several with commas",
+        ),
+        ("[web]\noperator_token = 'x'", "nobody reads 'operator_token' of [web]"),
         ("[registry]\nmodel = '../x'", "it must be up to 128 letters, digits"),
         ("[registry]\naddress = ''", "address of [registry] is ''; it must be a folder, or an fsspec address"),
         ("[liverank]\ntrainer_mode = 'x'", "mode of [trainer] is 'x'; it must be one of rows, adapters, full"),

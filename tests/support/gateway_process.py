@@ -1,4 +1,4 @@
-"""`liverank gateway` as a process of its own, and what tests ask it."""
+"""`liverank gateway` or `liverank web` as a process of its own, and what tests ask it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from liverank.settings import Settings, changed, environment_of
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-_ADDRESS = re.compile(r"the gateway answers at http://127\.0\.0\.1:(\d+)")
+_ADDRESS = re.compile(r"(?:the gateway answers|the page is) at http://127\.0\.0\.1:(\d+)")
 
 
 @dataclass
@@ -44,15 +44,17 @@ class GatewayProcess:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    command: str = "gateway"
 
     def start(self, port: int = 0) -> GatewayProcess:
         """Start it; `ready` waits until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        given = environment_of(changed(self.settings, gateway_port=port)) | self.environment
+        given = environment_of(changed(self.settings, **{f"{self.command}_port": port})) | self.environment
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "liverank", "gateway"], cwd=ROOT, env=os.environ | given, stdout=log, stderr=log
-            )
+                [sys.executable, "-m", "liverank", self.command],
+                cwd=ROOT, env=os.environ | given, stdout=log, stderr=log,
+            )  # fmt: skip
         return self
 
     @property

@@ -18,7 +18,7 @@ from liverank.cli.main import app
 from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
-    ["worker"], ["gateway"], ["topics", "create"], ["topics", "check"], ["topics", "acls"], ["keys", "new"],
+    ["worker"], ["gateway"], ["web"], ["topics", "create"], ["topics", "check"], ["topics", "acls"], ["keys", "new"],
     ["model", "sign"], ["train"], ["evaluate"], ["replay"], ["rank"],
     ["model", "show"], ["model", "verify"], ["schema"], ["demo"], ["up"], ["broker"], ["dead-letters"], ["state"],
     ["config", "show"], ["init"], ["data", "check"], ["data", "convert"],
@@ -105,6 +105,7 @@ WITHOUT_RESULT = {
     ("worker",),
     ("trainer",),
     ("gateway",),
+    ("web",),
     ("up",),
     ("broker",),
     ("schema",),

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from liverank import web_settings
 from liverank.local.errors import BrokerError
-from liverank.up.places import Places
+from liverank.local.ports import page_port
+from liverank.settings import Settings, changed
+from liverank.up.places import Places, with_page
+from liverank.web_settings import WebSettings, why_no_page
 from ranker.contracts.errors import LiverankError
 
 
@@ -38,6 +42,37 @@ def test_what_file_and_environment_say_holds(tmp_path: Path, monkeypatch: pytest
     assert settings.registry.address == "s3://models"
     assert (settings.worker.data, settings.worker.metrics_port) == (Path("/somewhere"), 9300)
     assert settings.worker.rules.category_cap == 3
+
+
+def test_the_page_finds_the_metrics_that_it_shows() -> None:
+    """What the system would choose is chosen once, so that a part which is started again is found again; what is asked
+    for, or turned off, stays so."""
+    chosen = with_page(changed(Settings(), metrics_port=0, trainer_metrics_port=0, web_port=0))
+    ports = {chosen.worker.metrics_port, chosen.trainer.metrics_port, chosen.web.port}
+    assert len(ports) == 3 and min(ports) > 0
+    asked = with_page(changed(Settings(), metrics_port=-1, trainer_metrics_port=9300, web_port=0))
+    assert (asked.worker.metrics_port, asked.trainer.metrics_port) == (-1, 9300)
+
+
+def test_a_page_whose_port_is_taken() -> None:
+    """The usual one gives way to a free one; one that a person asked for is an error that says what helps."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert page_port(taken, usual=taken) != taken
+        with pytest.raises(BrokerError, match=f"port {taken} of 127.0.0.1 is taken; give another by LIVERANK_WEB_PORT"):
+            page_port(taken, usual=8090)
+    assert page_port(taken, usual=8090) == taken
+    assert page_port(0, usual=8090) > 0
+
+
+def test_where_there_is_no_page_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not asked for, turned off, or without the extra: the rest runs all the same."""
+    assert why_no_page(WebSettings(), wanted=True) is None
+    assert why_no_page(WebSettings(), wanted=False) == "--no-web"
+    assert why_no_page(WebSettings(port=-1), wanted=True) == "port of [web] is -1"
+    monkeypatch.setattr(web_settings, "find_spec", lambda module: None)
+    missing = why_no_page(WebSettings(), wanted=True)
+    assert missing is not None and missing.endswith("pip install 'liverank[web]'")
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

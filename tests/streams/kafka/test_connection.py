@@ -10,7 +10,7 @@ import pytest
 from liverank.settings import Settings, changed
 from ranker.contracts.errors import SchemaError
 from ranker.contracts.topics import USERS
-from streams.access.rights import APPLICATION, OPERATOR, ROLES, TRAINER, WORKER, missing_rights, rights_of
+from streams.access.rights import APPLICATION, OPERATOR, ROLES, TRAINER, WEB, WORKER, missing_rights, rights_of
 from streams.kafka import connection
 from streams.kafka.admin import topic_layouts
 from streams.settings import BrokerSettings
@@ -85,9 +85,9 @@ def test_every_topic_has_a_writer_and_a_reader_and_no_input_a_worker_as_its_writ
         assert "CREATE" in rights[OPERATOR][layout.name]
         if APPLICATION in writers:
             cleaned = {WORKER} if layout.own == USERS else set()  # tombstones of who was forgotten
-            assert writers == {APPLICATION} | cleaned, layout.name
+            assert writers == {APPLICATION, WEB} | cleaned, layout.name
     assert not [
-        name for role in (WORKER, TRAINER, APPLICATION) for name, may in rights[role].items() if "CREATE" in may
+        name for role in (WORKER, TRAINER, APPLICATION, WEB) for name, may in rights[role].items() if "CREATE" in may
     ]
 
 
