@@ -32,7 +32,8 @@ from ranker.rollout.stages import stage_of
 log = logging.getLogger(__name__)
 
 _Read = TypeVar("_Read")
-_PAGE_S, _BROKER_S, _CONTROL_EVERY_S, _KEEP_ALIVE_S = 2.0, 3.0, 5.0, 15.0
+_PAGE_S, _BROKER_S, _KEEP_ALIVE_S = 2.0, 3.0, 15.0
+_TOPICS_EVERY = 2.5  # of as many readings of the metrics one reads the topics
 _SHOWN_VERSIONS, _SHOWN_LETTERS, _HISTORY = 8, 12, 300
 _SHOWN_VALUE = 300  # letters of what was refused
 _FORGOTTEN_MS = 60_000  # after so long without anybody who looks the lines begin anew
@@ -158,7 +159,8 @@ class Operator:
             await self._told.tell("figures", figures)
 
     async def _tell_control(self) -> None:
-        async for view in _again_and_again(self._control, _CONTROL_EVERY_S):
+        every_s = _TOPICS_EVERY * self._settings.web.refresh_ms / 1000
+        async for view in _again_and_again(self._control, every_s):
             await self._told.tell("control", view)
 
     def _figures(self) -> Figures:

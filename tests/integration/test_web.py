@@ -259,6 +259,7 @@ def test_a_canary_is_compared_and_ended(page: Page, web: GatewayProcess, install
 
 def test_an_operator_moves_versions(page: Page, web: GatewayProcess, installation: Installation) -> None:
     """With the token alone; what was done is seen in the table."""
+    announce(installation, publish(installation, seed=4, schema=SCHEMA))
     opened(page, web, "operator")
     version = publish(installation, seed=2, schema=SCHEMA)
     page.locator("#operator-token").fill("another-token-of-somebody")
