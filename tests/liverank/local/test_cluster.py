@@ -37,7 +37,8 @@ def test_one_of_three_may_be_killed(tmp_path: Path) -> None:
         eventually("all have found each other", lambda: advertised(addresses) == direct)
         assert advertised(f"127.0.0.1:{nodes[1].lines[0][0]}") == {f"127.0.0.1:{node.lines[0][1]}" for node in nodes}
         topic = NewTopic("kept", 2, 3, config={"min.insync.replicas": "2"})
-        AdminClient({"bootstrap.servers": addresses}).create_topics([topic])["kept"].result(90)
+        admin = AdminClient({"bootstrap.servers": addresses})  # held: what it was asked ends with it
+        admin.create_topics([topic])["kept"].result(90)
         sent = sent_all(addresses, 20)
         brokers[0].kill()
         sent |= sent_all(addresses, 20, since=20)
