@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,14 @@ class _KeptUser(NamedTuple):
 
     history: EventArrays
     lists: dict[str, _KeptList]  # by request
+
+
+def _kept_bytes(window: int, features: int, user: _KeptUser) -> int:
+    """What is kept of a user, by the window and the features of the model."""
+    return EventArrays.size(window) + sum(
+        inputs_bytes(one.inputs) + KeptFeatures.size(window, len(one.inputs.items), features)
+        for one in user.lists.values()
+    )
 
 
 def load_model(
@@ -105,7 +114,9 @@ class ServingModel:
         self._weights = np.array([action.weight for action in self.schema.positives])
         self._actions = tuple(action.name for action in self.schema.positives)
         self._budget = options.budget
-        self._kept: BoundedCache[str, _KeptUser] = BoundedCache(options.budget.lists, self._kept_bytes)  # by user
+        # By user. What measures them must not hold this model: nobody would collect it when it has been replaced.
+        measured = partial(_kept_bytes, self.schema.window, manifest.config["n_features"])
+        self._kept: BoundedCache[str, _KeptUser] = BoundedCache(options.budget.lists, measured)
 
     def rank(self, rows: Sequence[tuple[str, UserRow]]) -> list[Ranked]:
         """Each row's newest list in its new order.
@@ -182,13 +193,6 @@ class ServingModel:
         others = user.lists if len(user.lists) < _LISTS_KEPT else {}
         self._kept.put(user_id, _KeptUser(user.history, {**others, current.request_id: kept}))
         return kept
-
-    def _kept_bytes(self, user: _KeptUser) -> int:
-        window, features = self.schema.window, self.manifest.config["n_features"]
-        return EventArrays.size(window) + sum(
-            inputs_bytes(one.inputs) + KeptFeatures.size(window, len(one.inputs.items), features)
-            for one in user.lists.values()
-        )
 
     def ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
         """A row's list in the order of its scores: the last step of `rank`.

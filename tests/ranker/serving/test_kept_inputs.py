@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -146,3 +148,31 @@ def test_what_is_kept_is_within_the_budget(folder: Path) -> None:
     assert model._kept.bytes <= Budget(1).lists
     for user, row in rows:
         compared(model, user, row)
+
+
+def test_a_model_that_nobody_holds_any_more_is_gone_at_once(folder: Path) -> None:
+    """With all that was kept of users: a worker collects cycles every few hours, and versions come every few s."""
+    catalog = Catalog(SCHEMA.item_numeric)
+    model = load_model(folder, catalog, ServingOptions())
+    row = EMPTY
+    items = [Candidate(item_id=f"item-{number}") for number in range(4)]
+    for offset, record in enumerate(
+        (
+            CandidateList(request_id="r", user_id="u", items=items, ts=T0),
+            Interaction(user_id="u", item_id="item-1", action="click", event_id="e", ts=T0),
+        )
+    ):
+        topic = "candidates" if isinstance(record, CandidateList) else "interactions"
+        row = apply_input(row, record, Position(topic, 0, offset, T0), SCHEMA)
+        model.rank([("u", row)])
+    following = load_model(folder, catalog, ServingOptions(), like=model)
+    held = [weakref.ref(model), weakref.ref(model.tables), weakref.ref(model.scorer)]
+    gc.collect()
+    gc.disable()
+    try:
+        model.close()
+        del model
+        assert [ref() for ref in held] == [None] * len(held)
+    finally:
+        gc.enable()
+    assert following.rank([("u", row)])
