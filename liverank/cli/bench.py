@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from liverank.cli.local import BrokerChoice
-from liverank.cli.options import Json
+from liverank.cli.options import Json, numbers_of
 from liverank.terminal import errors, report
 
 # Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
@@ -162,6 +162,30 @@ def soak(
         history=history, items=items,
     )  # fmt: skip
     report(bench_soak(options, errors), json)
+
+
+@bench_app.command("scale", epilog="Example:  liverank bench scale --users 100000 --items 100000 --json scale.json")
+def scale(
+    broker: BrokerChoice = "kafka",
+    users: Annotated[str, typer.Option(help="Numbers of users whose rows there are, with commas between.")] = (
+        "1000,100000,1000000"
+    ),
+    items: Annotated[str, typer.Option(help="Numbers of items in the catalogue, with commas between.")] = (
+        "10000,100000,1000000"
+    ),
+    rate: Rate = 100,
+    seconds: Annotated[float, typer.Option(help="Length of each steady load.")] = 20.0,
+    candidates: Candidates = 100,
+    json: Json = None,
+) -> None:
+    """Fill a worker with users, then with items: memory, disk, time until ready, and what an input costs."""
+    from liverank.bench.scale import ScaleOptions, bench_scale
+
+    options = ScaleOptions(
+        broker=broker, users=numbers_of(users), items=numbers_of(items), rate=rate, seconds=seconds,
+        candidates=candidates,
+    )  # fmt: skip
+    report(bench_scale(options, errors), json)
 
 
 @bench_app.command("sizes", epilog="Example:  liverank bench sizes --lists 1 --candidates 40")
