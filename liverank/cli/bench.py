@@ -228,12 +228,15 @@ def stages(
     history: HistoryLength = 50,
     inputs: Annotated[int, typer.Option(help="Inputs that are measured.")] = 2000,
     items: Items = 10_000,
+    detail: Annotated[str, typer.Option(help="What rankings say of an item: full, scores or order.")] = "full",
     json: Json = None,
 ) -> None:
     """Lead inputs through a worker's parts: processor time of each stage, in microseconds. Seconds; no broker."""
     from liverank.bench.parts.stages import StagesOptions, bench_stages
 
-    options = StagesOptions(users=users, candidates=candidates, history=history, inputs=inputs, items=items)
+    options = StagesOptions(
+        users=users, candidates=candidates, history=history, inputs=inputs, items=items, detail=detail
+    )
     report(bench_stages(options, errors), json)
 
 

@@ -128,8 +128,8 @@ def test_soak(kafka: str, tmp_path: Path) -> None:
 def test_scale(kafka: str, tmp_path: Path) -> None:
     """Rows that nobody has asked for are on the disk, and are there after a kill; each size has its line."""
     found = bench(
-        kafka, tmp_path / "scale.json", "scale", "--users", "20,3000", "--items", "60", "--rate", "40", "--seconds", "1",
-        "--candidates", "10",
+        kafka, tmp_path / "scale.json", "scale", "--users", "20,3000", "--items", "60", "--rate", "40",
+        "--seconds", "1", "--candidates", "10",
     )  # fmt: skip
     few, many = found["users"]
     assert (few["users"], many["users"]) == (20, 3000)
