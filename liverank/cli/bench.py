@@ -10,6 +10,7 @@ import typer
 from liverank.cli.local import BrokerChoice
 from liverank.cli.options import Json, numbers_of
 from liverank.terminal import errors, report
+from ranker.registry.settings import Provider
 
 # Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
 # ruff: noqa: PLC0415
@@ -219,6 +220,22 @@ def learning(
 
     options = LearningOptions(examples=examples, items=items, candidates=candidates, history=history, batch=batch)
     report(bench_learning(options, errors), json)
+
+
+@bench_app.command("scorer", epilog="Example:  liverank bench scorer --history 200 --batch 1,64 --json scorer.json")
+def scorer(
+    history: Annotated[str, typer.Option(help="Events, with commas between.")] = "50,200,1000",
+    candidates: Annotated[str, typer.Option(help="Items in a list, with commas between.")] = "10,100,500",
+    batch: Annotated[str, typer.Option(help="Users ranked at once, with commas between.")] = "1,8,64",
+    items: Items = 10_000,
+    provider: Annotated[Provider, typer.Option(help="Where the graphs run.")] = "auto",
+    json: Json = None,
+) -> None:
+    """Encode and score users anew, and extended by one event: microseconds a user. A minute or two; no broker."""
+    from liverank.bench.parts.scorer import ScorerOptions, bench_scorer
+
+    options = ScorerOptions(numbers_of(history), numbers_of(candidates), numbers_of(batch), items, provider)
+    report(bench_scorer(options, errors), json)
 
 
 @bench_app.command("stages", epilog="Example:  liverank bench stages --json stages.json")
