@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from liverank.cli.local import BrokerChoice
-from liverank.cli.options import Json, numbers_of
+from liverank.cli.options import Json, whole_numbers
 from liverank.terminal import errors, report
 from ranker.registry.settings import Provider
 
@@ -183,7 +183,7 @@ def scale(
     from liverank.bench.scale import ScaleOptions, bench_scale
 
     options = ScaleOptions(
-        broker=broker, users=numbers_of(users), items=numbers_of(items), rate=rate, seconds=seconds,
+        broker=broker, users=whole_numbers(users), items=whole_numbers(items), rate=rate, seconds=seconds,
         candidates=candidates,
     )  # fmt: skip
     report(bench_scale(options, errors), json)
@@ -234,7 +234,7 @@ def scorer(
     """Encode and score users anew, and extended by one event: microseconds a user. A minute or two; no broker."""
     from liverank.bench.parts.scorer import ScorerOptions, bench_scorer
 
-    options = ScorerOptions(numbers_of(history), numbers_of(candidates), numbers_of(batch), items, provider)
+    options = ScorerOptions(whole_numbers(history), whole_numbers(candidates), whole_numbers(batch), items, provider)
     report(bench_scorer(options, errors), json)
 
 

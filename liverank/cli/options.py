@@ -116,7 +116,7 @@ def duration_of(text: str) -> int:
     return span
 
 
-def numbers_of(text: str) -> tuple[int, ...]:
+def whole_numbers(text: str) -> tuple[int, ...]:
     """The whole numbers above 0 of `1000,100000`; none of an empty text.
 
     Raises:
