@@ -56,6 +56,7 @@ def compare(
     broker: BrokerChoice = "kafka",
     pairs: Annotated[int, typer.Option(help="Runs of each, in turns.", min=1)] = 5,
     before: Annotated[str | None, typer.Option(help="A Python that has another release of liverank.")] = None,
+    quix: Annotated[str | None, typer.Option(help="A Python that has this release and Quix Streams.")] = None,
     seconds: Annotated[float, typer.Option(help="How long the steady load of each run is measured.")] = 20.0,
     rate: Rate = 200,
     burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 10_000,
@@ -74,7 +75,7 @@ def compare(
         broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
         items=items, warm_s=warm_s,
     )  # fmt: skip
-    report(bench_compare(CompareOptions(pairs=pairs, before=before, latency=each), errors), json)
+    report(bench_compare(CompareOptions(pairs=pairs, before=before, quix=quix, latency=each), errors), json)
 
 
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
