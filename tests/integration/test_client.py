@@ -112,6 +112,38 @@ def test_a_ranking_covers_what_was_sent(client: Client, user: str) -> None:
     assert client.ranking(user, "another") is None and client.ranking("nobody") is None
 
 
+def test_an_item_that_is_withdrawn_is_in_no_later_ranking(
+    installation: Installation, client: Client, user: str
+) -> None:
+    """Whatever its id is made of; its tombstone lies where the answer says, and a description brings it back."""
+    gone, stays = f"{user}/a b?c%2F#ü", f"{user}-stays"
+    client.send(Item(item_id=gone, title="A hat"), Item(item_id=stays, title="A coat"))
+
+    def ranked() -> set[str]:
+        found = client.rank(shown(user, gone, stays), within_s=_LONG_S).ranking
+        assert found is not None
+        return {line.item_id for line in found.items}
+
+    assert ranked() == {gone, stays}
+    (accepted,) = client.withdraw(gone)
+    (tombstone,) = [
+        one
+        for one in installation.read("items")
+        if (one.partition(), one.offset()) == (accepted.partition, accepted.offset)
+    ]
+    assert (accepted.topic, accepted.event_id) == ("items", None)
+    assert (tombstone.key(), tombstone.value()) == (gone.encode(), None)
+    eventually("it is ranked no more", lambda: ranked() == {stays})
+    client.send(Item(item_id=gone, title="A hat"))
+    eventually("it is back", lambda: ranked() == {gone, stays})
+    assert [one.topic for one in client.withdraw(gone, f"{user}-never-described")] == ["items", "items"]
+    for wrong in ("", "i" * 257):
+        with pytest.raises(InvalidRecord, match=r"`str` of length .*; items requires item_id") as refused:
+            client.withdraw(wrong)
+        assert refused.value.reason == "invalid"
+    assert client.withdraw() == []
+
+
 def test_a_group_is_ranked_by_what_each_member_did(client: Client, user: str) -> None:
     """Each member's scores are those of the member's own ranking, which knows of the member's own clicks."""
     items = [f"item-{number}" for number in range(6)]
