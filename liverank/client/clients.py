@@ -159,7 +159,7 @@ class AsyncClient:
         check_rule(by)
         given = list(events)
         own = events_by_member(members, [event.user_id for event in given])
-        whole = replace(candidates, k=None)
+        whole = replace(candidates, k=None, reasons=None)  # a group's ranking says none
         answers = await asyncio.gather(
             *(
                 self._way.rank(replace(whole, user_id=member), [given[number] for number in numbers], within_s)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from liverank.client import (
     AsyncClient,
@@ -110,6 +111,26 @@ def test_a_ranking_covers_what_was_sent(client: Client, user: str) -> None:
     assert again.ranking.revision == first.ranking.revision + 3
     assert client.ranking(user) == client.ranking(user, "page-1") == again.ranking
     assert client.ranking(user, "another") is None and client.ranking("nobody") is None
+
+
+def test_a_list_that_asks_is_told_why(client: Client, user: str) -> None:
+    """At most so many reasons of each item, the click among them with what it was on; a list that does not ask has
+    none, nor has a group's."""
+    items = [f"item-{number}" for number in range(6)]
+    asking = replace(shown(user, *items), reasons=2)
+    told = client.rank(asking, [click(user, "item-3")], within_s=_LONG_S).ranking
+    assert told is not None
+    assert all(1 <= len(line.reasons) <= 2 for line in told.items)
+    clicks = [one for line in told.items for one in line.reasons if one.kind == "event"]
+    assert {(one.name, one.item_id) for one in clicks} == {("click", "item-3")}
+    assert all("item-3" in one.words or "you clicked on it" in one.words for one in clicks)
+    again = client.rank(shown(user, *items), within_s=_LONG_S).ranking
+    assert again is not None and not any(line.reasons for line in again.items)
+    client.rank_group([user], asking, within_s=_LONG_S)
+    own = client.ranking(user, "page-1")
+    assert own is not None and own.revision > again.revision and not any(line.reasons for line in own.items)
+    with pytest.raises(InvalidRecord, match=r"`int` <= 10 - at `\$.reasons`"):
+        client.rank(replace(asking, reasons=11))
 
 
 def test_an_item_that_is_withdrawn_is_in_no_later_ranking(

@@ -287,7 +287,8 @@ def test_the_contract_holds_of_what_is_answered(gateway: GatewayProcess, user: s
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         jsonschema.Draft202012Validator(schema).validate(value)
 
-    asked = {"candidates": shown(user, "item-1"), "events": [click(user, "item-1")], "within_ms": 30_000}
+    listed = shown(user, "item-1", "item-2") | {"reasons": 3}
+    asked = {"candidates": listed, "events": [click(user, "item-1")], "within_ms": 30_000}
     fits("RankQuestion", asked)
     fits("RankedAnswer", gateway.ask("POST", "/v1/rank", asked, FIRST).json)
     together = {"members": [user], "candidates": {"request_id": "page-1", "items": [{"item_id": "item-1"}]}}
