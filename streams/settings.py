@@ -119,6 +119,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     canary_fewer: Share = 0.1  # part of the clicks per list that it may lose
     canary_alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05  # chance of deciding wrongly about a canary
     canary_s: Span = 3600.0  # after this long without a decision a canary is rolled back
+    reasons_ms: Natural = 20  # of a batch's time in which reasons are found for lists that ask; 0: for none
     rules: Rules = Rules()  # `[worker.rules]`
     starter: bool = True  # serve a starter model where the registry has no bundle; else wait for one
     schema: FeatureSchema | None = None  # `[schema]`, of that starter; another one than what serves has is told

@@ -56,24 +56,26 @@ class BenchSystem:
         """Start a `liverank` command; its folder's file `ready` says when it is.
 
         Args:
-            command: worker or trainer.
+            command: worker, trainer or gateway.
             name: names its folder, where there are several of the kind. Started again, it finds what it left there.
             program: runs instead.
         """
         folder = self.folder / (name or command)
-        own = {"ready_file": folder / "ready", "data": folder / "data", "trainer_data": folder / "data"}
-        own["ready_file"].unlink(missing_ok=True)
-        given = environment_of(changed(self.settings, **own), *_OWN, *self.own, "READY_FILE")
+        ready, data = folder / "ready", folder / "data"
+        ready.unlink(missing_ok=True)
+        own = {"ready_file": ready, "gateway_ready_file": ready, "data": data, "trainer_data": data}
+        given = environment_of(changed(self.settings, **own), *_OWN, *self.own, "READY_FILE", "GATEWAY_READY_FILE")
         process = Process([command], given, folder, program)
         self.stack.callback(process.stop)
         self.processes.append(process)
         return process
 
-    def start_ready(self, command: str, program: Program = LIVERANK) -> None:
+    def start_ready(self, command: str, program: Program = LIVERANK) -> Process:
         """Start a command, and wait until it is ready."""
         process = self.start(command, program=program)
         with self.console.status(f"the {command} starts"):
             process.await_file(self.folder / command / "ready", READY_S)
+        return process
 
     def kill(self, process: Process) -> None:
         """End a process at once, and do not miss it."""

@@ -78,6 +78,28 @@ def compare(
     report(bench_compare(CompareOptions(pairs=pairs, before=before, quix=quix, latency=each), errors), json)
 
 
+@bench_app.command("gateway", epilog="Example:  liverank bench gateway --json gateway.json")
+def gateway(
+    broker: BrokerChoice = "kafka",
+    pairs: Annotated[int, typer.Option(help="Windows of each way, in turns.")] = 15,
+    seconds: Annotated[float, typer.Option(help="How much of each window is measured.")] = 5.0,
+    rate: Annotated[float, typer.Option(help="Questions a second: a list, and a click on it.")] = 100,
+    users: Users = 1000,
+    candidates: Candidates = 100,
+    history: HistoryLength = 50,
+    items: Items = 10_000,
+    json: Json = None,
+) -> None:
+    """Have lists ranked over a gateway and over Kafka itself, in turns: milliseconds of each, and p99 over p99."""
+    from liverank.bench.gateway import GatewayOptions, bench_gateway
+
+    options = GatewayOptions(
+        broker=broker, pairs=pairs, seconds=seconds, rate=rate, users=users, candidates=candidates, history=history,
+        items=items,
+    )  # fmt: skip
+    report(bench_gateway(options, errors), json)
+
+
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
 def swap(
     broker: BrokerChoice = "kafka",

@@ -16,11 +16,12 @@ from ranker.contracts.records import (
     Item,
     RankedItem,
     Ranking,
+    RankReason,
     User,
 )
 
 __all__ = [
     "Accepted", "AsyncClient", "Candidate", "CandidateList", "Client", "Erasure", "GroupItem", "GroupRanking",
-    "GroupRule", "Interaction", "InvalidRecord", "Item", "LiverankError", "RankedItem", "RankedList", "Ranking",
-    "Refused", "Unavailable", "User",
+    "GroupRule", "Interaction", "InvalidRecord", "Item", "LiverankError", "RankReason", "RankedItem", "RankedList",
+    "Ranking", "Refused", "Unavailable", "User",
 ]  # fmt: skip

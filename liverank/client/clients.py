@@ -43,6 +43,9 @@ class Way(Protocol):
     async def send(self, records: Sequence[SentRecord]) -> list[Accepted]:
         """Send records; where the broker has them."""
 
+    async def withdraw(self, item_ids: Sequence[str]) -> list[Accepted]:
+        """Send tombstones of items; where the broker has them."""
+
     async def rank(
         self, candidates: CandidateList, events: Sequence[Interaction], within_s: float
     ) -> tuple[Ranking | None, bool]:
@@ -102,6 +105,17 @@ class AsyncClient:
         """
         return await self._way.send(records) if records else []
 
+    async def withdraw(self, *item_ids: str) -> list[Accepted]:
+        """Take items out of the catalogue: they are in no later ranking until they are described again. One that nobody
+        has described may be withdrawn too, and each as often as one likes.
+
+        Raises:
+            InvalidRecord: no item can have one of these ids. Over Kafka none was sent, over a gateway none after it.
+            Unavailable: as `send`.
+            Refused: as `send`.
+        """
+        return await self._way.withdraw(item_ids) if item_ids else []
+
     async def rank(
         self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0
     ) -> RankedList:
@@ -145,7 +159,7 @@ class AsyncClient:
         check_rule(by)
         given = list(events)
         own = events_by_member(members, [event.user_id for event in given])
-        whole = replace(candidates, k=None)
+        whole = replace(candidates, k=None, reasons=None)  # a group's ranking says none
         answers = await asyncio.gather(
             *(
                 self._way.rank(replace(whole, user_id=member), [given[number] for number in numbers], within_s)
@@ -205,6 +219,10 @@ class Client:
     def send(self, *records: SentRecord) -> list[Accepted]:
         """As `AsyncClient.send`."""
         return self._wait(self._client.send(*records))
+
+    def withdraw(self, *item_ids: str) -> list[Accepted]:
+        """As `AsyncClient.withdraw`."""
+        return self._wait(self._client.withdraw(*item_ids))
 
     def rank(self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0) -> RankedList:
         """As `AsyncClient.rank`."""

@@ -86,6 +86,14 @@ class OverGateway:
             accepted += msgspec.json.decode(answer, type=_Answers).accepted
         return accepted
 
+    async def withdraw(self, item_ids: Sequence[str]) -> list[Accepted]:
+        """Have items withdrawn, one after the other."""
+        accepted: list[Accepted] = []
+        for item_id in item_ids:
+            path = f"{PATHS[Item]}/{quote(item_id, safe='')}"
+            accepted += msgspec.json.decode(await self._ask("DELETE", path, None), type=_Answers).accepted
+        return accepted
+
     async def rank(
         self, candidates: CandidateList, events: Sequence[Interaction], within_s: float
     ) -> tuple[Ranking | None, bool]:

@@ -71,6 +71,10 @@ class OverKafka:
         """Send messages that are ready; where the broker has them."""
         return await self._deliveries.send(messages)
 
+    async def withdraw(self, item_ids: Sequence[str]) -> list[Accepted]:
+        """Send tombstones of items, none before all are looked at."""
+        return await self.deliver([self.outgoing.withdrawn(item_id) for item_id in item_ids])
+
     async def rank(
         self, candidates: CandidateList, events: Sequence[Interaction], within_s: float
     ) -> tuple[Ranking | None, bool]:

@@ -85,7 +85,7 @@ class Ready(NamedTuple):
     """A message that a worker takes, and what a ranking's wait for it needs."""
 
     message: Message
-    record: SentRecord
+    record: SentRecord | None  # None: a tombstone
 
 
 class Outgoing:
@@ -135,6 +135,17 @@ class Outgoing:
         message = Message(topic, key.encode(), value)
         self._decoder_for(whole)(Position(topic, 0, 0, now_ms), message.key, value, now_ms)
         return Ready(message, whole)
+
+    def withdrawn(self, item_id: str) -> Ready:
+        """The tombstone of an item.
+
+        Raises:
+            InvalidRecord: no item can have this id, in the words in which its description would be refused.
+            LiverankError: as `of`.
+        """
+        refuse_mapped(ITEMS, self._topics)
+        as_taken(ITEMS, encoded(Item(item_id=item_id)))
+        return Ready(Message(ITEMS, item_id.encode(), None), None)
 
     def _unmapped(self, topic: str) -> str:
         """The topic, or the one for any action where others send to the action's own."""

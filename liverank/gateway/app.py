@@ -33,10 +33,17 @@ from liverank.gateway.answers import (
 )
 from liverank.gateway.metrics import GatewayMetrics
 from liverank.gateway.openapi import ROUTES, docs_page, openapi
-from liverank.gateway.questions import RankQuestion, RefusedRecords, group_question, rank_question, records_in
+from liverank.gateway.questions import (
+    RankQuestion,
+    RefusedRecord,
+    RefusedRecords,
+    group_question,
+    rank_question,
+    records_in,
+)
 from liverank.gateway_settings import GatewaySettings
 from ranker.contracts.clock import now_ms
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.topics import INTERACTIONS
 
 log = logging.getLogger(__name__)
@@ -80,7 +87,7 @@ class Gateway:
         """The application."""
         asked = {
             "rank": self._rank, "rank-group": self._rank_group, "ranking": self._ranking, "rankings": self._rankings,
-            "metrics": self._tell_metrics,
+            "withdraw": self._withdraw, "metrics": self._tell_metrics,
         }  # fmt: skip
         routes = []
         for route in ROUTES:
@@ -176,6 +183,16 @@ class Gateway:
             return json_answer(AcceptedRecords(accepted=accepted))
 
         return accept
+
+    async def _withdraw(self, asked: Admitted) -> Response:
+        try:
+            message = self._way.outgoing.withdrawn(asked.request.path_params["item_id"])
+        except InvalidRecord as error:
+            refused = RefusedRecord(where="item_id", reason=error.reason, error=error.error)
+            raise RefusedRecords([refused]) from error
+        accepted = await self._way.deliver([message])
+        self._count([message])
+        return json_answer(AcceptedRecords(accepted=accepted))
 
     async def _rank(self, asked: Admitted) -> Response:
         question, candidates, events = rank_question(asked.body, INTERACTIONS, self._way.outgoing, now_ms())

@@ -40,6 +40,10 @@ ROUTES = (
         purpose="Describe items of the catalogue, one or an array of them.",
     ),
     GatewayRoute(
+        name="withdraw", method="DELETE", path="/v1/items/{item_id:path}",
+        purpose="Withdraw an item from the catalogue: it is in no later ranking until it is described again.",
+    ),
+    GatewayRoute(
         name="users", method="POST", path="/v1/users", topic=USERS,
         purpose="Send users' attributes, one record or an array of them.",
     ),
@@ -125,11 +129,13 @@ def _operation(route: GatewayRoute) -> dict[str, Any]:
     elif route.name == "rank-group":
         operation["requestBody"] = _body(_ref("GroupQuestion"))
         content = {"application/json": {"schema": _ref("GroupAnswer")}}
+    elif route.name == "withdraw":
+        pass  # it has no body, and is answered as records are
     elif route.name == "ranking":
         content = {"application/json": {"schema": _ref("Ranking")}}
     else:
         content = {"text/event-stream" if route.name == "rankings" else "text/plain": {"schema": {"type": "string"}}}
-    names = [("user_id", "path")] if "{user_id" in route.path else []
+    names = [(name, "path") for name in ("user_id", "item_id") if f"{{{name}" in route.path]
     names += [("request_id", "query")] if route.name == "ranking" else []
     if names:
         operation["parameters"] = [
@@ -137,6 +143,8 @@ def _operation(route: GatewayRoute) -> dict[str, Any]:
             for name, place in names
         ]
     problems = _PROBLEMS if route.method == "POST" else {key: _PROBLEMS[key] for key in ("401", "429", "503")}
+    if route.name == "withdraw":
+        problems = problems | {"422": "no item can have this id"}
     if route.name == "ranking":
         problems = problems | {"404": "no ranking is known"}
     operation["responses"] = {"200": {"description": "done", "content": content}} | {

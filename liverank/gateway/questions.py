@@ -128,7 +128,7 @@ def group_question(
     shown = list_of(asked.members[0]).record
     assert isinstance(shown, CandidateList)
     questions = {
-        member: MemberQuestion(list_of(member, k=None), [events[number] for number in numbers])
+        member: MemberQuestion(list_of(member, k=None, reasons=None), [events[number] for number in numbers])
         for member, numbers in own.items()
     }
     return asked, shown, questions

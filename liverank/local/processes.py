@@ -18,7 +18,7 @@ from ranker.contracts.errors import LiverankError
 _STOP_S = 10.0
 _LINES_SHOWN = 15
 _PAGE = re.compile(r"metrics at (http://\S+)")  # how a process logs where its page is
-_PEOPLE = re.compile(r"the page is at (http://\S+)")  # ... and where people find one
+_ADDRESS = re.compile(r"(?:the page is|the gateway answers) at (http://\S+)")  # ... and where it serves others
 _PAGE_S = 10.0
 # Whatever proxy the environment names is none for a page on this machine.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -138,8 +138,8 @@ class Process:
             raise ProcessError(f"{self.name} shows no metrics: {error}; the end of its log:\n{self.tail()}") from error
 
     def address(self) -> str | None:
-        """Where people find its page, as its log says; None where it has not said so."""
-        found = _PEOPLE.findall(self.log.read_text(encoding="utf-8", errors="replace"))
+        """Where people find its page, or applications a gateway, as its log says; None where it has not said so."""
+        found = _ADDRESS.findall(self.log.read_text(encoding="utf-8", errors="replace"))
         return found[-1] if found else None
 
     def ask_to_stop(self) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-_RESAMPLES = 1000
+from liverank.measure.ratios import p99_ratio, p99_ratio_interval, spread_ms
 
 
 class Swap(NamedTuple):
@@ -65,35 +65,14 @@ def split_by_swap(events: Sequence[Timed], swaps: Sequence[Swap]) -> list[tuple[
 
 def figures(parts: Sequence[tuple[np.ndarray, np.ndarray]], swaps: Sequence[Swap], seed: int = 0) -> SwapFigures:
     """The figures of what `split_by_swap` gave; every part holds events."""
-    rng = np.random.default_rng(seed)
     before = [part for part, _ in parts]
     during = [part for _, part in parts]
-    ratios = []
-    for _ in range(_RESAMPLES):
-        drawn = rng.integers(0, len(parts), len(parts))
-        ratios.append(_ratio([during[at] for at in drawn], [before[at] for at in drawn]))
-    low, high = np.percentile(ratios, [2.5, 97.5])
     loads = [swap.served - swap.announced for swap in swaps]
     return SwapFigures(
-        before_ms=_percentiles(np.concatenate(before)),
-        during_ms=_percentiles(np.concatenate(during)),
-        p99_ratio=_ratio(during, before),
-        p99_ratio_interval=(round(float(low), 3), round(float(high), 3)),
-        p99_ratio_quiet=_ratio([part[1::2] for part in before], [part[::2] for part in before]),
+        before_ms=spread_ms(np.concatenate(before)),
+        during_ms=spread_ms(np.concatenate(during)),
+        p99_ratio=p99_ratio(during, before),
+        p99_ratio_interval=p99_ratio_interval(during, before, seed),
+        p99_ratio_quiet=p99_ratio([part[1::2] for part in before], [part[::2] for part in before]),
         load_s={"p50": round(float(np.median(loads)), 3), "max": round(max(loads), 3)},
     )
-
-
-def _ratio(during: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> float:
-    late, early = (float(np.percentile(np.concatenate(parts), 99)) for parts in (during, before))
-    return round(late / early, 3)
-
-
-def _percentiles(latencies: np.ndarray) -> dict[str, float]:
-    p50, p99 = np.percentile(latencies, [50, 99])
-    return {
-        "p50": round(float(p50), 3),
-        "p99": round(float(p99), 3),
-        "max": round(float(latencies.max()), 3),
-        "n": len(latencies),
-    }

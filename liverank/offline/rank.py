@@ -21,6 +21,7 @@ from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.registry.settings import shown_address
 from ranker.serving.model import load_model
 from ranker.serving.ranking import encode_ranking
+from ranker.serving.reasons import reasons_of
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 
@@ -100,8 +101,12 @@ def rank_file(path: Path, user_id: str | None, settings: Settings, version: str 
     if described:
         _encode([*described.values()], catalog, bundle_encoder(folder, settings))
     user_id, folded = _whose(users, user_id, path)
-    (ranked,) = model.rank([(user_id, folded.row)])
-    return _decode(encode_ranking(user_id, folded.row, ranked, folded.cause, model.version))
+    listed = folded.row.candidates
+    assert listed is not None
+    row = folded.row.of(listed)
+    (ranked,) = model.rank([(user_id, row)])
+    told = reasons_of(model, user_id, row, ranked, ranked) if listed.reasons else ()
+    return _decode(encode_ranking(user_id, row, ranked, folded.cause, model.version, reasons=told))
 
 
 def _encode(items: list[Item], catalog: Catalog, encoder: TextEncoder | None) -> None:

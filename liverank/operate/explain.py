@@ -24,6 +24,7 @@ from ranker.items.catalog import Catalog
 from ranker.registry.bundle import fetch_bundle, read_manifest
 from ranker.serving.explaining import Contribution, Explanation, explain
 from ranker.serving.model import ServingModel, load_model
+from ranker.serving.words import span_in_words
 from ranker.state.row import EVENT, UserRow
 from streams.kafka.follower import Follower
 from streams.kafka.position import position
@@ -119,7 +120,7 @@ def _reason(one: Contribution, found: Explained) -> str:
             title = found.titles.get(one.item or 0)
             item = one.item_id or title or f"item {one.item}"
             shown = f"{item} ({title})" if title and title != item else item
-            ago = _span((found.ts - (one.ts or 0)) / 1000)
+            ago = span_in_words((found.ts - (one.ts or 0)) / 1000)
             related = f": {', '.join(one.related)}" if one.related else ""
             return f"{one.name} {shown}, {ago} before{related}; {without}"
         case "summary":
@@ -129,13 +130,6 @@ def _reason(one: Contribution, found: Explained) -> str:
         case "attribute":
             return f"the user's {one.name}; {without}"
     return f"the list's {one.name}; {without}"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _with_list(row: UserRow, user_id: str, request_id: str | None) -> UserRow:

@@ -8,7 +8,7 @@ them no arithmetic of the features, and no format that rows are stored in, leave
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,8 @@ Count = Annotated[float, Meta(ge=0, le=MAX_NUMBER)]
 Offset = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 #: null is absent.
 Context = dict[str, str | Number | bool | None]
+#: Reasons of an item at most.
+MOST_REASONS = 10
 #: true is 1, false 0; null is a missing number.
 FeatureValue = Number | bool | None
 
@@ -68,6 +70,7 @@ class CandidateList(Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: Context | None = None
     k: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] | None = None
     expires_at: EventTime | None = None  # the last time at which an event makes a ranking of it; else a day after `ts`
+    reasons: Annotated[int, Meta(ge=1, le=MOST_REASONS)] | None = None  # so many of each item, in each of its rankings
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +131,23 @@ class Cause(Struct, frozen=True, kw_only=True):
     event_id: str | None = None
 
 
+class RankReason(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is known, and what it is worth to an item of a ranking: the score minus the score without it.
+
+    Where a rule or exploration moved the item, `effect` is what that adds to the score and `rank_without` where it
+    would stand else.
+    """
+
+    kind: Literal["event", "summary", "attribute", "context", "feature", "rule", "exploration"]
+    name: str  # of an event its action; of a rule its setting; else the feature's, the attribute's or the field's
+    effect: float
+    words: str  # for a person, in English
+    ts: Timestamp | None = None  # of an event
+    item_id: str | None = None  # of an event, where its item is known
+    related: dict[str, float] = {}  # how the event's item is related to this one, and what each relation alone is worth
+    rank_without: int | None = None
+
+
 class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a ranking. `probabilities` holds one number an action; `rank` counts from 1.
 
@@ -140,6 +160,7 @@ class RankedItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float | None = None
     probabilities: dict[str, float] = {}
     propensity: float | None = None  # the chance of this rank, where the ranking explored
+    reasons: list[RankReason] = []  # where the list asks for them, those that count most first
 
 
 class Ranking(Struct, frozen=True, kw_only=True):

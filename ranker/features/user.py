@@ -141,17 +141,24 @@ def _still_features(listed: ListInputs, catalog: Catalog, statistics: np.ndarray
     The age of an item is of the moment: of that column alone `has_age` stands here.
     """
     indexes, given = listed.indexes, listed.given.shape[1]
-    shown, chosen, touched = statistics.T
     numeric, touched_columns = catalog.numeric[indexes], len(FROM_TOUCHED) * listed.logs.shape[1]
     features = np.zeros((len(indexes), len(BUILT_IN) + given + touched_columns + numeric.shape[1]), np.float32)
     features[:, :3] = listed.places
-    features[:, 3:6] = np.log1p(statistics) / (5, 3, 5)
-    features[:, 6] = np.log((chosen + 0.5) / (shown + 12.5)) + 3.2
-    features[:, 7] = np.log((touched + 1) / (shown + 5)) + 1.6
+    features[:, 3:8] = statistics_features(statistics)
     features[:, 10] = catalog.published[indexes] > 0
     features[:, len(BUILT_IN) : len(BUILT_IN) + given] = listed.given
     if numeric.size:
         features[:, -numeric.shape[1] :] = np.nan_to_num(np.sign(numeric) * np.log1p(np.abs(numeric)))
+    return features
+
+
+def statistics_features(statistics: np.ndarray) -> np.ndarray:
+    """float32 [C, 5], from `log_shown` to `touch_rate`, of statistics [C, len(STATISTICS)]."""
+    shown, chosen, touched = statistics.T
+    features = np.empty((len(statistics), 5), np.float32)
+    features[:, :3] = np.log1p(statistics) / (5, 3, 5)
+    features[:, 3] = np.log((chosen + 0.5) / (shown + 12.5)) + 3.2
+    features[:, 4] = np.log((touched + 1) / (shown + 5)) + 1.6
     return features
 
 
@@ -167,20 +174,23 @@ def _candidate_features(
         features[:, 10] = published > 0
     if len(touched) and listed.logs.size:
         begin = len(BUILT_IN) + listed.given.shape[1]
-        _from_touched(listed.logs, touched, features[:, begin : begin + len(FROM_TOUCHED) * listed.logs.shape[1]])
+        from_touched(
+            listed.logs, touched, slice(None), features[:, begin : begin + len(FROM_TOUCHED) * listed.logs.shape[1]]
+        )
     return features
 
 
-def _from_touched(logs: np.ndarray, touched: np.ndarray, out: np.ndarray) -> None:
-    """For each declared feature the columns of FROM_TOUCHED, in log units, cut at 2: into float32 [C, 4 * declared].
+def from_touched(logs: np.ndarray, touched: np.ndarray, places: slice | int, out: np.ndarray) -> None:
+    """For each declared feature the columns of FROM_TOUCHED, in log units, cut at 2: into float32 [..., 4 * declared].
 
     Args:
         logs: float32 [C, declared].
         touched: positions in the list of the events on its items, oldest first; at least one.
+        places: of the candidates that are asked for.
         out: takes them.
     """
     last, mean = logs[touched[-1]], logs[np.unique(touched)].mean(axis=0)
     for at, reference in ((0, last), (2, mean)):
-        distance = np.clip(logs - reference, -2, 2)
-        out[:, at :: len(FROM_TOUCHED)] = distance
-        out[:, at + 1 :: len(FROM_TOUCHED)] = np.abs(distance)
+        distance = np.clip(logs[places] - reference, -2, 2)
+        out[..., at :: len(FROM_TOUCHED)] = distance
+        out[..., at + 1 :: len(FROM_TOUCHED)] = np.abs(distance)

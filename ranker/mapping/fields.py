@@ -19,7 +19,7 @@ FIELD_GROUPS = ("context", "attributes", "numeric", "features")
 #: Fields that are times, which theirs may tell in another unit or as ISO 8601.
 TIMES = ("ts", "published_at", "expires_at")
 _TEXTS = ("user_id", "item_id", "action", "event_id", "request_id", "title", "text", "category")
-_NUMBERS = ("value", "position", "score", "k")
+_NUMBERS = ("value", "position", "score", "k", "reasons")
 _OF_CANDIDATES = ("item_id", "score", "features")  # of each item of a list
 
 

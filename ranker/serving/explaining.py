@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.schema import FeatureSchema
 from ranker.features.batch import list_arrays
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked
@@ -24,7 +25,8 @@ from ranker.state.fold import without_event
 from ranker.state.row import EVENT, KnownFields, UserRow
 
 _AT_ONCE = 16  # rows ranked together
-_ALIKE = 0.5  # texts whose cosine is below that are not said to be alike
+#: Texts whose cosine is below that are not said to be alike.
+ALIKE = 0.5
 
 ContributionKind = Literal["event", "feature", "attribute", "context", "summary"]
 
@@ -159,14 +161,27 @@ def _without_common(model: ServingModel, row: UserRow) -> Iterator[_Without]:
                 item_id=names.get(item),
             ),
         )
+    for kind, name, without in rows_without(model.schema, row):
+        yield _Without(without, _reason(kind, name))
+
+
+def rows_without(schema: FeatureSchema, row: UserRow) -> Iterator[tuple[ContributionKind, str, UserRow]]:
+    """The row without each thing that is known of the user or the moment beside the events: its kind, its name.
+
+    Args:
+        schema: of the model.
+        row: the state, as `UserRow.of` gives it for a list.
+    """
+    listed = row.candidates
+    assert listed is not None
     if row.summary:
-        yield _Without(replace(row, summary=b""), _reason("summary", "all events so far"))
-    for field in model.schema.context:
+        yield "summary", "all events so far", replace(row, summary=b"")
+    for field in schema.context:
         if field.name in row.attributes:
-            yield _Without(replace(row, attributes=_less(row.attributes, field.name)), _reason("attribute", field.name))
+            yield "attribute", field.name, replace(row, attributes=_less(row.attributes, field.name))
         if field.name in listed.context:
             changed = replace(listed, context=_less(listed.context, field.name))
-            yield _Without(replace(row, lists=(changed,)), _reason("context", field.name))
+            yield "context", field.name, replace(row, lists=(changed,))
 
 
 def _without_features(row: UserRow, item: str) -> Iterator[_Without]:
@@ -225,7 +240,7 @@ class _Relations:
         found = []
         if self._category[place, at]:
             found.append("same category")
-        if self._text[place, at] >= _ALIKE:
+        if self._text[place, at] >= ALIKE:
             found.append(f"similar text ({self._text[place, at]:.2f})")
         if self._followed[place, at]:
             found.append("often chosen together")

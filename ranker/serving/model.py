@@ -133,6 +133,23 @@ class ServingModel:
             for (_, row), (_, users), scores in zip(rows, inputs, logits, strict=True)
         ]
 
+    def inputs_anew(self, rows: Sequence[UserRow]) -> list[UserInputs]:
+        """What the graphs read of rows of which nothing is kept: of people who might have been.
+
+        Args:
+            rows: as for `rank`, without names.
+        """
+        self.tables.sync()
+        made: dict[tuple[int, int], tuple[ListInputs, KeptFeatures]] = {}  # rows of one person share most of it
+        users = []
+        for row in rows:
+            place = id(row.candidates), id(row.attributes)
+            if place not in made:
+                made[place] = list_inputs(row, self.catalog, self.schema), KeptFeatures()
+            listed, kept = made[place]
+            users.append(user_inputs(row, listed, self.tables, self.schema, kept=kept))
+        return users
+
     def encode(self, rows: Sequence[tuple[str, UserRow]]) -> None:
         """Encode these users' histories, so that their next ranking need not: most of what a first ranking costs more.
 
@@ -176,6 +193,10 @@ class ServingModel:
         self.tables.sync()
         return [(user_id, self._inputs_of(user_id, row)) for user_id, row in rows]
 
+    def listed(self, user_id: str, row: UserRow) -> ListInputs:
+        """What a row's list is to the model whatever the user does. Arguments as of one of `rank`."""
+        return self._kept_of(user_id, row).inputs
+
     def _inputs_of(self, user_id: str, row: UserRow) -> UserInputs:
         kept = self._kept_of(user_id, row)
         return user_inputs(row, kept.inputs, self.tables, self.schema, kept=kept.features)
@@ -196,6 +217,18 @@ class ServingModel:
         self._kept.put(user_id, _KeptUser(user.history, {**others, current.request_id: kept}))
         return kept
 
+    @staticmethod
+    def chances(logits: np.ndarray) -> np.ndarray:
+        """float64, of logits: how likely each action is."""
+        with np.errstate(over="ignore"):  # of a logit below -709: the chance is 0
+            found: np.ndarray = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return found
+
+    def worth(self, chances: np.ndarray) -> np.ndarray:
+        """float64 [..., C]: scores, of chances [..., C, A]."""
+        scores: np.ndarray = chances @ self._weights
+        return scores
+
     def ranked(self, row: UserRow, listed: np.ndarray, logits: np.ndarray) -> Ranked:
         """A row's list in the order of its scores: the last step of `rank`.
 
@@ -209,9 +242,8 @@ class ServingModel:
         """
         assert row.candidates is not None
         current = row.candidates
-        with np.errstate(over="ignore"):  # of a logit below -709: the chance is 0
-            chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
-        scores = chances @ self._weights
+        chances = self.chances(logits)
+        scores = self.worth(chances)
         if not np.isfinite(scores).all():
             raise BundleError(f"model {self.version} gives scores that are not finite", "not-finite")
         best = rules.order(scores, self.catalog.categories[listed], self.catalog.withdrawn[listed], self.rules)

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ranker.contracts.records import Cause, Ranking
+from ranker.contracts.records import Cause, Ranking, RankReason
 from ranker.serving.options import RankingDetail
 from ranker.state.row import UserRow
 
@@ -60,6 +60,7 @@ def encode_ranking(
     previous: np.ndarray | None = None,
     delta: int = 0,
     detail: RankingDetail = "full",
+    reasons: Sequence[Sequence[RankReason]] = (),
 ) -> bytes:
     """The ranking record of one list of a user, as JSON.
 
@@ -73,7 +74,11 @@ def encode_ranking(
             known.
         delta: sequence of the last delta that the version has taken.
         detail: what is said of each item.
+        reasons: of the first items.
     """
+    lines = _lines(ranked, previous, detail)
+    if reasons:
+        lines = _with_reasons(lines, reasons)
     assert row.candidates is not None
     return _encode(
         Ranking(
@@ -85,7 +90,7 @@ def encode_ranking(
             ts=row.now,
             model=model_version,
             cause=cause,
-            items=msgspec.Raw(_lines(ranked, previous, detail)),  # type: ignore[arg-type]  # a list of `RankedItem`, encoded
+            items=msgspec.Raw(lines),  # type: ignore[arg-type]  # a list of `RankedItem`, encoded
             delta=delta,
             epoch=row.epoch,
         )
@@ -112,6 +117,15 @@ def _lines(ranked: Ranked, previous: np.ndarray | None, detail: RankingDetail) -
     for column in range(len(columns)):
         parts[2 + column :: width] = numbers[column * count : (column + 1) * count]
     return _form(count, ranked.actions, ranked.propensities is not None, detail) % tuple(parts)
+
+
+def _with_reasons(lines: bytes, reasons: Sequence[Sequence[RankReason]]) -> bytes:
+    """The items as JSON, the first of them with their reasons."""
+    items = [bytes(line) for line in msgspec.json.decode(lines, type=list[msgspec.Raw])]
+    for at, some in enumerate(reasons):
+        if some:
+            items[at] = items[at][:-1] + b',"reasons":' + _encode(some) + b"}"
+    return b"[" + b",".join(items) + b"]"
 
 
 @lru_cache(maxsize=64)

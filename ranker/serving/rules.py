@@ -27,11 +27,24 @@ def order(scores: np.ndarray, categories: np.ndarray, withdrawn: np.ndarray, rul
         withdrawn: bool [C].
         rules: the operator's.
     """
-    for category, factor in rules.category_boosts.items():
-        scores = np.where(categories == hash_id(category), scores * factor, scores)
+    if rules.category_boosts:
+        scores = scores * boosts(categories, rules)
     best = np.argsort(-scores, kind="stable")
     best = best[~withdrawn[best]]
     return _capped(best, categories, rules) if rules.category_cap else best
+
+
+def boosts(categories: np.ndarray, rules: Rules) -> np.ndarray:
+    """float64 [C]: the factor on each candidate's score.
+
+    Args:
+        categories: int64 [C], hashes, 0 where unknown.
+        rules: the operator's.
+    """
+    factors = np.ones(len(categories))
+    for category, factor in rules.category_boosts.items():
+        factors[categories == hash_id(category)] = factor
+    return factors
 
 
 def _capped(best: np.ndarray, categories: np.ndarray, rules: Rules) -> np.ndarray:

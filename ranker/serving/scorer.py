@@ -116,13 +116,40 @@ class OnnxScorer:
         Args:
             users: user ids with their inputs. A user comes once for each list, with the same events.
         """
-        encodings = self.encode(users)
+        inputs = [one for _, one in users]
+        logits = self.run(self.feed(inputs, self.encode(users)))
+        return [logits[at, : len(one.candidates)] for at, one in enumerate(inputs)]
+
+    def encode_anew(self, users: Sequence[UserInputs]) -> list[Encoding]:
+        """Encodings of users of whom nothing is kept and nothing will be: people who might have been.
+
+        Args:
+            users: their inputs.
+        """
+        encodings = [Encoding(self.layers, self.window, self.width) for _ in users]
+        acted = [(one, encoding) for one, encoding in zip(users, encodings, strict=True) if len(one.history)]
+        if acted:
+            self._extend(acted)
+        return encodings
+
+    def feed(self, users: Sequence[UserInputs], encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
+        """What the score graph reads of users, by name; it may hold more than that graph asks for.
+
+        Args:
+            users: B of them.
+            encodings: of their histories.
+        """
         events = max(1, *(encoding.length for encoding in encodings))
-        feed = list_arrays([inputs for _, inputs in users], self.tables, events)
+        feed = list_arrays(users, self.tables, events)
         feed["cand_vec"] = self.tables.vectors[feed["candidates"]]
         feed["h"] = padded([encoding.h[: encoding.length] for encoding in encodings], events)
+        return feed
+
+    def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits float32 [B, C, A] of what `feed` gave."""
+        logits: np.ndarray
         (logits,) = self.score_graph.run(None, {name: feed[name] for name in self._score_inputs})
-        return [logits[at, : len(inputs.candidates)] for at, (_, inputs) in enumerate(users)]
+        return logits
 
     def encode(self, users: Sequence[tuple[str, UserInputs]]) -> list[Encoding]:
         """The users' encodings, kept from now on: made anew, extended, or as they were. A user's lists share one.

@@ -246,6 +246,7 @@ def current_list(candidates: CandidateList, schema: FeatureSchema, rules: RowRul
         columns=columns,
         features=features.tobytes(),
         expires_at=candidates.ts + lasts if candidates.expires_at is None else candidates.expires_at,
+        reasons=candidates.reasons or 0,
     )
 
 

@@ -62,6 +62,7 @@ class CurrentList(Struct, frozen=True, array_like=True, dict=True):
     columns: tuple[str, ...]
     features: bytes
     expires_at: int = 1 << 62  # the last time at which an event makes a ranking of it
+    reasons: int = 0  # that its rankings give of each item
 
     @cached_property
     def hashes(self) -> np.ndarray:

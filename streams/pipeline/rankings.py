@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Cause
+from ranker.contracts.records import Cause, RankReason
 from ranker.contracts.topics import RANKINGS
 from ranker.serving.exploration import explore
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked, encode_ranking, ranking_id
+from ranker.serving.reasons import reasons_of
 from ranker.serving.slot import ModelSlot, Serving
 from ranker.state.bounded import BoundedCache
 from ranker.state.row import UserRow
@@ -35,6 +37,14 @@ _EARLIER_KEPT = 2  # rankings of a list before its last: those that somebody may
 _NONE: dict[str, LastRanking] = {}
 #: Users in a row that the model failed on, one by one, before it counts as broken and not they.
 _MOST_FAILURES = 16
+
+
+class _Asked(NamedTuple):
+    """A ranking that is to say why."""
+
+    model: ServingModel
+    job: RankList
+    result: Ranked
 
 
 class Rankings:
@@ -69,6 +79,7 @@ class Rankings:
         """
         self._explore, self._explore_after = settings.exploration, settings.exploration_after
         self._detail = settings.ranking_detail
+        self._batch, self._reasons_s = settings.batch, settings.reasons_ms / 1000
         self._slot, self._deltas, self._recent = slot, deltas, recent
         self._examples, self._watch = examples, watch
         self._outbox = outbox
@@ -87,7 +98,7 @@ class Rankings:
 
         Inputs that wait to be joined are, after that, for about as long as the rankings took.
         """
-        serving = self._slot.serving
+        serving, asked = self._slot.serving, list[_Asked]()
         left = self._deltas.apply(serving.models)
         started = monotonic()
         for job in jobs:
@@ -96,7 +107,8 @@ class Rankings:
         ranked = [job for job in jobs if isinstance(job, RankList)]
         for wave in _waves(ranked):
             for model, some in _by_model(serving, wave):
-                self._rank_and_send(serving, model, some)
+                asked += self._rank_and_send(serving, model, some)
+        self._explain(asked, behind=len(jobs) >= self._batch)
         took = monotonic() - started
         if ranked:
             self._metrics.batch(len(ranked), took)
@@ -107,8 +119,10 @@ class Rankings:
         """The last rankings of a user's lists, as far as they are remembered, by request. Any thread may ask."""
         return self._previous.peek(user_id) or _NONE
 
-    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankList]) -> None:
-        """What a canary fails on is ranked by the other model, and the canary's watch hears of it."""
+    def _rank_and_send(self, serving: Serving, model: ServingModel, jobs: Sequence[RankList]) -> list[_Asked]:
+        """What a canary fails on is ranked by the other model, and the canary's watch hears of it. Lists that ask for
+        reasons wait until all others are sent.
+        """
         results: Sequence[Ranked | None]
         if model is serving.canary and serving.current is not None:
             try:
@@ -119,9 +133,24 @@ class Rankings:
                 results = self._rank(model, jobs)
         else:
             results = self._rank(model, jobs)
+        asked = []
         for job, result in zip(jobs, results, strict=True):
-            if result is not None:
+            if result is None:
+                continue
+            if job.row.lists[-1].reasons:
+                asked.append(_Asked(model, job, result))
+            else:
                 self.send(model, job, result)
+        return asked
+
+    def _explain(self, asked: Sequence[_Asked], *, behind: bool) -> None:
+        """Send the lists that ask for reasons: with them as long as there is time for that, and without them then."""
+        end = monotonic() + self._reasons_s
+        for model, job, result in asked:
+            late = behind or monotonic() >= end
+            self.send(model, job, result, reasons=not late)
+            if late:
+                self._metrics.reasons.labels("behind").inc()
 
     def _rank(self, model: ServingModel, jobs: Sequence[RankList]) -> Sequence[Ranked | None]:
         try:
@@ -146,22 +175,23 @@ class Rankings:
         self._failures = 0
         return result
 
-    def send(self, model: ServingModel, job: RankList, result: Ranked) -> None:
+    def send(self, model: ServingModel, job: RankList, result: Ranked, *, reasons: bool = False) -> None:
         """Make the record of a ranking and send it; one that no record can be made of costs itself.
 
         Args:
             model: what ranked.
             job: what it was asked.
             result: what it gave.
+            reasons: whether it says why.
         """
         try:
-            self._send(model, job, result)
+            self._send(model, job, result, reasons=reasons)
         except Exception as error:
             self._dead_letters.send(job.at, job.user, job.value, self._faults.blamed(job.at, error))
         else:
             self._faults.sound()
 
-    def _send(self, model: ServingModel, job: RankList, result: Ranked) -> None:
+    def _send(self, model: ServingModel, job: RankList, result: Ranked, *, reasons: bool) -> None:
         row, user_id = job.row, job.user.decode()
         assert row.candidates is not None
         at = job.at
@@ -173,16 +203,33 @@ class Rankings:
             ts=at.ts,
             event_id=job.event_id,
         )
+        by_score = result
         if self._explore:
             name = ranking_id(user_id, row, model.version)
             result = explore(result, self._explore, self._explore_after, name)
+        told = self._reasons(model, user_id, row, by_score, result) if reasons else ()
         last = self.last(user_id).get(row.candidates.request_id)
         previous = None if last is None else last.ranks_of(row.candidates.item_ids)
-        ranking = encode_ranking(user_id, row, result, cause, model.version, previous, model.sequence, self._detail)
+        ranking = encode_ranking(
+            user_id, row, result, cause, model.version, previous, model.sequence, self._detail, told
+        )
         self._outbox.send(RANKINGS, job.user, ranking)
         self._metrics.ranked(time() - at.ts / 1000)
         self._remember(user_id, row, model.version, result, last)
         self._recent.put(user_id, row)
+
+    def _reasons(
+        self, model: ServingModel, user_id: str, row: UserRow, by_score: Ranked, shown: Ranked
+    ) -> Sequence[Sequence[RankReason]]:
+        """What fails here costs the reasons alone."""
+        try:
+            found = reasons_of(model, user_id, row, by_score, shown)
+        except Exception:
+            log.exception("no reasons are found for a list of %d items", len(by_score.listed))
+            self._metrics.reasons.labels("failed").inc()
+            return ()
+        self._metrics.reasons.labels("told").inc()
+        return found
 
     def _remember(self, user_id: str, row: UserRow, version: str, result: Ranked, before: LastRanking | None) -> None:
         current = row.candidates

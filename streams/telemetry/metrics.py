@@ -69,6 +69,10 @@ class Metrics:
             "liverank_values_left_out", "Declared features and fields whose value is none", ["topic", "name"],
             registry=registry,
         )  # fmt: skip
+        self.reasons = Counter(
+            "liverank_reasons", "Rankings of lists that ask for reasons; behind: without them, for want of time",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
         self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
         self.damaged_stores = Counter(
             "liverank_damaged_stores", "Partitions whose rows on disk were damaged and are made anew of the changelog",

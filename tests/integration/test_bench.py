@@ -58,6 +58,24 @@ def test_compare(kafka: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_gateway(kafka: str, tmp_path: Path) -> None:
+    """Each question has its ranking, over the gateway and over Kafka, and the ratio is of what was measured."""
+    found = bench(
+        kafka, tmp_path / "gateway.json", "gateway", "--pairs", "2", "--seconds", "1", "--rate", "20", "--users", "20",
+        "--candidates", "20", "--history", "10", "--items", "100",
+    )  # fmt: skip
+    assert found["stale"] == {"kafka": 0, "gateway": 0}
+    ways = found["kafka_ms"], found["gateway_ms"]
+    for way in ways:
+        assert way["n"] > 20 and 0 < way["p50"] <= way["p99"] <= way["max"]
+    assert found["p99_ratio"] == pytest.approx(ways[1]["p99"] / ways[0]["p99"], abs=2e-3)
+    assert found["p50_ratio"] == pytest.approx(ways[1]["p50"] / ways[0]["p50"], abs=2e-3)
+    low, high = found["p99_ratio_interval"]
+    assert low <= found["p99_ratio_median"] <= high
+    assert found["gateway_cpu_us"]["gateway"] > found["gateway_cpu_us"]["kafka"], "answering costs more than following"
+
+
+@pytest.mark.slow
 def test_swap(kafka: str, tmp_path: Path) -> None:
     """Every announced version ranks, every event is in a ranking, none comes twice, and both sides have events."""
     found = bench(
@@ -145,6 +163,7 @@ def test_scale(kafka: str, tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("latency", "--burst", "0"), "seconds, rate and burst must be above 0"),
+        (("gateway", "--pairs", "0"), "pairs, seconds and rate must be above 0"),
         (("recovery", "--kills", "0"), "kills, rate and stretch-s must be above 0"),
         (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
         (("soak", "--minutes", "0"), "minutes, rate and every-s must be above 0"),

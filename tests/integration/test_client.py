@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from liverank.client import (
     AsyncClient,
@@ -110,6 +111,58 @@ def test_a_ranking_covers_what_was_sent(client: Client, user: str) -> None:
     assert again.ranking.revision == first.ranking.revision + 3
     assert client.ranking(user) == client.ranking(user, "page-1") == again.ranking
     assert client.ranking(user, "another") is None and client.ranking("nobody") is None
+
+
+def test_a_list_that_asks_is_told_why(client: Client, user: str) -> None:
+    """At most so many reasons of each item, the click among them with what it was on; a list that does not ask has
+    none, nor has a group's."""
+    items = [f"item-{number}" for number in range(6)]
+    asking = replace(shown(user, *items), reasons=2)
+    told = client.rank(asking, [click(user, "item-3")], within_s=_LONG_S).ranking
+    assert told is not None
+    assert all(1 <= len(line.reasons) <= 2 for line in told.items)
+    clicks = [one for line in told.items for one in line.reasons if one.kind == "event"]
+    assert {(one.name, one.item_id) for one in clicks} == {("click", "item-3")}
+    assert all("item-3" in one.words or "you clicked on it" in one.words for one in clicks)
+    again = client.rank(shown(user, *items), within_s=_LONG_S).ranking
+    assert again is not None and not any(line.reasons for line in again.items)
+    client.rank_group([user], asking, within_s=_LONG_S)
+    own = client.ranking(user, "page-1")
+    assert own is not None and own.revision > again.revision and not any(line.reasons for line in own.items)
+    with pytest.raises(InvalidRecord, match=r"`int` <= 10 - at `\$.reasons`"):
+        client.rank(replace(asking, reasons=11))
+
+
+def test_an_item_that_is_withdrawn_is_in_no_later_ranking(
+    installation: Installation, client: Client, user: str
+) -> None:
+    """Whatever its id is made of; its tombstone lies where the answer says, and a description brings it back."""
+    gone, stays = f"{user}/a b?c%2F#ü", f"{user}-stays"
+    client.send(Item(item_id=gone, title="A hat"), Item(item_id=stays, title="A coat"))
+
+    def ranked() -> set[str]:
+        found = client.rank(shown(user, gone, stays), within_s=_LONG_S).ranking
+        assert found is not None
+        return {line.item_id for line in found.items}
+
+    assert ranked() == {gone, stays}
+    (accepted,) = client.withdraw(gone)
+    (tombstone,) = [
+        one
+        for one in installation.read("items")
+        if (one.partition(), one.offset()) == (accepted.partition, accepted.offset)
+    ]
+    assert (accepted.topic, accepted.event_id) == ("items", None)
+    assert (tombstone.key(), tombstone.value()) == (gone.encode(), None)
+    eventually("it is ranked no more", lambda: ranked() == {stays})
+    client.send(Item(item_id=gone, title="A hat"))
+    eventually("it is back", lambda: ranked() == {gone, stays})
+    assert [one.topic for one in client.withdraw(gone, f"{user}-never-described")] == ["items", "items"]
+    for wrong in ("", "i" * 257):
+        with pytest.raises(InvalidRecord, match=r"`str` of length .*; items requires item_id") as refused:
+            client.withdraw(wrong)
+        assert refused.value.reason == "invalid"
+    assert client.withdraw() == []
 
 
 def test_a_group_is_ranked_by_what_each_member_did(client: Client, user: str) -> None:

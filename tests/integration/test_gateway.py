@@ -81,7 +81,7 @@ def test_only_who_has_a_token_is_answered(gateway: GatewayProcess) -> None:
     for token in TOKENS:
         assert gateway.ask("POST", "/v1/events", click("u", "i"), token).status == 200
         assert b"liverank_gateway_requests_total" in gateway.ask("GET", "/metrics", token=token).body
-    assert gateway.ask("GET", "/metrics").status == 401
+    assert gateway.ask("GET", "/metrics").status == gateway.ask("DELETE", "/v1/items/i").status == 401
     for path in ("/live", "/ready", "/openapi.json", "/docs"):
         assert gateway.ask("GET", path).status == 200
     assert not [token for token in TOKENS if token in gateway.log]
@@ -287,13 +287,15 @@ def test_the_contract_holds_of_what_is_answered(gateway: GatewayProcess, user: s
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         jsonschema.Draft202012Validator(schema).validate(value)
 
-    asked = {"candidates": shown(user, "item-1"), "events": [click(user, "item-1")], "within_ms": 30_000}
+    listed = shown(user, "item-1", "item-2") | {"reasons": 3}
+    asked = {"candidates": listed, "events": [click(user, "item-1")], "within_ms": 30_000}
     fits("RankQuestion", asked)
     fits("RankedAnswer", gateway.ask("POST", "/v1/rank", asked, FIRST).json)
     together = {"members": [user], "candidates": {"request_id": "page-1", "items": [{"item_id": "item-1"}]}}
     fits("GroupQuestion", together | {"by": "least-misery"})
     fits("GroupAnswer", gateway.ask("POST", "/v1/rank-group", together, FIRST).json)
     fits("AcceptedRecords", gateway.ask("POST", "/v1/events", [click(user, "item-1")], FIRST).json)
+    fits("AcceptedRecords", gateway.ask("DELETE", "/v1/items/nobody%2Fs", token=FIRST).json)
     fits("Problem", gateway.ask("POST", "/v1/events", [{}], FIRST).json)
     fits("Ranking", gateway.ask("GET", f"/v1/users/{user}/ranking", token=FIRST).json)
     page = gateway.ask("GET", "/docs").body.decode()

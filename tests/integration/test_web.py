@@ -15,11 +15,11 @@ from liverank.local.ports import free_ports
 from liverank.settings import Settings, changed
 from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
-from ranker.contracts.records import ModelDelta
+from ranker.contracts.records import ModelDelta, Ranking
 from ranker.items.tables import pack_row
 from tests.support.browser import chromium, grave_findings
 from tests.support.bundles import announce, flip, publish
-from tests.support.films import KINDS, SCHEMA, WAIT_MS, opened, order, ranked_after, send_items
+from tests.support.films import KINDS, SCHEMA, WAIT_MS, catalogue, opened, order, ranked_after, send_items
 from tests.support.gateway_process import GatewayProcess
 from tests.support.installation import REPOSITORY, Installation
 from tests.support.tiny import tiny_bundle
@@ -159,7 +159,7 @@ def test_the_keyboard_is_enough(page: Page, web: GatewayProcess) -> None:
     opened(page, web)
     reached: list[str] = []
     chosen = False
-    for _ in range(12 * 5 + 20):
+    for _ in range(12 * 6 + 20):
         page.keyboard.press("Tab")
         at = page.evaluate(
             "() => { const at = document.activeElement; const style = getComputedStyle(at);"
@@ -178,6 +178,50 @@ def test_the_keyboard_is_enough(page: Page, web: GatewayProcess) -> None:
     page.locator("#to-operator").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#operator-title")).to_be_visible()
+
+
+def test_an_item_says_why_it_stands_there(page: Page, web: GatewayProcess, installation: Installation) -> None:
+    """Once somebody asks, by the keyboard: in the words of the ranking, with titles, anew with each ranking; until then
+    no ranking of the list has reasons, nor has one of the next list."""
+    opened(page, web)
+    ranked_after(page, page.locator("#list li .item-title").last.click)
+    person = page.locator("#person").inner_text()
+
+    def newest() -> Ranking:
+        own = (one for one in installation.rankings() if one.user_id == person)
+        return max(own, key=lambda one: (one.epoch, one.revision))
+
+    assert not any(line.reasons for line in newest().items)
+    item = page.locator("#list li.touched").get_attribute("data-item")
+    clicked = page.locator(f'#list li[data-item="{item}"]')
+    why, reasons = clicked.locator(".why"), clicked.locator(".reasons li")
+    expect(clicked.locator(".reasons")).to_be_hidden()
+    why.focus()
+    ranked_after(page, lambda: page.keyboard.press("Enter"))
+    expect(why).to_have_attribute("aria-expanded", "true")
+    expect(why).to_be_focused()
+    name = clicked.locator(".item-title").inner_text()
+    assert why.get_attribute("aria-label") == f"Why {name} stands here"
+    titles = {film["item_id"]: film["title"] for film in catalogue()}
+
+    def shown(ranking: Ranking) -> list[str]:
+        (line,) = [one for one in ranking.items if one.item_id == item]
+        assert 0 < len(line.reasons) <= 3
+        return [re.sub("“(.*?)”", lambda found: f"“{titles[found[1]]}”", one.words) for one in line.reasons]
+
+    expect(reasons).to_have_text(shown(newest()))
+    expect(page.locator("#said")).to_contain_text(f"Why {name} stands here: {shown(newest())[0]}")
+    assert grave_findings(page) == []
+    for other in page.locator("#list li:not(.touched) .item-title").all()[:2]:
+        ranked_after(page, other.click)
+    expect(reasons).to_have_text(shown(newest()))
+    why.press("Enter")
+    expect(page.locator(".reasons:visible")).to_have_count(0)
+    page.locator("#another-list").click()
+    expect(page.locator("#list .touched")).to_have_count(0)
+    expect(page.locator("#list-foot")).to_contain_text("Ranking")
+    ranked_after(page, page.locator("#list li .item-title").first.click)
+    assert not any(line.reasons for line in newest().items)
 
 
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])

@@ -6,6 +6,7 @@ import { ask, follow } from "./talk.js";
 const KEPT = "liverank.person";
 const RANKED_WITHIN_MS = 5000; // after that the page says that nobody ranks
 const LOOK_AGAIN_MS = 2000;
+const REASONS = 3; // of an item, once somebody asks for them
 const AT_ONCE = 4; // actions beside an item; more are behind a word
 const byId = (id) => document.getElementById(id);
 const named = (begin) => `${begin}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
@@ -18,6 +19,8 @@ export class Shopper {
   #waiting = null; // {topic, offset} that a ranking has to know of
   #late; // the timer that says that none came
   #lookAgain; // the timer that looks for items
+  #asks = false; // whether the list asks for reasons: they cost the worker time
+  #titles = new Map(); // of the items that this window has shown, by id
   #unfollow = () => {};
   #connected;
 
@@ -90,12 +93,14 @@ export class Shopper {
   async #ask() {
     this.#person.request = named("list");
     this.#ranking = null;
+    this.#asks = false;
     this.#show();
     await this.#rank([]);
   }
 
   #show() {
     sessionStorage.setItem(KEPT, JSON.stringify(this.#person));
+    for (const item of this.#person.items) this.#titles.set(item.candidate.item_id, item.title);
     this.#lines = new Map(this.#person.items.map((item) => [item.candidate.item_id, this.#line(item)]));
     byId("list").replaceChildren(...this.#lines.values());
     this.#number();
@@ -105,6 +110,7 @@ export class Shopper {
   async #rank(events) {
     const { user, request, items } = this.#person;
     const candidates = { request_id: request, user_id: user, items: items.map((item) => item.candidate) };
+    if (this.#asks) candidates.reasons = REASONS;
     try {
       const { stale, ranking } = await ask("v1/rank", { candidates, events, within_ms: RANKED_WITHIN_MS });
       if (ranking !== null) this.#take(ranking);
@@ -183,7 +189,42 @@ export class Shopper {
     byId("list-foot").textContent = `Ranking ${ranking.revision}, by version ${ranking.model}` +
       (ranking.delta ? ` and what it has learned since` : "") + (most > 0 ? `; the bar is the chance of “${this.#predicted()}”` : "");
     const first = ranked.slice(0, 3).map((line) => line.querySelector(".item-title").textContent);
-    this.#say(`${moved === 0 ? "The order stays" : `${moved} of ${ranked.length} have moved`}. First: ${first.join(", ")}.`);
+    const told = ranked.filter((line) => !line.querySelector(".reasons").hidden).map((line) => this.#tellWhy(line));
+    this.#say(`${moved === 0 ? "The order stays" : `${moved} of ${ranked.length} have moved`}. First: ${first.join(", ")}. ${told.join(" ")}`.trim());
+  }
+
+  /** Show or hide why an item stands where it does; the first question has the list ask for reasons. */
+  #why(line, button) {
+    const reasons = line.querySelector(".reasons");
+    reasons.hidden = !reasons.hidden;
+    button.setAttribute("aria-expanded", String(!reasons.hidden));
+    if (reasons.hidden) return;
+    this.#say(this.#tellWhy(line));
+    if (this.#asks) return;
+    this.#asks = true;
+    this.#rank([]);
+  }
+
+  /** Put the reasons of the newest ranking into a line; the same as a sentence. */
+  #tellWhy(line) {
+    const items = this.#ranking?.items ?? [];
+    const own = items.find((one) => one.item_id === line.dataset.item)?.reasons ?? [];
+    const told = items.some((one) => one.reasons?.length > 0);
+    const none = told ? "nothing that is known moves it" : "the reasons come with the next ranking";
+    const words = own.length > 0 ? own.map((reason) => this.#withTitle(reason)) : [none];
+    const lines = words.map((sentence) => {
+      const shown = document.createElement("li");
+      shown.textContent = sentence;
+      return shown;
+    });
+    line.querySelector(".reasons").replaceChildren(...lines);
+    return `Why ${line.querySelector(".item-title").textContent} stands here: ${words.join("; ")}.`;
+  }
+
+  /** A reason's words, with the title of its item in the place of the id. */
+  #withTitle({ words, item_id: item }) {
+    const title = this.#titles.get(item);
+    return title === undefined ? words : words.replaceAll(`“${item}”`, () => `“${title}”`);
   }
 
   #predicted() {
@@ -240,6 +281,12 @@ export class Shopper {
     const title = line.querySelector(".item-title");
     title.textContent = item.title;
     title.onclick = () => this.#act(id, "click", title);
+    const why = line.querySelector(".why");
+    const reasons = line.querySelector(".reasons");
+    reasons.id = named("reasons");
+    why.setAttribute("aria-controls", reasons.id);
+    why.setAttribute("aria-label", `Why ${item.title} stands here`);
+    why.onclick = () => this.#why(line, why);
     const price = item.price === undefined ? null : item.price.toFixed(item.price % 1 ? 2 : 0);
     line.querySelector(".about").textContent = [item.category, price].filter(Boolean).join(" · ");
     const buttons = this.#state.actions.map(({ name }) => {

@@ -64,3 +64,5 @@ def test_a_topic_that_is_mapped_is_others_to_write() -> None:
     assert ours.of(Interaction(user_id="u", item_id="i", action="click"), NOW).message.topic == "interactions"
     with pytest.raises(LiverankError, match=r"do not go onto candidates: \[topics.candidates.fields\] says"):
         ours.of(CandidateList(request_id="r", user_id="u", items=[]), NOW)
+    with pytest.raises(LiverankError, match="do not go onto items"):
+        outgoing(fields={"items": {"item_id": Source(column="sku")}}).withdrawn("i")

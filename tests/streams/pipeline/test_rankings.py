@@ -9,16 +9,26 @@ import msgspec
 import numpy as np
 import pytest
 
+from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import Ranking
-from ranker.serving.options import RankingDetail
+from ranker.items.catalog import Catalog
+from ranker.registry.bundle import fetch_bundle
+from ranker.registry.settings import RegistrySettings
+from ranker.serving.model import ServingModel, load_model
+from ranker.serving.options import RankingDetail, ServingOptions
 from ranker.serving.ranking import Ranked
+from ranker.serving.slot import ModelSlot
 from ranker.state.row import EVENT, CurrentList, UserRow
+from streams.models.canary_watch import CanaryWatch
+from streams.models.deltas import Deltas
+from streams.pipeline.examples import Examples
 from streams.pipeline.jobs import RankList
 from streams.pipeline.rankings import Rankings, _waves
 from streams.settings import WorkerSettings
 from streams.state.recent import RecentRows
 from streams.telemetry.metrics import Metrics
+from tests.support.tiny import tiny_bundle
 
 
 def job(user: bytes, request: str, events: int) -> RankList:
@@ -93,3 +103,81 @@ def test_a_ranking_says_what_the_worker_is_told_to(detail: RankingDetail, first:
     (line, *_) = sent.rankings[0].items
     assert (line.item_id, line.rank) == ("c", 1)
     assert (line.score, line.probabilities) == first
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ServingModel:
+    """One that ranks."""
+    home = tmp_path_factory.mktemp("registry")
+    folder = fetch_bundle(RegistrySettings(address=str(home)), tiny_bundle(home), home / "local")
+    return load_model(folder, Catalog(), ServingOptions())
+
+
+class Worker:
+    """The scorer's thread of a worker, and what it sends."""
+
+    def __init__(self, model: ServingModel, **given: Any) -> None:
+        settings, slot, sent = WorkerSettings(**given), ModelSlot(model), Sent()
+        outbox: Any = sent
+        none: Any = None
+        self._metrics = metrics = Metrics()
+        watch = CanaryWatch(settings, slot, {}, outbox, metrics.models, lambda: 1.0)
+        self.rank = Rankings(
+            settings=settings, slot=slot, deltas=Deltas(metrics.models), recent=RecentRows(),
+            examples=Examples(settings, slot, outbox, watch, metrics), watch=watch, outbox=outbox, dead_letters=none,
+            metrics=metrics, again=lambda: None,
+        )  # fmt: skip
+        self.sent = sent
+
+    @property
+    def reasons(self) -> list[tuple[str, list[int]]]:
+        """Whose rankings were sent, in their order, and how many reasons each item has."""
+        return [(one.user_id, [len(line.reasons) for line in one.items]) for one in self.sent.rankings]
+
+    def counted(self, outcome: str) -> float | None:
+        """Rankings of lists that ask, by what came of it."""
+        return self._metrics.registry.get_sample_value("liverank_reasons_total", {"outcome": outcome})
+
+
+def asking(user: bytes, reasons: int) -> RankList:
+    """The list of somebody who has touched two of its items and one other; so many reasons are asked for."""
+    events = np.zeros(3, EVENT)
+    events["item"] = [hash_id(item) for item in ("item-1", "item-2", "x")]
+    events["ts"] = events["id"] = [1, 2, 3]
+    listed = CurrentList(9000, "r", None, {}, ("item-1", "item-2", "item-3"), (), b"", reasons=reasons)
+    row = UserRow(revision=4, count=3, events=events.tobytes(), lists=(listed,))
+    return RankList(user, row, Position("candidates", 0, 4, 0), "candidates")
+
+
+def test_lists_that_ask_say_why_and_are_sent_last(model: ServingModel) -> None:
+    """As many reasons of each item as are asked for; who does not ask waits for nobody's."""
+    worker = Worker(model, reasons_ms=60_000)
+    worker.rank([asking(b"u", 2), asking(b"v", 0), asking(b"w", 1)])
+    assert worker.reasons == [("v", [0, 0, 0]), ("u", [2, 2, 2]), ("w", [1, 1, 1])]
+    assert (worker.counted("told"), worker.counted("behind")) == (2, None)
+    told = {line.item_id: line for line in worker.sent.rankings[1].items}
+    plain = {line.item_id: line for line in worker.sent.rankings[0].items}
+    for item, line in told.items():
+        assert msgspec.structs.replace(line, reasons=[]) == plain[item], "nothing else is said differently"
+
+
+def test_a_worker_that_is_behind_ranks_and_says_no_reasons(model: ServingModel) -> None:
+    """Of a full batch, and where it is told to take no time for them; each such ranking is counted."""
+    for given in ({"batch": 2}, {"reasons_ms": 0}):
+        worker = Worker(model, **given)
+        worker.rank([asking(b"u", 2), asking(b"v", 3)])
+        assert worker.reasons == [("u", [0, 0, 0]), ("v", [0, 0, 0])]
+        assert (worker.counted("told"), worker.counted("behind")) == (None, 2)
+
+
+def test_reasons_that_cannot_be_found_cost_themselves(model: ServingModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranking goes out, and the failure is counted."""
+
+    def fails(*given: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("streams.pipeline.rankings.reasons_of", fails)
+    worker = Worker(model, reasons_ms=60_000)
+    worker.rank([asking(b"u", 2)])
+    assert worker.reasons == [("u", [0, 0, 0])]
+    assert (worker.counted("failed"), worker.counted("told")) == (1, None)
