@@ -160,7 +160,7 @@ class ReadBack:
     def _note(self, record: UserInput, at: Position) -> None:
         name = None
         if isinstance(record, Interaction):
-            named = record.event_id or "", record.item_id, record.action or ""
+            named = record.event_id or "", record.item_id or "", record.action or ""
             self.events.add((record.user_id, *named))
             name = None if record.event_id == at.event_id else named
         elif isinstance(record, Erasure):

@@ -123,7 +123,7 @@ def judge(
 def served_rank(model: ServingModel, query: Query) -> int:
     """Where the model puts the chosen item, ties against it; `NOT_FOUND` where a rule keeps it out."""
     ranked = model.rank([(query.event.user_id, query.row)])[0]
-    return rank_of(query.event.item_id, ranked.item_ids, ranked.scores.tolist())
+    return rank_of(query.asked.items[query.chosen], ranked.item_ids, ranked.scores.tolist())
 
 
 def rank_of(item_id: str, item_ids: list[str], scores: list[float]) -> int:

@@ -83,9 +83,10 @@ def _recalled(
     for record in records:
         if recall is not None and isinstance(record, Interaction):
             row = rows.row(record.user_id)
-            if row.events and record.action in positives:
+            if row.events and record.action in positives and record.item_id is not None:
                 yield recall(row, tables, time_of(record), f"recalled-{record.event_id}", record.user_id)
-            recall.know(record.item_id)
+            if record.item_id is not None:
+                recall.know(record.item_id)
         yield record
 
 
@@ -123,7 +124,7 @@ def counted(step: Step, schema: FeatureSchema) -> Counted:
     record, shown = step.record, np.zeros(0, np.int64)
     if isinstance(record, CandidateList) and (listed := step.after.named(record.request_id)) is not None:
         shown = listed.hashes
-    if not isinstance(record, Interaction):
+    if not isinstance(record, Interaction) or record.item_id is None:
         return Counted(shown)
     positive = bool(schema.positive_numbers[schema.action_number(record.action)])
     return Counted(
