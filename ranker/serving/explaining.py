@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ranker.contracts.errors import LiverankError
+from ranker.contracts.schema import WORD_ACTIONS
 from ranker.features.batch import list_arrays
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked
@@ -26,17 +27,17 @@ from ranker.state.row import EVENT, KnownFields, UserRow
 _AT_ONCE = 16  # rows ranked together
 _ALIKE = 0.5  # texts whose cosine is below that are not said to be alike
 
-ContributionKind = Literal["event", "feature", "attribute", "context", "summary"]
+ContributionKind = Literal["event", "words", "feature", "attribute", "context", "summary"]
 
 
 class Contribution(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is known, and what it is worth to an item."""
 
     kind: ContributionKind
-    name: str  # of an event its action; else the feature's, the attribute's or the field's
+    name: str  # of an event and of words the action; else the feature's, the attribute's or the field's
     effect: float  # the score, minus the score without it
     rank_without: int | None  # where the item would stand; None where it would not be shown
-    ts: int | None = None  # of an event
+    ts: int | None = None  # of an event, and of words
     item: int | None = None  # of an event: the hash of its item's id
     item_id: str | None = None  # the same, where the list has that item
     related: tuple[str, ...] = ()  # how the event's item is related to this one
@@ -159,6 +160,7 @@ def _without_common(model: ServingModel, row: UserRow) -> Iterator[_Without]:
                 item_id=names.get(item),
             ),
         )
+    yield from _without_words(row, actions)
     if row.summary:
         yield _Without(replace(row, summary=b""), _reason("summary", "all events so far"))
     for field in model.schema.context:
@@ -167,6 +169,16 @@ def _without_common(model: ServingModel, row: UserRow) -> Iterator[_Without]:
         if field.name in listed.context:
             changed = replace(listed, context=_less(listed.context, field.name))
             yield _Without(replace(row, lists=(changed,)), _reason("context", field.name))
+
+
+def _without_words(row: UserRow, actions: Sequence[str]) -> Iterator[_Without]:
+    """The row without each text that the user typed."""
+    names = dict(enumerate(actions)) | {number: name for name, number in WORD_ACTIONS.items()}
+    for words in row.words:
+        if words.vector:
+            left = tuple(one for one in row.words if one is not words)
+            reason = _reason("words", names.get(words.action, str(words.action)), ts=words.ts)
+            yield _Without(replace(row, words=left), reason)
 
 
 def _without_features(row: UserRow, item: str) -> Iterator[_Without]:
