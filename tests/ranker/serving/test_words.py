@@ -16,6 +16,7 @@ from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import fetch_bundle
 from ranker.registry.settings import RegistrySettings
+from ranker.serving.explaining import explain
 from ranker.serving.model import ServingModel, load_model
 from ranker.serving.options import ServingOptions
 from ranker.starter.bundle import STARTER_ENCODER, publish_starter
@@ -130,6 +131,16 @@ def test_words_work_before_anything_was_learned(starter: ServingModel, clicks: i
     assert ranked[0] == ITEMS[11]
     second = starter.rank([("b", row_of(catalog, STARTER_ENCODER, 11, 9, clicks=clicks))])[0].item_ids
     assert second[:2] == [ITEMS[9], ITEMS[11]]
+
+
+def test_what_was_typed_is_a_reason(starter: ServingModel) -> None:
+    """An explanation names each text by its action and time, and says what it did: without it the item stands lower."""
+    row = row_of(starter.catalog, STARTER_ENCODER, 11, 9)
+    (found,) = explain(starter, "u", row, [ITEMS[11]])
+    first, second = sorted((one for one in found.reasons if one.kind == "words"), key=lambda one: one.ts or 0)
+    assert (first.name, first.ts, second.ts) == ("search", T0 + 10, T0 + 11)
+    assert first.effect > 0 > second.effect
+    assert (first.rank_without or 0) > (found.rank or 0)
 
 
 def test_words_of_long_ago_no_longer_count(starter: ServingModel) -> None:
