@@ -69,7 +69,7 @@ class Assembly:
         Args:
             settings: the worker's settings.
             models: started; they follow the control topic.
-            encoder: encodes items' texts; None leaves them unencoded.
+            encoder: encodes items' texts, and what people type; None leaves them unencoded.
             metrics: counts.
             failed: takes the error after which the process must end.
         """
@@ -124,6 +124,9 @@ class Assembly:
             last=rankings.last,
             topic_ids=app.topic_ids,
             since=self._since,
+            encoder=encoder,
+            progress=app.progress,
+            failed=failed,
         )
         self._items = ItemHandler(
             decoder=InputDecoder(slot.current.schema, settings.limits, settings.broker.topics.translated),
@@ -202,6 +205,7 @@ class Assembly:
             self._looking.cancel()
         self._batcher.close()
         self._items.close()
+        self._users.close()
         self.outbox.close(timeout_s)
         self._changelog.close(timeout_s)
 
@@ -309,6 +313,7 @@ class Assembly:
     def _let_go(self) -> None:
         """Partitions may leave. Whoever gets them writes their rows, so nothing read from them may be kept."""
         self._rows.clear()
+        self._users.let_go()
         self._examples.windows.clear()
         self._progress.clear()
         self.app.consumer.forget_partitions()

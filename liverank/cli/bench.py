@@ -328,6 +328,27 @@ def memory(
     report(bench_memory(options, errors), json)
 
 
+@bench_app.command(
+    "words", epilog='Example:  liverank bench words --data ml-1m.parquet --say "space war" --say "but funny"'
+)
+def words(
+    data: Annotated[Path, typer.Option("--data", help="MovieLens-1M as a Parquet file, its items beside it.")],
+    users: Annotated[int, typer.Option(help="People whose last film is asked for.")] = 1000,
+    candidates: Candidates = 100,
+    learn: Annotated[int, typer.Option(help="Other people, from whose clicks two models are trained.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over their clicks.")] = 2,
+    say: Annotated[list[str] | None, typer.Option(help="Words to try, a turn each: the first titles then.")] = None,
+    json: Json = None,
+) -> None:
+    """Rank lists before and after words that somebody might type: reciprocal rank of the film, with and without."""
+    from liverank.bench.parts.words import WordsOptions, bench_words
+
+    options = WordsOptions(
+        data=data, users=users, candidates=candidates, learn=learn, epochs=epochs, say=tuple(say or ())
+    )  # fmt: skip
+    report(bench_words(options, errors), json)
+
+
 @bench_app.command("starter", epilog="Example:  liverank bench starter --data ml-100k.zip --json starter.json")
 def starter(
     data: Annotated[Path, typer.Option("--data", help="MovieLens-100K, a folder or a zip file.")],

@@ -58,7 +58,7 @@ def read_cinema(path: Path) -> Cinema:
     """
     records = list(MOVIELENS_100K.records(path))
     items = [record for record in records if isinstance(record, Item)]
-    ratings = Counter(record.item_id for record in records if isinstance(record, Interaction))
+    ratings = Counter(record.item_id for record in records if isinstance(record, Interaction) and record.item_id)
     people = left_out(records)
     if not people:
         raise LiverankError(f"nobody in {path} likes a film; give MovieLens-100K with --data")
@@ -100,12 +100,12 @@ def clicked_lists(
     """
     yield from (record for record in records if isinstance(record, Item))
     likes = [like for like in likes_of(records) if like.user_id not in without]
-    drawn_from = [like.item_id for like in likes]
+    drawn_from = [like.item_id or "" for like in likes]
     popularity = Counter(drawn_from)
     shift = now_ms - max((like.ts or 0 for like in likes), default=0)
     of_person: dict[str, list[str]] = {}
     for like in likes:
-        of_person.setdefault(like.user_id, []).append(like.item_id)
+        of_person.setdefault(like.user_id, []).append(like.item_id or "")
     liked = {person: frozenset(films) for person, films in of_person.items()}
     for films in of_person.values():
         random.shuffle(films)

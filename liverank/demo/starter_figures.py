@@ -76,7 +76,7 @@ def _person(model: ServingModel, user: SimulatedUser) -> list[tuple[float, float
         row = rows.row(user.user_id)
         if not isinstance(record, CandidateList):
             ranked = model.rank([(user.user_id, row)])[0].item_ids
-            chosen = record.item_id
+            chosen = record.item_id or ""
             found.append((reciprocal_rank(chosen, ranked, clicked), reciprocal_rank(chosen, shown, clicked)))
         rows.apply(record)
     return found

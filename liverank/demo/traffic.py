@@ -217,7 +217,7 @@ class Traffic:
         """Send the user's next record, and await the ranking that covers it and all before it."""
         clicked = tuple(user.clicked)
         record = user.next_record(now_ms())
-        if isinstance(record, Interaction):
+        if isinstance(record, Interaction) and record.item_id is not None:
             ranking = self.arrivals.newest(user.user_id, user.request_id)
             assert ranking is not None, "awaited before"
             tally.click(record.item_id, user.shown, ranking, clicked)

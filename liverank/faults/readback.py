@@ -25,6 +25,7 @@ from ranker.contracts.records import DeadLetter, Erasure, Example, Interaction, 
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import DEAD_LETTERS, EXAMPLES, ITEMS, RANKINGS, USER_INPUTS
 from ranker.items.catalog import Catalog
+from ranker.registry.words import WordsOf, no_words
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
 from streams.kafka.topic_ids import TopicIds
@@ -41,14 +42,22 @@ class ReadBack:
     The inputs are folded in two orders: topic by topic, and in a drawn interleaving.
     """
 
-    def __init__(self, settings: Settings, schema: FeatureSchema, refused: Mapping[bytes, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        schema: FeatureSchema,
+        refused: Mapping[bytes, str] | None = None,
+        words: WordsOf = no_words,
+    ) -> None:
         """
         Args:
             settings: of the installation, with brokers that are reached directly.
             schema: what its rows are folded by.
             refused: `record_digest` of a record -> the reason for which it is a dead letter, of those that were sent
                 to be refused; whether others are the decoder says.
+            words: encodes what users typed, as the workers did.
         """
+        self._words = words
         self.held: dict[InputPlace, bytes] = {}  # inputs by place, as digests
         self.deserved: dict[InputPlace, str] = {}  # the reasons of dead letters
         self.folded: tuple[dict[RowPlace, UserRow], ...] = ({}, {})
@@ -92,8 +101,8 @@ class ReadBack:
         ids = TopicIds(self._settings.broker, map(self._settings.topics.called, USER_INPUTS))
         asyncio.run(ids.take())
         queues = [list(self._accepted(topic, ids)) for topic in USER_INPUTS]
-        _fold(self.folded[0], (one for queue in queues for one in queue), self._schema, self._settings)
-        _fold(self.folded[1], _interleaved(queues, self._rng), self._schema, self._settings)
+        _fold(self.folded[0], (one for queue in queues for one in queue), self._schema, self._settings, self._words)
+        _fold(self.folded[1], _interleaved(queues, self._rng), self._schema, self._settings, self._words)
         for _ in self._accepted(ITEMS, ids):
             pass
 
@@ -160,7 +169,7 @@ class ReadBack:
     def _note(self, record: UserInput, at: Position) -> None:
         name = None
         if isinstance(record, Interaction):
-            named = record.event_id or "", record.item_id, record.action or ""
+            named = record.event_id or "", record.item_id or "", record.action or ""
             self.events.add((record.user_id, *named))
             name = None if record.event_id == at.event_id else named
         elif isinstance(record, Erasure):
@@ -197,9 +206,10 @@ def _fold(
     inputs: Iterator[tuple[RowPlace, UserInput, Position]],
     schema: FeatureSchema,
     settings: Settings,
+    words: WordsOf,
 ) -> None:
     for place, record, at in inputs:
-        rows[place] = apply_input(rows.get(place, EMPTY), record, at, schema, settings.worker.rows)
+        rows[place] = apply_input(rows.get(place, EMPTY), record, at, schema, settings.worker.rows, words(record))
 
 
 def _interleaved(

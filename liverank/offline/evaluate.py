@@ -46,6 +46,8 @@ from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import Interaction, Item, User
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import Manifest, read_manifest
+from ranker.registry.encoder import TextEncoder
+from ranker.registry.words import words_of
 from ranker.serving.model import load_model
 from ranker.starter.bundle import is_starter, publish_starter
 
@@ -199,7 +201,8 @@ def lists(
         torch.set_num_threads(1)
         sync = question.sync_ms if question.mode == "online" else None
         simulation = ListSimulation(_origin(folder, question), data.recipe, _online(data, question), sync)
-        records = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+        records, encoder = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+        simulation.rows.words = words_of(encoder)
         judged = judge(simulate_lists(records, simulation, question.start, question.end), beside, told)
         bundles = {"served": simulation.bundles, "rejected": simulation.rejected}
         about = {"sync_ms": sync, "bundles": bundles}
@@ -216,8 +219,8 @@ def _served(
     """A log's lists as a worker would rank them by this bundle."""
     catalog = Catalog(read_manifest(folder).schema.item_numeric)
     model = load_model(folder, catalog, settings.worker.serving)
-    records = _described(data, path, catalog, folder, settings, report)
-    return served(queries(records, model.schema, start, end), model)
+    records, encoder = _described(data, path, catalog, folder, settings, report)
+    return served(queries(records, model.schema, start, end, words_of(encoder)), model)
 
 
 def _offline(
@@ -233,19 +236,22 @@ def _offline(
 
 def _described(
     data: DataSet, path: Path, catalog: Catalog, folder: Path, settings: Settings, report: Report
-) -> Iterator[LogRecord]:
-    """The log; its items, which stand first in it, go into the catalogue with their texts as the bundle reads them."""
+) -> tuple[Iterator[LogRecord], TextEncoder | None]:
+    """The log, and the encoder of its texts, where it has items.
+
+    They stand first in it, and go into the catalogue with their texts as the bundle reads them.
+    """
     records = iter(data.records(path))
     first = next(records, None)
     if first is None:
-        return iter(())
+        return iter(()), None
     encoder = None
     if isinstance(first, Item):
         if is_starter(read_manifest(folder).version):  # nobody has put its encoder into a registry yet
             settings = changed(settings, registry=settings.worker.data / "starter", require_signatures=False)
             publish_encoder(registry=settings.registry.address)
         encoder = bundle_encoder(folder, settings)
-    return described_log(chain((first,), records), catalog, encoder, report)
+    return described_log(chain((first,), records), catalog, encoder, report), encoder
 
 
 def _origin(folder: Path, question: Question) -> Origin:
@@ -281,7 +287,8 @@ def next_items(
     sync = question.sync_ms if question.mode == "online" else None
     recall = CountRecall(data.recalled)
     simulation = Simulation(_origin(folder, question), data.recipe, _online(data, question), recall, sync)
-    records = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+    records, encoder = _described(data, path, simulation.trainer.catalog, folder, settings, report)
+    simulation.rows.words = words_of(encoder)
     ranks = simulate(records, simulation, start, question.end, lambda done: report(ProgressReport("events", done, 0)))
     _refuse_nothing(data, len(ranks))
     beside: dict[str, NextItemRanker] = {

@@ -19,11 +19,13 @@ from ranker.items.catalog import Catalog, item_text, text_hash
 from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
 from ranker.registry.encoder import EncoderError, TextEncoder, load_encoder
 from ranker.registry.settings import shown_address
+from ranker.registry.words import WordsOf, no_words, words_of
 from ranker.serving.model import load_model
 from ranker.serving.ranking import encode_ranking
 from ranker.serving.reasons import reasons_of
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
+from ranker.state.words import typed_text
 
 log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Ranking).decode
@@ -80,6 +82,7 @@ def rank_file(path: Path, user_id: str | None, settings: Settings, version: str 
     now = now_ms()
     users: dict[str, Folded] = {}
     described: dict[str, Item] = {}
+    words: WordsOf = no_words
     for offset, (where, message) in enumerate(placed_messages(path)):
         at = Position(message.topic, 0, offset, now)
         try:
@@ -93,7 +96,9 @@ def rank_file(path: Path, user_id: str | None, settings: Settings, version: str 
             described[record.item_id] = record
         else:
             before = users[record.user_id].row if record.user_id in users else EMPTY
-            row = apply_input(before, record, at, model.schema, settings.worker.rows)
+            if typed_text(record) is not None and words is no_words:
+                words = words_of(bundle_encoder(folder, settings))
+            row = apply_input(before, record, at, model.schema, settings.worker.rows, words(record))
             event_id = getattr(record, "event_id", None)
             ts = getattr(record, "ts", None) or now
             cause = Cause(kind=message.topic, topic=message.topic, partition=0, offset=offset, ts=ts, event_id=event_id)

@@ -146,7 +146,7 @@ async def replay(
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
     ranks = [
-        rank_of(click.item_id, [line.item_id for line in ranking.items], _scores(ranking))
+        rank_of(click.item_id or "", [line.item_id for line in ranking.items], _scores(ranking))
         for click, ranking in replayer.before_click
         if any(line.item_id == click.item_id for line in ranking.items)
     ]

@@ -13,6 +13,7 @@ from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.records import DeadLetter
+from ranker.contracts.schema import WORD_ACTIONS
 from ranker.contracts.topics import DEAD_LETTERS
 from ranker.registry.bundle import newest_version, read_remote_manifest
 from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
@@ -120,12 +121,22 @@ def _shown(row: UserRow, actions: tuple[str, ...]) -> dict[str, Any]:
         "events": [
             {
                 "ts": _time(int(event["ts"])),
-                "action": actions[event["action"]] if event["action"] < len(actions) else int(event["action"]),
+                "action": _action(int(event["action"]), actions),
                 "item_hash": int(event["item"]),
             }
             for event in np.frombuffer(row.events, EVENT)
         ],
+        "words": [
+            {"ts": _time(one.ts), "action": _action(one.action, actions), "encoder": one.encoder or None}
+            for one in row.words
+        ],
     }  # fmt: skip
+
+
+def _action(number: int, actions: tuple[str, ...]) -> str | int:
+    """What an action is called, of events and of texts alone; its number where nobody knows."""
+    known = dict(enumerate(actions)) | {undeclared: name for name, undeclared in WORD_ACTIONS.items()}
+    return known.get(number, number)
 
 
 def _action_names(settings: Settings) -> tuple[str, ...]:

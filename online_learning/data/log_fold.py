@@ -10,6 +10,7 @@ from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Interaction, Item
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import CANDIDATES, INTERACTIONS
+from ranker.registry.words import WordsOf, no_words
 from ranker.state.attribution import owner_of
 from ranker.state.codec import decode_row, encode_row
 from ranker.state.fold import DEFAULT_RULES, RowRules, apply_input
@@ -27,14 +28,22 @@ class Step(NamedTuple):
 class Fold:
     """The rows of all users seen so far, and one record after another applied to them. Most rows lie on disk."""
 
-    def __init__(self, schema: FeatureSchema, rules: RowRules = DEFAULT_RULES, *, held: int = HELD) -> None:
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        rules: RowRules = DEFAULT_RULES,
+        *,
+        held: int = HELD,
+        words: WordsOf = no_words,
+    ) -> None:
         """
         Args:
             schema: of the log.
             rules: how many lists a row holds, and for how long.
             held: rows that are in memory, at least; twice as many at most.
+            words: encodes what users type, as a worker does.
         """
-        self._schema, self._rules = schema, rules
+        self._schema, self._rules, self.words = schema, rules, words
         self._rows: SpillingDict[UserRow] = SpillingDict(encode_row, decode_row, held)
         self._offset = 0
 
@@ -47,7 +56,7 @@ class Fold:
         topic = CANDIDATES if isinstance(record, CandidateList) else INTERACTIONS
         before = self.row(record.user_id)
         at = Position(topic, 0, self._offset, time_of(record))
-        after = apply_input(before, record, at, self._schema, self._rules)
+        after = apply_input(before, record, at, self._schema, self._rules, self.words(record))
         self._offset += 1
         self._rows.put(record.user_id, after)
         return Step(record, before, after)

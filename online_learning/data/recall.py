@@ -109,13 +109,13 @@ def with_sampled_lists(
     for record in records:
         if isinstance(record, Item) and record.published_at is not None:
             heapq.heappush(published, (record.published_at, record.item_id))
-        if isinstance(record, Interaction):
+        if isinstance(record, Interaction) and record.item_id is not None:
             while published and published[0][0] <= (record.ts or 0):
                 _know(heapq.heappop(published)[1], known, seen)
             _know(record.item_id, known, seen)
             if record.action in positives and len(touched) > size:
                 drawn = (random.choice(touched if at % 2 else known) for at in range(2 * size))
-                yield _list_of(record, list(dict.fromkeys(drawn))[:size], random)
+                yield _list_of(record, record.item_id, list(dict.fromkeys(drawn))[:size], random)
             touched.append(sys.intern(record.item_id))  # one text an item, however many events
         yield record
 
@@ -126,11 +126,11 @@ def _know(item_id: str, known: list[str], seen: set[str]) -> None:
         known.append(item_id)
 
 
-def _list_of(event: Interaction, others: list[str], random: Random) -> CandidateList:
+def _list_of(event: Interaction, chosen: str, others: list[str], random: Random) -> CandidateList:
     """The event's item somewhere in the list, at the event's time and applied before it."""
     assert event.ts is not None
-    items = [item for item in others if item != event.item_id]
-    items.insert(random.randrange(len(items) + 1), event.item_id)
+    items = [item for item in others if item != chosen]
+    items.insert(random.randrange(len(items) + 1), chosen)
     return CandidateList(
         request_id=f"sampled-{event.event_id}",
         user_id=event.user_id,

@@ -68,7 +68,7 @@ class Touched:
 
     def learn(self, record: LogRecord) -> None:
         """Remembers what was touched."""
-        if isinstance(record, Interaction):
+        if isinstance(record, Interaction) and record.item_id is not None:
             self._newest[record.user_id].append(record.item_id)
 
 
@@ -85,7 +85,7 @@ class MostChosen:
 
     def learn(self, record: LogRecord) -> None:
         """Counts a choice."""
-        if isinstance(record, Interaction) and record.action in self._positives:
+        if isinstance(record, Interaction) and record.item_id is not None and record.action in self._positives:
             self._chosen[record.item_id] += 1
 
 
@@ -107,7 +107,7 @@ class NextInList:
 
     def learn(self, record: LogRecord) -> None:
         """The user's session grows by the item."""
-        if not isinstance(record, Interaction):
+        if not isinstance(record, Interaction) or record.item_id is None:
             return
         known, session = len(self._numbers), self._sessions[record.user_id]
         item = self._numbers.setdefault(record.item_id, known)
@@ -133,7 +133,7 @@ class AmongAllItems:
     def learn(self, seen: NextItemQuery) -> None:
         """Hands the event on."""
         if seen.item == len(self._items):
-            self._items.append(seen.event.item_id)
+            self._items.append(seen.event.item_id or "")
         self._ranker.learn(seen.event)
 
 

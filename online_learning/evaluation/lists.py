@@ -13,6 +13,7 @@ from online_learning.evaluation.list_peers import AskedList, ListRanker
 from online_learning.evaluation.metrics import NOT_FOUND, of_ranks, paired_bootstrap, pessimistic_rank, summarise
 from ranker.contracts.records import Interaction, Item
 from ranker.contracts.schema import FeatureSchema
+from ranker.registry.words import WordsOf, no_words
 from ranker.serving.model import ServingModel
 from ranker.state.row import UserRow
 
@@ -59,10 +60,14 @@ def query_of(step: Step, schema: FeatureSchema) -> Query | None:
 
 
 def queries(
-    records: Iterable[LogRecord], schema: FeatureSchema, start: int | None = None, end: int | None = None
+    records: Iterable[LogRecord],
+    schema: FeatureSchema,
+    start: int | None = None,
+    end: int | None = None,
+    words: WordsOf = no_words,
 ) -> Iterator[tuple[LogRecord, Query | None]]:
     """Each record up to `end`, with the query that it answers where start <= its time, from the past alone."""
-    rows = Fold(schema)
+    rows = Fold(schema, words=words)
     for record in until(records, end):
         query = None if isinstance(record, Item) else query_of(rows.apply(record), schema)
         asked = query is not None and (start is None or time_of(query.event) >= start)
@@ -123,7 +128,7 @@ def judge(
 def served_rank(model: ServingModel, query: Query) -> int:
     """Where the model puts the chosen item, ties against it; `NOT_FOUND` where a rule keeps it out."""
     ranked = model.rank([(query.event.user_id, query.row)])[0]
-    return rank_of(query.event.item_id, ranked.item_ids, ranked.scores.tolist())
+    return rank_of(query.asked.items[query.chosen], ranked.item_ids, ranked.scores.tolist())
 
 
 def rank_of(item_id: str, item_ids: list[str], scores: list[float]) -> int:

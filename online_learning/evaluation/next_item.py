@@ -56,7 +56,7 @@ def next_item(
     """Every interaction with its session so far. It is asked where start <= ts < end and the session has begun.
 
     Args:
-        records: in order of time; a user is a session. Lists and items pass unused.
+        records: in order of time; a user is a session. Lists, items and texts alone pass unused.
         start: milliseconds since the epoch; what comes before is there to learn from.
         end: milliseconds since the epoch; what comes after is not read.
         memory: items of a session that are kept. All open sessions are held.
@@ -64,7 +64,7 @@ def next_item(
     numbers: dict[str, int] = {}
     sessions: dict[str, deque[int]] = {}
     for event in records:
-        if not isinstance(event, Interaction):
+        if not isinstance(event, Interaction) or event.item_id is None:
             continue
         assert event.ts is not None
         if end is not None and event.ts >= end:

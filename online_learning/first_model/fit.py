@@ -31,6 +31,7 @@ from ranker.items.tables import ItemTables
 from ranker.registry.bundle import check_writable, new_version
 from ranker.registry.encoder import load_encoder
 from ranker.registry.settings import RegistrySettings
+from ranker.registry.words import words_of
 
 
 class FirstModel(Struct, frozen=True, kw_only=True):
@@ -91,7 +92,8 @@ def fit(
         arrays = warm_tables(warm, empty_arrays(config, text_encoder.dim, recipe.neighbours), name)
         tables = ItemTables(arrays, catalog, name)
         described = described_items(records, catalog, text_encoder, report)
-        examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall)
+        words = words_of(text_encoder)
+        examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall, words)
         if not examples:
             raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
         copy_encoder(Path(made), registry, name)  # what cannot be learned from leaves the registry as it was

@@ -20,6 +20,7 @@ from ranker.contracts.records import CandidateList, Example, Interaction, User
 from ranker.contracts.schema import FeatureSchema
 from ranker.items.catalog import UNKNOWN
 from ranker.items.tables import ItemTables
+from ranker.registry.words import WordsOf, no_words
 from ranker.state.attribution import ShownList, example_of_silence, examples_of
 from ranker.state.fold import DEFAULT_RULES, RowRules
 from ranker.state.row import CurrentList, UserRow
@@ -36,6 +37,7 @@ def gather(
     report: Report,
     lag_s: float = 0.0,
     recall: CountRecall | None = None,
+    words: WordsOf = no_words,
 ) -> tuple[StoredExamples, int]:
     """Every example of a log with its features as they were then, and the newest time in it.
 
@@ -47,9 +49,10 @@ def gather(
         lag_s: how much later than an event, in the log's time, it is counted. Served counts are as old as the last
             sync; examples whose counts already hold the user's own last touches would teach what serving never sees.
         recall: makes a list before each positive event; None where the log has its own.
+        words: encodes what users type.
     """
     counts = ItemCounts(tables)
-    rows = Fold(schema, DEFAULT_RULES if recall is None else ONE_LIST)
+    rows = Fold(schema, DEFAULT_RULES if recall is None else ONE_LIST, words=words)
     examples = StoredExamples()
     uncounted: deque[tuple[int, Counted]] = deque()
     newest = 0
@@ -83,9 +86,10 @@ def _recalled(
     for record in records:
         if recall is not None and isinstance(record, Interaction):
             row = rows.row(record.user_id)
-            if row.events and record.action in positives:
+            if row.events and record.action in positives and record.item_id is not None:
                 yield recall(row, tables, time_of(record), f"recalled-{record.event_id}", record.user_id)
-            recall.know(record.item_id)
+            if record.item_id is not None:
+                recall.know(record.item_id)
         yield record
 
 
@@ -123,7 +127,7 @@ def counted(step: Step, schema: FeatureSchema) -> Counted:
     record, shown = step.record, np.zeros(0, np.int64)
     if isinstance(record, CandidateList) and (listed := step.after.named(record.request_id)) is not None:
         shown = listed.hashes
-    if not isinstance(record, Interaction):
+    if not isinstance(record, Interaction) or record.item_id is None:
         return Counted(shown)
     positive = bool(schema.positive_numbers[schema.action_number(record.action)])
     return Counted(

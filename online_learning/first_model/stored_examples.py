@@ -11,15 +11,17 @@ import numpy as np
 
 from online_learning.data.on_disk import DiskTable
 from online_learning.learning.learner import TrainingExample
+from ranker.features.names import WORD_FEATURES
 from ranker.features.user import UserInputs
 
-# Events, candidates, features, context numbers, places of co-visitation, chosen (-1: nothing), head.
-_HEAD = struct.Struct("<7i")
+# Events, candidates, features, context numbers, texts, places of co-visitation, chosen (-1: nothing), head.
+_HEAD = struct.Struct("<8i")
 #: The arrays of `UserInputs` with their types as packed, which hold all that they can be. `covisit`, of which most is
 #: 0, is packed by what is not; `events`, which only the caches of serving read, is left out.
 _PACKED = {
     "history": "<i4", "hist_item": "<i8", "action": "u1", "gap": "<f4", "value": "<f4", "age": "<f4",
     "hist_pos": "<i4", "candidates": "<i4", "cand_item": "<i8", "features": "<f4", "context": "<f4",
+    "said": "<f4", "words": "<f4",
 }  # fmt: skip
 _WRITTEN_AT_ONCE = 256
 
@@ -75,7 +77,8 @@ def packed(example: TrainingExample) -> bytes:
     inputs = example.inputs
     places = np.flatnonzero(inputs.covisit)
     head = _HEAD.pack(
-        len(inputs.history), len(inputs.candidates), inputs.features.shape[1], len(inputs.context), len(places),
+        len(inputs.history), len(inputs.candidates), inputs.features.shape[1], len(inputs.context), len(inputs.words),
+        len(places),
         -1 if example.chosen is None else example.chosen, example.head,
     )  # fmt: skip
     arrays = [getattr(inputs, name).astype(kind, copy=False).tobytes() for name, kind in _PACKED.items()]
@@ -85,8 +88,9 @@ def packed(example: TrainingExample) -> bytes:
 
 def unpacked(stored: bytes) -> TrainingExample:
     """The example that `packed` made these bytes of; its `events` are empty."""
-    events, candidates, features, context, places, chosen, head = _HEAD.unpack_from(stored)
+    events, candidates, features, context, texts, places, chosen, head = _HEAD.unpack_from(stored)
     shapes = {"features": (candidates, features), "context": (context,)}
+    shapes |= {"said": (candidates, texts), "words": (texts, len(WORD_FEATURES))}
     shapes |= dict.fromkeys(("candidates", "cand_item"), (candidates,))
     at = _HEAD.size
 

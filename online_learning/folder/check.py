@@ -131,6 +131,9 @@ class _Tally:
         self._current.put(shown.user_id, _ShownItems(shown.request_id, np.array(items, np.int64).tobytes()))
 
     def _event(self, event: Interaction) -> None:
+        if event.item_id is None:
+            self.actions[event.action or ""] += 1
+            return
         item = hash(event.item_id)
         self.seen.update((item,))
         self.actions[event.action or ""] += 1

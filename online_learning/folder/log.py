@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 START_WITHOUT_TIMES = 946_684_800_000
 _LISTS_FIRST = {"candidates": 0, "impressions": 0, "interactions": 1}
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "interactions": (("user_id", "session_id"), ("item_id",), ("action",)),
+    "interactions": (("user_id", "session_id"), ("item_id", "text"), ("action",)),
     "candidates": (("user_id", "session_id"), ("items", "item_id")),
     "impressions": (("user_id", "session_id"), ("item_id",)),
     "items": (("item_id",),),

@@ -11,7 +11,16 @@ from msgspec import Struct
 from online_learning.folder.cells import MAX_ID, Cells
 from ranker.contracts.decoding import Limits
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.records import Candidate, CandidateList, Context, FeatureValue, Interaction, Item, User
+from ranker.contracts.records import (
+    MAX_WORDS_LENGTH,
+    Candidate,
+    CandidateList,
+    Context,
+    FeatureValue,
+    Interaction,
+    Item,
+    User,
+)
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.values import BadCell, number_of, text_of
 
@@ -46,9 +55,14 @@ def interaction_of(cells: Cells, schema: FeatureSchema, name: str) -> Interactio
     Raises:
         BadCell: a field is absent, or not what it must be.
     """
-    action = cells.required("action")
+    action, text = cells.required("action"), cells.text("text")
+    item_id = cells.id("item_id") or None
+    if item_id is None and not (text or "").strip():
+        raise BadCell("item_id", "is absent; it must be there, or a text")
+    if item_id is None and len(text or "") > MAX_WORDS_LENGTH:
+        raise BadCell("text", f"has {len(text or '')} characters; without an item_id at most {MAX_WORDS_LENGTH}")
     try:
-        schema.action_number(action)
+        (schema.word_action_number if item_id is None else schema.action_number)(action)
     except InvalidRecord as error:
         raise BadCell(
             "action",
@@ -56,14 +70,14 @@ def interaction_of(cells: Cells, schema: FeatureSchema, name: str) -> Interactio
         ) from error
     return Interaction(
         user_id=user_of(cells),
-        item_id=cells.required_id("item_id"),
+        item_id=item_id,
         action=action,
         event_id=cells.id("event_id") or name,
         ts=cells.moment("ts"),
         request_id=cells.id("request_id"),
         position=cells.whole("position", 0, 32767),
         value=cells.number("value"),
-        text=cells.text("text"),
+        text=text,
         context=cells.context("context", schema),
     )
 

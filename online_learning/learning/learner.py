@@ -127,6 +127,7 @@ class Learner:
             item_vec=candidates, features=arrays["cand_feat"], item=arrays["cand_item"],
             category=arrays["cand_cat"], position=arrays["cand_pos"], text=arrays["cand_text"],
             length=arrays["cand_len"], covisit=arrays["covisit"], context=arrays["context"],
+            said=arrays["said"], words=arrays["words"],
         )  # fmt: skip
         return slate, history
 

@@ -24,7 +24,7 @@ from ranker.contracts.errors import BundleError, LiverankError
 from ranker.contracts.schema import FeatureSchema
 from ranker.features.names import BUILT_IN
 from ranker.items.tables import TableArrays
-from ranker.network.transformer import ModelConfig, Ranker
+from ranker.network.transformer import ModelConfig, Ranker, WordTerms
 from ranker.registry.bundle import (
     Manifest,
     fetch_bundle,
@@ -39,9 +39,13 @@ from ranker.starter.bundle import is_starter
 
 log = logging.getLogger(__name__)
 
+_WORDS = "words."  # what the names of its weights begin with
+
 
 def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
     """The dense weights of a bundle, by the names of `Ranker.state_dict()`: its graphs' initialisers have those.
+
+    A bundle of a release that read no words has no `WordTerms`: those are as in a model that is new.
 
     Raises:
         BundleError: a weight is missing or has another shape, so the graphs are of another model config.
@@ -52,6 +56,9 @@ def load_weights(folder: Path, config: ModelConfig) -> dict[str, Tensor]:
             found[initializer.name] = torch.from_numpy(numpy_helper.to_array(initializer).copy())
     with torch.device("meta"):  # shapes alone: what a config says must not take memory that the file has not
         expected = Ranker(config).state_dict()
+    if not any(name.startswith(_WORDS) for name in found):
+        fresh = WordTerms(config).state_dict()
+        found |= {f"{_WORDS}{name}": value for name, value in fresh.items()}
     wrong = [name for name, value in expected.items() if name not in found or found[name].shape != value.shape]
     if wrong:
         raise BundleError(f"{folder}: the graphs hold no weight {', '.join(wrong)} of the manifest's model config")
@@ -98,7 +105,7 @@ def _recipe_of(manifest: Manifest) -> Recipe:
 def emptied(starter: Origin) -> Origin:
     """The starter with nothing but the shown order: what relations and counts say is taken out, and may be learned."""
     weights = {name: value.clone() for name, value in starter.weights.items()}
-    for name in ("relations.events", "relations.trail"):
+    for name in ("relations.events", "relations.trail", "words.strength", "words.relation"):
         weights[name].zero_()
     counted = [at for at, name in enumerate(BUILT_IN) if not name.endswith("_position")]
     weights["features.weight"][counted] = 0

@@ -15,7 +15,7 @@ from msgspec import Struct
 from online_learning.recipe import Recipe
 from ranker.contracts.bundle_files import EXTEND, GOLDEN, GRAPHS, SCORE, TABLES
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.names import context_names, feature_names
+from ranker.features.names import WORD_FEATURES, context_names, feature_names
 from ranker.items.tables import TableArrays
 from ranker.network.export import ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
 from ranker.network.transformer import Ranker
@@ -83,6 +83,7 @@ def manifest_of(model: Ranker, about: Provenance) -> Manifest:
         schema_hash=about.schema.full_hash,
         features=feature_names(about.schema),
         context=context_names(about.schema),
+        words=WORD_FEATURES,
         encoder=about.encoder,
         learned_until=about.learned_until,
         offsets=about.offsets,

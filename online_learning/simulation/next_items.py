@@ -118,6 +118,9 @@ class Simulation(SimulatedTrainer):
         """
         now = time_of(event)
         self._sync(now)
+        if event.item_id is None:
+            self.rows.apply(event)
+            return None
         rank = None
         row = self.rows.row(event.user_id)
         if row.events:
@@ -135,11 +138,12 @@ class Simulation(SimulatedTrainer):
     def warm(self, event: Interaction) -> None:
         """An event from before the start: it is in the origin's weights and counts, and only the row is missing."""
         self.rows.apply(event)
-        self.recall.know(event.item_id)
+        if event.item_id is not None:
+            self.recall.know(event.item_id)
 
     def _rank(self, row: UserRow, event: Interaction) -> int | None:
         assert row.candidates is not None
-        if event.item_id not in row.candidates.item_ids:
+        if event.item_id is None or event.item_id not in row.candidates.item_ids:
             return None
         return pessimistic_rank(self._scores(row), row.candidates.item_ids.index(event.item_id))
 

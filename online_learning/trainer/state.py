@@ -197,12 +197,19 @@ def _dense(optimisation: Optimisation) -> dict[str, np.ndarray]:
 
 def _restore_dense(optimisation: Optimisation, arrays: Mapping[str, np.ndarray]) -> None:
     for name, weight in optimisation.named_dense().items():
+        if f"dense.{name}" not in arrays:
+            continue  # a part that the model has got since the checkpoint: it starts as in a new one
         with torch.no_grad():
             weight.copy_(torch.from_numpy(arrays[f"dense.{name}"].copy()))
         kinds = [kind for kind in (*_MOMENTS, "step") if f"dense.{name}/{kind}" in arrays]
         optimisation.set_moments(weight, {kind: arrays[f"dense.{name}/{kind}"] for kind in kinds})
-    kept = {name: arrays[f"dense.{name}/average"] for name in optimisation.average}
-    optimisation.set_average({name: torch.from_numpy(value.copy()) for name, value in kept.items()})
+    kept = {name: arrays.get(f"dense.{name}/average") for name in optimisation.average}
+    optimisation.set_average(
+        {
+            name: optimisation.average[name] if value is None else torch.from_numpy(value.copy())
+            for name, value in kept.items()
+        }
+    )
 
 
 def _memory(trainer: Trainer) -> dict[str, np.ndarray]:

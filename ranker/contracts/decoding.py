@@ -13,7 +13,16 @@ from msgspec import Struct
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.loose_values import LeftOut, as_meant
-from ranker.contracts.records import MAX_NUMBER, CandidateList, Erasure, Interaction, Item, ItemVector, User
+from ranker.contracts.records import (
+    MAX_NUMBER,
+    MAX_WORDS_LENGTH,
+    CandidateList,
+    Erasure,
+    Interaction,
+    Item,
+    ItemVector,
+    User,
+)
 from ranker.contracts.schema import FeatureSchema
 from ranker.contracts.topics import ITEMS, TOPICS, USERS
 
@@ -154,7 +163,7 @@ class InputDecoder:
         if implied and event.action not in (None, implied):
             raise InvalidRecord("unknown-action", f"{at.topic} implies {implied!r}, not {event.action!r}; leave it out")
         action = implied or event.action
-        self.schema.action_number(action)
+        (self.schema.word_action_number if event.item_id is None else self.schema.action_number)(action)
         return msgspec.structs.replace(
             event,
             action=action,
@@ -210,18 +219,48 @@ class InputDecoder:
             )
 
 
+def _check_words(text: str | None, topic: str) -> None:
+    """A text that is an event by itself.
+
+    Raises:
+        InvalidRecord: there is none, or it is too long.
+    """
+    if text is None or not text.strip():
+        raise InvalidRecord(
+            "invalid",
+            f"there is no item_id, and no text that is not blank; {topic} requires user_id, item_id or a text",
+        )
+    if len(text) > MAX_WORDS_LENGTH:
+        raise InvalidRecord(
+            "invalid",
+            f"the text has {len(text)} characters and there is no item_id; at most {MAX_WORDS_LENGTH} are allowed then",
+        )
+
+
 def as_taken(topic: str, value: bytes, left_out: LeftOut = lambda name: None) -> Struct:
     """The record of an input topic's message: as declared, else as `ranker.contracts.loose_values` reads it.
 
     Raises:
         InvalidRecord: it is none.
     """
+    found = _as_declared(topic, value)
+    if found is None:
+        found = _as_meant(topic, value, left_out)
+    if isinstance(found, Interaction) and found.item_id is None:
+        _check_words(found.text, topic)
+    return found
+
+
+def _as_declared(topic: str, value: bytes) -> Struct | None:
     try:
         return _decoder_of(topic).decode(value)
     except msgspec.ValidationError:
-        pass
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(topic, error) from error
+
+
+def _as_meant(topic: str, value: bytes, left_out: LeftOut) -> Struct:
     record = TOPICS[topic].record
     try:
         found: Struct = msgspec.convert(as_meant(record, msgspec.json.decode(value), left_out), record)
@@ -240,6 +279,7 @@ def _refused(topic: str, error: Exception) -> InvalidRecord:
     if isinstance(error, msgspec.ValidationError):
         fields = msgspec.structs.fields(TOPICS[topic].record)
         wanted = ", ".join(field.name for field in fields if field.required)
+        wanted += ", item_id or a text" if TOPICS[topic].record is Interaction else ""
         bound = f" (numbers lie within ±{MAX_NUMBER})" if "out of range" in str(error) else ""
         return InvalidRecord("invalid", f"{error}{bound}; {topic} requires {wanted}")
     if isinstance(error, RecursionError):

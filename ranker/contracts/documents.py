@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ranker.contracts.loose_values import widened
-from ranker.contracts.records import Candidate
+from ranker.contracts.records import MAX_WORDS_LENGTH, Candidate, Interaction
 from ranker.contracts.topics import TOPICS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,8 +26,23 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return schemas
 
 
+#: What the fields of an interaction do not say each by itself: it is about an item, or it is what was typed.
+_ITEM_OR_WORDS = {
+    "anyOf": [
+        {"required": ["item_id"], "properties": {"item_id": {"type": "string", "minLength": 1}}},
+        {
+            "required": ["text"],
+            "properties": {"text": {"type": "string", "pattern": r"\S", "maxLength": MAX_WORDS_LENGTH}},
+        },
+    ]
+}
+
+
 def _as_taken(components: dict[str, Any]) -> dict[str, Any]:
-    return {name: widened(schema) if name in _TAKEN else schema for name, schema in components.items()}
+    taken = {name: widened(schema) if name in _TAKEN else schema for name, schema in components.items()}
+    if Interaction.__name__ in taken:
+        taken[Interaction.__name__] |= _ITEM_OR_WORDS
+    return taken
 
 
 def record_schemas(records: Iterable[type[Struct]], ref_template: str) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,8 @@ from ranker.contracts.path_names import PATH_NAME
 
 #: The largest number of float32, and the largest integer that every reader of JSON keeps exactly.
 MAX_NUMBER, MAX_INTEGER = 3.4028235e38, (1 << 53) - 1
+#: Characters of a text that is an event by itself.
+MAX_WORDS_LENGTH = 4096
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 #: What becomes part of a path: see `ranker.contracts.path_names`.
@@ -36,10 +38,13 @@ FeatureValue = Number | bool | None
 
 
 class Interaction(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a user did with an item: the record of `interactions`, `clicks` and `views`."""
+    """What a user did with an item, or typed: the record of `interactions`, `clicks` and `views`.
+
+    Without an `item_id` the `text` is the event: a search, a question, an answer.
+    """
 
     user_id: Id
-    item_id: Id
+    item_id: Id | None = None  # else there is a `text`
     action: str | None = None  # implied on `clicks` and `views`, required on `interactions`
     event_id: Id | None = None  # else the message's position
     ts: EventTime | None = None  # else the message's
@@ -109,6 +114,7 @@ class ErasureReceipt(Struct, frozen=True, kw_only=True):
     events: int  # of the history
     lists: int
     attributes: int
+    words: int = 0  # texts that the user typed, of which the row held vectors
 
 
 class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -21,6 +21,8 @@ from ranker.contracts.errors import InvalidRecord, SchemaError
 #: The first two actions of every schema, in this order: what the topics `views` and `clicks` imply.
 BUILT_IN_ACTIONS = ("view", "click")
 MAX_ACTIONS = 32
+#: What an event of words alone may be called without a declaration, and the number that names such an event then.
+WORD_ACTIONS = {"search": 224, "question": 225, "comment": 226, "answer": 227}
 
 
 class Normalise(enum.StrEnum):
@@ -142,8 +144,23 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for number, action in enumerate(self.actions):
             if action.name == name and not action.retired:
                 return number
-        given = "no action" if name is None else f"the action {name!r}"
-        raise InvalidRecord("unknown-action", f"{given} is given; valid are {', '.join(self.valid_actions)}")
+        raise InvalidRecord("unknown-action", f"{_given(name)} is given; valid are {', '.join(self.valid_actions)}")
+
+    def word_action_number(self, name: str | None) -> int:
+        """What names the action of an event of words alone: its index, or the number of one that needs no declaration.
+
+        Raises:
+            InvalidRecord: it is neither.
+        """
+        if name not in WORD_ACTIONS or name in self.action_names:
+            try:
+                return self.action_number(name)
+            except InvalidRecord:
+                valid = dict.fromkeys((*self.valid_actions, *WORD_ACTIONS))
+                raise InvalidRecord(
+                    "unknown-action", f"{_given(name)} is given; without an item_id valid are {', '.join(valid)}"
+                ) from None
+        return WORD_ACTIONS[name]
 
     @cached_property
     def hash(self) -> str:
@@ -177,6 +194,10 @@ class FeatureSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             and self.half_life_hours == other.half_life_hours
             and self.window >= other.window
         )
+
+
+def _given(name: str | None) -> str:
+    return "no action" if name is None else f"the action {name!r}"
 
 
 def renumbered(ours: FeatureSchema, theirs: FeatureSchema) -> str | None:

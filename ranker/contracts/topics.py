@@ -59,7 +59,7 @@ TOPICS: dict[str, Topic] = {
         ),
         Topic(
             name=INTERACTIONS, key="user_id", record=Interaction, direction="in",
-            purpose="any declared action of a user on an item",
+            purpose="any declared action of a user on an item, or a text that a user typed",
         ),
         Topic(
             name=CANDIDATES, key="user_id", record=CandidateList, direction="in",

@@ -35,6 +35,7 @@ def list_arrays(users: Sequence[UserInputs], tables: ItemTables, events: int) ->
     """
     lists = max(len(user.candidates) for user in users)
     candidates, history = padded([u.candidates for u in users], lists), padded([u.history for u in users], events)
+    texts = max(1, *(len(user.words) for user in users))  # a graph has no axis of length 0
     covisit = users[0].covisit[None]
     if covisit.shape != (len(users), lists, events):
         covisit = np.zeros((len(users), lists, events), np.float32)
@@ -58,4 +59,14 @@ def list_arrays(users: Sequence[UserInputs], tables: ItemTables, events: int) ->
         "hist_pos": padded([u.hist_pos for u in users], events),
         "hist_text": tables.texts[history],
         "hist_len": np.array([len(u.history) for u in users], np.int64),
+        "said": _said(users, lists, texts),
+        "words": padded([u.words for u in users], texts),
     }
+
+
+def _said(users: Sequence[UserInputs], lists: int, texts: int) -> np.ndarray:
+    said = np.zeros((len(users), lists, texts), np.float32)
+    for at, user in enumerate(users):
+        if user.said.size:
+            said[at, : len(user.candidates), : len(user.words)] = user.said
+    return said

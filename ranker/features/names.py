@@ -14,6 +14,11 @@ FROM_TOUCHED = ("from-last", "off-last", "from-mean", "off-mean")
 #: Numbers about the user and the moment, before the schema's context fields.
 MOMENT = ("log_events", "log_idle_seconds", "log_list_length", "last_in_list", "share_touched", "log_since_positive")
 
+#: What is known of a text that a user typed: what is left of it with every later text, and after a time, an hour of
+#: which halves it, or five minutes; or a day, whatever came later; the first, and less with every event since; and the
+#: first, where the text is about an item.
+WORD_FEATURES = ("hour", "five_minutes", "day", "events_since", "about_item")
+
 
 def feature_names(schema: FeatureSchema) -> tuple[str, ...]:
     """Names of the candidate features, in order: their number is the model's F."""

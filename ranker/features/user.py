@@ -11,6 +11,7 @@ from ranker.contracts.schema import FeatureSchema
 from ranker.features.history import EventArrays, ListPlaces
 from ranker.features.list import ListInputs
 from ranker.features.names import BUILT_IN, FROM_TOUCHED
+from ranker.features.words import word_inputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
 from ranker.state.row import EVENT, SUMMARY_CELLS, UserRow
@@ -19,7 +20,7 @@ _DAY_MS = 86_400_000.0
 
 
 class UserInputs(Struct, frozen=True):
-    """One user's inputs, not padded. L visible events, oldest first; C candidates in the order shown."""
+    """One user's inputs, not padded. L visible events and W texts, oldest first; C candidates in the order shown."""
 
     events: bytes  # the visible events as stored: what a cached encoding is compared with
     history: np.ndarray  # int64 [L] catalogue indexes
@@ -34,6 +35,8 @@ class UserInputs(Struct, frozen=True):
     features: np.ndarray  # float32 [C, F]
     covisit: np.ndarray  # float32 [C, L]
     context: np.ndarray  # float32 [U]
+    said: np.ndarray  # float32 [C, W], see `word_inputs`
+    words: np.ndarray  # float32 [W, len(WORD_FEATURES)]
 
 
 class KeptFeatures:
@@ -92,6 +95,7 @@ def user_inputs(
     index, seconds = history.index[:length], history.seconds[:length]
     touched = places[places >= 0]
     still = kept.still(listed, tables) if statistics is None else _still_features(listed, tables.catalog, statistics)
+    typed = word_inputs(row, listed.indexes, tables.catalog, tables.encoder, history)
     return UserInputs(
         events=visible,
         history=index,
@@ -106,6 +110,8 @@ def user_inputs(
         features=_candidate_features(row, listed, tables.catalog, still, touched),
         covisit=tables.covisits(index, listed.place, len(listed.items)),
         context=_context(_moment(row, history, places, touched, schema), listed.context),
+        said=typed.said,
+        words=typed.words,
     )
 
 

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from ranker.contracts.bundle_files import EXTEND, GRAPHS, SCORE
-from ranker.network.transformer import Cache, Events, History, ModelConfig, Ranker, Slate
+from ranker.network.transformer import WORD_STRENGTHS, Cache, Events, History, ModelConfig, Ranker, Slate
 
 OPSET = 18
 EXTEND_INPUTS = ("item_vec", "action", "gap", "value", "past_k", "past_v", "past_len", "n_len")
@@ -24,6 +24,7 @@ EXTEND_OUTPUTS = ("k", "v", "h")
 SCORE_INPUTS = (
     "cand_vec", "cand_feat", "cand_item", "cand_cat", "cand_pos", "cand_text", "cand_len", "covisit", "context",
     "h", "hist_action", "hist_age", "hist_item", "hist_cat", "hist_pos", "hist_text", "hist_len",
+    "said", "words",
 )  # fmt: skip
 SCORE_OUTPUTS = ("logits",)
 # The free axes of each input, by number; every input's axis 0 is B.
@@ -34,6 +35,8 @@ AXES: Mapping[str, Mapping[int, str]] = {
     **{name: {0: "B", 1: "C"} for name in SCORE_INPUTS[:6]},
     **{name: {0: "B", 1: "L"} for name in SCORE_INPUTS[9:16]},
     "covisit": {0: "B", 1: "C", 2: "L"},
+    "said": {0: "B", 1: "C", 2: "W"},
+    "words": {0: "B", 1: "W"},
 }
 
 
@@ -72,6 +75,8 @@ class ScoreGraph(nn.Module):
             length=given["cand_len"],
             covisit=given["covisit"],
             context=given["context"],
+            said=given["said"],
+            words=given["words"],
         )
         unused = given["hist_age"]  # what only the encoder reads, and score does not
         history = History(
@@ -115,6 +120,7 @@ def example_inputs(
         "h": normal(b, n, d), "hist_action": below(config.n_actions, b, n), "hist_age": 3 * normal(b, n).abs(),
         "hist_item": below(2 * c, b, n), "hist_cat": below(5, b, n), "hist_pos": below(c + 1, b, n) - 1,
         "hist_text": unit(normal(b, n, t), dim=2), "hist_len": below(n + 1, b),
+        "said": normal(b, c, 3), "words": normal(b, 3, len(WORD_STRENGTHS)).abs(),
     }  # fmt: skip
     return extend, score
 

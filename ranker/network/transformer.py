@@ -6,7 +6,7 @@ list of candidates to the encoded history. `forward` does both in one call, for 
 
 Shapes: B examples, L events of history (oldest first), n new events, P cached events, C candidates, A outcomes
 (heads), F features a candidate, U features of the user or the moment, K relations, D bumps and M items of the trail
-(see `Relations`), d model width, e relation width.
+(see `Relations`), W texts that the person typed and R features of each (see `Words`), d model width, e relation width.
 Padding is always on the right and its length is always given, so no score depends on what the padding holds.
 """
 
@@ -31,6 +31,9 @@ AGE_KNOTS = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0)
 RANK_DECAYS = (4.0, 1.4, 0.6, 0.25, 0.08)
 TRAIL_DECAYS = (0.0, 4.0, 1.0, 0.3)
 RECENCY_FEATURES = len(AGE_KNOTS) + len(RANK_DECAYS) + 2 * len(TRAIL_DECAYS)
+# What is known of a text that the person typed, and what one is worth before any was learned from: logits for each
+# standard deviation that a candidate's likeness to it lies above its list. See `features.names.WORD_FEATURES`.
+WORD_STRENGTHS = (1.5, 0.0, 0.0, 0.0, -0.75)
 MASKED = -1e9  # finite: a softmax over nothing must give numbers, not NaN
 
 
@@ -113,6 +116,8 @@ class Slate:
     length: Tensor  # [B] int64 number of real candidates
     covisit: Tensor  # [B, C, L] co-visitation strength of candidate and event, 0 when none
     context: Tensor  # [B, U]
+    said: Tensor  # [B, C, W] how like each text each candidate is, 0 as like as its list; 0 for padding
+    words: Tensor  # [B, W, R] what is known of each text, oldest first
 
 
 class ItemTable(nn.Module):
@@ -319,6 +324,29 @@ class Relations(nn.Module):
         return torch.cat((same_item, same_category, text, slate.covisit, attention), dim=-1)
 
 
+class WordTerms(nn.Module):
+    """How like each candidate is to what the person typed, [C, W], times what each text is worth.
+
+    What it is worth is learned twice: as a term of its own in the logits, which counts before anything was learned, and
+    as a relation, into the candidates' states, which starts at zero.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.tensor(WORD_STRENGTHS))  # [R]; a vector, so that it does not decay
+        self.relation = nn.Parameter(torch.zeros(len(WORD_STRENGTHS), config.relation_dim))
+
+    def related(self, slate: Slate) -> Tensor:
+        """What it adds to the relations, [B, C, e]."""
+        out: Tensor = slate.said @ (slate.words @ self.relation)
+        return out
+
+    def logits(self, slate: Slate) -> Tensor:
+        """What it adds to each outcome's logit, [B, C, 1]."""
+        out: Tensor = slate.said @ (slate.words @ self.strength)[:, :, None]
+        return out
+
+
 class ListBlock(nn.Module):
     """Self-attention among the candidates: what else is in the list changes what a candidate is worth."""
 
@@ -352,6 +380,7 @@ class Ranker(nn.Module):
         self.features, self.item = Linear(config.n_features, hidden), Linear(d, hidden, bias=False)
         self.context, self.user = Linear(config.n_context, hidden, bias=False), Linear(d, hidden, bias=False)
         self.relations = Relations(config)
+        self.words = WordTerms(config)
         self.related = Linear(config.relation_dim, hidden, bias=False)
         self.mix = Linear(hidden, hidden)
         self.list_block = ListBlock(config) if config.list_block else None
@@ -366,14 +395,15 @@ class Ranker(nn.Module):
         user = ((rank == 0).float()[:, None] @ h)[:, 0]  # [B, d] the newest encoding, zeros for an empty history
         moment = self.context(slate.context) + self.user(user)  # [B, hidden]
         x = self.features(slate.features) + self.item(slate.item_vec) + moment[:, None]
-        x = x + self.related(self.relations(slate, x, history, h, rank))  # [B, C, hidden]
+        related = self.relations(slate, x, history, h, rank) + self.words.related(slate)  # [B, C, e]
+        x = x + self.related(related)  # [B, C, hidden]
         x = self.dropout(F.relu(x))
         x = x + self.dropout(F.relu(self.mix(x)))
         if self.list_block is not None:
             x = self.list_block(x, slate.length)
         taste = self.match(user).reshape(-1, self.config.n_outcomes, self.config.d)  # [B, A, d]
         logits: Tensor = self.outcomes(x) + slate.item_vec @ taste.transpose(1, 2)  # [B, C, A]
-        return logits
+        return logits + self.words.logits(slate)
 
     def encode(self, history: History) -> Tensor:
         """Encodings [B, L, d] of a whole window at once."""

@@ -29,12 +29,13 @@ from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.errors import BundleError
 from ranker.contracts.path_names import path_name
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.names import context_names, feature_names
+from ranker.features.names import WORD_FEATURES, context_names, feature_names
 from ranker.registry.address import READ_AT_MOST, fetch_file, listed, reaching, read_signature, read_small, sha256
 from ranker.registry.settings import RegistrySettings, shown_address
 from ranker.registry.signatures import SIGNATURE, check_signature, public_keys, signed, signer_of
 
-BUNDLE_FORMAT = 1
+#: Since 2 a model may read what users type. Releases that read 1 refuse it, and serve on what they have.
+BUNDLE_FORMAT, _FORMATS_READ = 2, (1, 2)
 _LARGEST = 8192  # of any size of a model: its width, its layers, its window
 _LARGEST_ENCODING = 1 << 26  # numbers: half a gigabyte for the keys and values of one user
 
@@ -52,6 +53,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     schema_hash: str  # the full one, as earlier releases read it
     features: tuple[str, ...]  # names of the graph's candidate features, in order
     context: tuple[str, ...]  # and of its context numbers
+    words: tuple[str, ...] = ()  # and of what it reads of each text that a user typed; none in format 1
     encoder: str  # the text encoder whose vectors the tables expect
     learned_until: int = 0  # timestamp of the newest event learned from, milliseconds
     offsets: dict[str, int] = {}  # `topic-partition` -> next offset of the examples learned from
@@ -288,8 +290,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder} is no bundle: {error}") from error
     except msgspec.DecodeError as error:
         raise BundleError(f"{path} is no manifest: {error}") from error
-    if manifest.format != BUNDLE_FORMAT:
-        raise BundleError(f"{path} is of format {manifest.format}; this release reads {BUNDLE_FORMAT}")
+    if manifest.format not in _FORMATS_READ:
+        read = " and ".join(map(str, _FORMATS_READ))
+        raise BundleError(f"{path} is of format {manifest.format}; this release reads {read}")
     for name in manifest.files:
         path_name(name, "file beside its manifest")
     for name, what in ((manifest.model, "model"), (manifest.version, "version"), (manifest.encoder, "encoder")):
@@ -318,7 +321,8 @@ def check_bundle(folder: Path) -> Manifest:
         raise BundleError(
             f"{folder}: the schema's hash is {schema.hash}, the manifest says {manifest.schema_hash}", "schema"
         )
-    if manifest.features != feature_names(schema) or manifest.context != context_names(schema):
+    features = manifest.features, manifest.context, manifest.words or WORD_FEATURES
+    if features != (feature_names(schema), context_names(schema), WORD_FEATURES):
         raise BundleError(
             f"{folder}: its features are not the ones this release computes; train it with this release", "schema"
         )

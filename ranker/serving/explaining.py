@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.schema import FeatureSchema
+from ranker.contracts.schema import WORD_ACTIONS, FeatureSchema
 from ranker.features.batch import list_arrays
 from ranker.serving.model import ServingModel
 from ranker.serving.ranking import Ranked
@@ -28,17 +28,17 @@ _AT_ONCE = 16  # rows ranked together
 #: Texts whose cosine is below that are not said to be alike.
 ALIKE = 0.5
 
-ContributionKind = Literal["event", "feature", "attribute", "context", "summary"]
+ContributionKind = Literal["event", "words", "feature", "attribute", "context", "summary"]
 
 
 class Contribution(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is known, and what it is worth to an item."""
 
     kind: ContributionKind
-    name: str  # of an event its action; else the feature's, the attribute's or the field's
+    name: str  # of an event and of words the action; else the feature's, the attribute's or the field's
     effect: float  # the score, minus the score without it
     rank_without: int | None  # where the item would stand; None where it would not be shown
-    ts: int | None = None  # of an event
+    ts: int | None = None  # of an event, and of words
     item: int | None = None  # of an event: the hash of its item's id
     item_id: str | None = None  # the same, where the list has that item
     related: tuple[str, ...] = ()  # how the event's item is related to this one
@@ -161,6 +161,7 @@ def _without_common(model: ServingModel, row: UserRow) -> Iterator[_Without]:
                 item_id=names.get(item),
             ),
         )
+    yield from _without_words(row, actions)
     for kind, name, without in rows_without(model.schema, row):
         yield _Without(without, _reason(kind, name))
 
@@ -182,6 +183,16 @@ def rows_without(schema: FeatureSchema, row: UserRow) -> Iterator[tuple[Contribu
         if field.name in listed.context:
             changed = replace(listed, context=_less(listed.context, field.name))
             yield "context", field.name, replace(row, lists=(changed,))
+
+
+def _without_words(row: UserRow, actions: Sequence[str]) -> Iterator[_Without]:
+    """The row without each text that the user typed."""
+    names = dict(enumerate(actions)) | {number: name for name, number in WORD_ACTIONS.items()}
+    for words in row.words:
+        if words.vector:
+            left = tuple(one for one in row.words if one is not words)
+            reason = _reason("words", names.get(words.action, str(words.action)), ts=words.ts)
+            yield _Without(replace(row, words=left), reason)
 
 
 def _without_features(row: UserRow, item: str) -> Iterator[_Without]:

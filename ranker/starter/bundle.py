@@ -13,7 +13,7 @@ import numpy as np
 from ranker.contracts.bundle_files import EXTEND, GOLDEN, GRAPHS, SCORE, TABLES
 from ranker.contracts.errors import BundleError
 from ranker.contracts.schema import FeatureSchema
-from ranker.features.names import context_names, feature_names
+from ranker.features.names import WORD_FEATURES, context_names, feature_names
 from ranker.items.tables import STATISTICS, TableArrays
 from ranker.registry.bundle import Manifest, publish_bundle, registry_versions
 from ranker.serving.options import ServingOptions
@@ -103,6 +103,7 @@ def _manifest(schema: FeatureSchema, model: str, version: str) -> Manifest:
         schema_hash=schema.full_hash,
         features=feature_names(schema),
         context=context_names(schema),
+        words=WORD_FEATURES,
         encoder=STARTER_ENCODER,
     )
 
@@ -150,5 +151,6 @@ def _golden_inputs(config: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
             "h": normal(b, n, d), "hist_action": below(actions, b, n), "hist_age": np.abs(3 * normal(b, n)),
             "hist_item": below(9, b, n), "hist_cat": below(5, b, n), "hist_pos": below(c + 1, b, n) - 1,
             "hist_text": unit(b, n, t), "hist_len": below(n + 1, b),
+            "said": normal(b, c, 3), "words": np.abs(normal(b, 3, len(WORD_FEATURES))),
         },
     }  # fmt: skip

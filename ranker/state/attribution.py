@@ -87,7 +87,7 @@ def owner_of(row: UserRow, event: Interaction) -> CurrentList | None:
     for listed in reversed(row.current):
         if listed.ts <= event.ts <= listed.expires_at and event.item_id in listed.item_ids:
             return listed
-    return None
+    return None  # of a text alone: it is about no list
 
 
 def first_click_in_time(before: UserRow, example: Example, schema: FeatureSchema) -> bool:
@@ -102,7 +102,9 @@ def first_click_in_time(before: UserRow, example: Example, schema: FeatureSchema
 
 def astray(before: UserRow, record: UserInput, schema: FeatureSchema) -> bool:
     """Whether the input is a positive action on another list than the current ones, so that no example knows of it."""
-    if not isinstance(record, Interaction) or not schema.actions[schema.action_number(record.action)].positive:
+    if not isinstance(record, Interaction) or record.item_id is None:
+        return False
+    if not schema.actions[schema.action_number(record.action)].positive:
         return False
     if record.request_id is not None:
         return before.named(record.request_id) is None
@@ -173,7 +175,7 @@ def _example(
 
 def _outcome(listed: CurrentList, record: UserInput, schema: FeatureSchema) -> Outcome | None:
     """The positive action on an item of the list that it belongs to."""
-    if not isinstance(record, Interaction) or record.item_id not in listed.item_ids:
+    if not isinstance(record, Interaction) or record.item_id is None or record.item_id not in listed.item_ids:
         return None
     if not schema.actions[schema.action_number(record.action)].positive:
         return None

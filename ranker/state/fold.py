@@ -11,11 +11,14 @@ Kafka keeps no order between topics and delivers at least once, so the fold is c
   event or another list is later than `expires_at` has ended: it holds its place, and its content is gone;
 * the attributes are those of the newest record of `users`;
 * the long-term summary is a sum of decayed counts, in cells that items hash to: a sum does not ask for an order;
+* what the user typed is the newest few texts (`state.words`). An event of a text alone is in nothing else: not in the
+  history, its count or the summary;
 * whatever is not later than the user's newest erasure never was, whether it comes before it or after.
 
 So whatever the order, history, lists, attributes and time of erasure are the same. Repeats are known among the newest
-`window` events. One that comes later counts again in `count`, `revision` and the summary, as does in `revision` one of
-an event that was erased; and of two different records of one name both do, where more than a window lies between them.
+`window` events, and of texts alone among those that are kept. One that comes later counts again in `count`, `revision`
+and the summary, as does in `revision` one of an event that was erased; and of two different records of one name both
+do, where more than a window lies between them.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from ranker.state.row import (
     event_key,
     list_tag,
 )
+from ranker.state.words import EncodedText, Words, among_words
 
 _PACK = struct.Struct("<qqqBhfI")
 _KEY_AT = 8  # where `id` begins in an EVENT
@@ -62,7 +66,12 @@ DEFAULT_RULES = RowRules()
 
 
 def apply_input(
-    row: UserRow, record: UserInput, at: Position, schema: FeatureSchema, rules: RowRules = DEFAULT_RULES
+    row: UserRow,
+    record: UserInput,
+    at: Position,
+    schema: FeatureSchema,
+    rules: RowRules = DEFAULT_RULES,
+    typed: EncodedText | None = None,
 ) -> UserRow:
     """The row after one input; the same object where the input was applied before.
 
@@ -72,6 +81,7 @@ def apply_input(
         at: where the input stands in its topic.
         schema: names the window, the half-life and the actions' numbers.
         rules: the operator's.
+        typed: the record's text, encoded; None where it has none, or nobody could encode it.
     """
     # By the broker's name: a topic that is mapped anew is another one, whose offsets begin anew.
     topic = at.broker_topic
@@ -83,7 +93,7 @@ def apply_input(
         row = _replace(row, topics={**row.topics, topic: at.topic_id})
     applied = {**row.applied, topic: at.offset}
     if isinstance(record, Interaction):
-        return _apply_event(row, record, at, applied, schema)
+        return _apply_event(row, record, at, applied, schema, typed)
     if isinstance(record, CandidateList):
         return _apply_list(row, record, applied, schema, rules)
     if isinstance(record, User):
@@ -92,16 +102,25 @@ def apply_input(
 
 
 def _apply_event(
-    row: UserRow, event: Interaction, at: Position, applied: dict[str, int], schema: FeatureSchema
+    row: UserRow,
+    event: Interaction,
+    at: Position,
+    applied: dict[str, int],
+    schema: FeatureSchema,
+    typed: EncodedText | None,
 ) -> UserRow:
     assert event.ts is not None
     assert event.event_id is not None
     if event.ts <= row.erased_at:
         return _replace(row, applied=applied, revision=row.revision + 1)
-    item, action = hash_id(event.item_id), schema.action_number(event.action)
     # A position alone would name an event of the topic that was there before as well.
     own = event.event_id if event.event_id != at.event_id else at.event_id + at.topic_id.hex()
+    if event.item_id is None:
+        return _apply_words(row, event, own, applied, schema, typed)
+    item, action = hash_id(event.item_id), schema.action_number(event.action)
     key = event_key(_uncached(own), item, action)
+    if typed is not None:
+        row = _replace(row, words=among_words(row.words, _words(event.ts, key, action, item, typed)))
     position = -1 if event.position is None else event.position
     value = math.nan if event.value is None else event.value
     tag = 0 if event.request_id is None else list_tag(event.request_id)
@@ -123,6 +142,34 @@ def _apply_event(
         lists=_kept(row.lists, newest),
         **changes,
     )
+
+
+def _apply_words(
+    row: UserRow,
+    event: Interaction,
+    own: str,
+    applied: dict[str, int],
+    schema: FeatureSchema,
+    typed: EncodedText | None,
+) -> UserRow:
+    """A text that is about no item: it is kept among the newest, and it ends lists as any event does."""
+    assert event.ts is not None
+    action = schema.word_action_number(event.action)
+    key = event_key(_uncached(own), 0, action)
+    repeated = any(one.key == key for one in row.words)
+    newest = max(row.newest, event.ts)
+    return _replace(
+        row,
+        applied=applied,
+        revision=row.revision + (not repeated),
+        newest=newest,
+        lists=_kept(row.lists, newest),
+        words=among_words(row.words, _words(event.ts, key, action, 0, typed)),
+    )
+
+
+def _words(ts: int, key: int, action: int, item: int, typed: EncodedText | None) -> Words:
+    return Words(ts, key, action, item, *(("", b"") if typed is None else (typed.encoder, typed.vector)))
 
 
 def _first_of(row: UserRow, place: int, packed: bytes, schema: FeatureSchema) -> UserRow:
@@ -216,6 +263,7 @@ def _apply_erasure(row: UserRow, erasure: Erasure, applied: dict[str, int], sche
         lists=tuple(listed for listed in row.lists if listed.ts > erased_at),
         attributes=row.attributes if stays else {},
         attributes_ts=row.attributes_ts if stays else NO_TIME,
+        words=tuple(one for one in row.words if one.ts > erased_at),
         newest=row.newest if row.newest > erased_at else NO_TIME,
         erased_at=erased_at,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.ids import hash_id
+from ranker.state.words import Words
 
 #: One event of the history, 35 bytes: `id` is its `event_key`, `item` the hash of the item's id, `action` the schema's
 #: number, `list` the `list_tag` of the request that the event names, 0 where it names none.
@@ -103,6 +104,7 @@ class UserRow(Struct, frozen=True, array_like=True):
     newest: int = NO_TIME  # of all events and lists applied, in time; what makes lists end
     topics: dict[str, bytes] = {}  # whose offsets are applied: ids by name
     epoch: int = 0  # when the worker that began the row had got its partition, in ms: `revision` counts from there
+    words: tuple[Words, ...] = ()  # the newest texts that the user typed, oldest first
 
     @property
     def current(self) -> tuple[CurrentList, ...]:
@@ -141,7 +143,8 @@ class UserRow(Struct, frozen=True, array_like=True):
     @property
     def now(self) -> int:
         """The newest time this row knows of, in milliseconds: what ages are measured against."""
-        return max(self.newest_event, self.lists[-1].ts if self.lists else NO_TIME)
+        typed = self.words[-1].ts if self.words else NO_TIME
+        return max(self.newest_event, self.lists[-1].ts if self.lists else NO_TIME, typed)
 
     @property
     def newest_event(self) -> int:

@@ -160,4 +160,5 @@ def receipt_of(key: bytes, before: UserRow, erasure: Erasure) -> ErasureReceipt:
         events=int(np.count_nonzero(np.frombuffer(before.events, EVENT)["ts"] <= erasure.ts)),
         lists=sum(listed.ts <= erasure.ts for listed in before.current),
         attributes=len(before.attributes) if before.attributes_ts <= erasure.ts else 0,
+        words=sum(one.ts <= erasure.ts for one in before.words),
     )

@@ -14,14 +14,17 @@ from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import CandidateList, Erasure, Interaction, User
 from ranker.contracts.topics import CANDIDATES, ERASURES, USERS
+from ranker.registry.encoder import TextEncoder
 from ranker.serving.slot import ModelSlot
 from ranker.state.fold import apply_input
 from ranker.state.row import UserRow
+from ranker.state.words import EncodedText
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
 from streams.kafka.connection import partition_of
 from streams.kafka.faults import Faults
 from streams.kafka.outbox import Outbox
 from streams.kafka.position import position
+from streams.kafka.progress import PartitionProgress
 from streams.kafka.topic_ids import TopicIds
 from streams.pipeline.batcher import Batcher
 from streams.pipeline.dead_letters import DeadLetters
@@ -33,6 +36,7 @@ from streams.settings import WorkerSettings
 from streams.state.cache import RowCache
 from streams.state.store import DamagedStore
 from streams.telemetry.metrics import Metrics
+from streams.texts.typed import DecodedInput, TypedInputs
 
 #: Records that may be unconfirmed before intake waits.
 _MOST_UNCONFIRMED = 10_000
@@ -61,6 +65,9 @@ class InputHandler:
         last: Callable[[str], Mapping[str, LastRanking]],
         topic_ids: TopicIds,
         since: Callable[[], int],
+        encoder: TextEncoder | None,
+        progress: PartitionProgress,
+        failed: Callable[[BaseException], None],
     ) -> None:
         assert slot.current is not None
         self._partitions, self._topics = settings.broker.partitions, settings.broker.topics
@@ -81,6 +88,7 @@ class InputHandler:
         self._since = since  # when this worker got its partitions: the epoch of rows that it begins
         self._doubts: dict[str, TopicError] = {}
         self._faults = Faults()
+        self._typed = TypedInputs(encoder, progress, self._apply_typed, failed, metrics)
 
     async def receive(self, message: Any) -> None:
         """Handle a chunk, as fast as the scorer and the broker take what comes of it."""
@@ -122,17 +130,20 @@ class InputHandler:
 
     @property
     def _crowded(self) -> bool:
-        return self._batcher.full or self._examples.full or len(self._outbox) > _MOST_UNCONFIRMED
+        waiting = self._batcher.full or self._examples.full or self._typed.full
+        return waiting or len(self._outbox) > _MOST_UNCONFIRMED
 
     async def _pause(self) -> None:
         await asyncio.sleep(0)
         await self._batcher.room()
         await self._examples.room()
+        await self._typed.room()
         await self._outbox.room(_MOST_UNCONFIRMED)
 
     def handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
         """The whole path of an input: decode, apply to the user's row, and rank the lists that the user looks at.
 
+        One with a text goes on when that is encoded, and with it what must not overtake it.
         What this sends and changes is confirmed by the next checkpoint. An input that came before changes no row, and
         its ranking goes out again: a kill may have come between the row's write and the ranking's. One that this code
         fails on is a dead letter like one that is refused.
@@ -141,16 +152,34 @@ class InputHandler:
             Exception: what is no record's fault; see `Faults`.
         """
         try:
-            self._handle(at, key, value)
+            record = self._decoded(at, key, value)
+            assert key is not None
+            given = DecodedInput(at, key, value, record)
+            if not self._typed.take(given):
+                self._apply(given, None)
         except Exception as error:
             self._dead_letters.send(at, key, value, self._faults.blamed(at, error))
         else:
             self._faults.sound()
 
-    def _handle(self, at: Position, key: bytes | None, value: bytes | None) -> None:
-        record = self._decoded(at, key, value)
-        assert key is not None
-        before, row = self._applied(at, key, record)
+    def let_go(self) -> None:
+        """Partitions may have left: what waits comes again."""
+        self._typed.clear()
+
+    def close(self) -> None:
+        """End the thread that encodes texts."""
+        self._typed.close()
+
+    def _apply_typed(self, given: DecodedInput, typed: EncodedText | None) -> None:
+        """What has waited for its text, or behind one."""
+        try:
+            self._apply(given, typed)
+        except Exception as error:
+            self._dead_letters.send(given.at, given.key, given.value, self._faults.blamed(given.at, error))
+
+    def _apply(self, given: DecodedInput, typed: EncodedText | None) -> None:
+        at, key, value, record = given
+        before, row = self._applied(at, key, record, typed)
         self._let_go(at, key, record, before, row)
         self._erasures.applied(at, key, before, record, row)
         self._rank(at, key, value, record, row)
@@ -181,13 +210,15 @@ class InputHandler:
             self._metrics.foreign(at.broker_topic)
         return record
 
-    def _applied(self, at: Position, key: bytes, record: UserInput) -> tuple[UserRow, UserRow]:
+    def _applied(
+        self, at: Position, key: bytes, record: UserInput, typed: EncodedText | None
+    ) -> tuple[UserRow, UserRow]:
         place = at.partition, key
         before = self._rows.get(place)
         if not before.revision and not before.epoch:
             # Not the present: who has lost the partition without noticing would begin rows later than its new owner.
             before = msgspec.structs.replace(before, epoch=self._since())
-        after = apply_input(before, record, at, self._schema, self._rules)
+        after = apply_input(before, record, at, self._schema, self._rules, typed)
         if after is not before:
             self._rows.put(place, after)
         elif before.applied[at.broker_topic] >= (end := self._intake.end(at)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -73,6 +73,10 @@ class Metrics:
             "liverank_reasons", "Rankings of lists that ask for reasons; behind: without them, for want of time",
             ["outcome"], registry=registry,
         )  # fmt: skip
+        self.words = Counter(
+            "liverank_words", "Texts that people typed: encoded, failed, or come where there is no encoder",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
         self.damaged_rows = Counter("liverank_damaged_rows", "Stored rows that are none", registry=registry)
         self.damaged_stores = Counter(
             "liverank_damaged_stores", "Partitions whose rows on disk were damaged and are made anew of the changelog",
@@ -111,6 +115,13 @@ class Metrics:
     def left_out(self, topic: str, name: str) -> None:
         """A declared feature of a candidate, or a field of a context, is of none of the kinds that it may be."""
         self._left_out.labels(topic, name).inc()
+
+    def unencoded(self, failures: Sequence[Exception], texts: int) -> None:
+        """Of so many texts that people typed the encoder failed on some."""
+        self.words.labels("encoded").inc(texts - len(failures))
+        if failures:
+            self.words.labels("failed").inc(len(failures))
+            log.error("%d texts that people typed cannot be encoded", len(failures), exc_info=failures[0])
 
     def checkpoint(self, rows: int, seconds: float) -> None:
         """A checkpoint was completed."""

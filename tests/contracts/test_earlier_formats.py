@@ -89,7 +89,9 @@ def test_a_trainer_goes_on_from_a_checkpoint() -> None:
     assert {anchor["version"] for anchor in again.facts.pop("anchors").values()} == {trainer.versions.serving.version}
     again.facts["refused"] = again.arrays.pop("refused").tolist()  # as hashes, which name nobody
     assert again.facts | {"model": state.facts["model"]} == state.facts  # whose hash was of the weights too
-    assert set(again.arrays) == set(state.arrays)
+    since = {name for name in again.arrays if name.startswith("dense.model.words.")}  # that release read no words
+    assert set(again.arrays) - since == set(state.arrays)
+    assert again.arrays["dense.model.words.strength"].tolist() == trainer.origin.weights["words.strength"].tolist()
     by_item = {name for name in state.arrays if name.startswith(("rows.", "moved."))}
     for name in set(state.arrays) - by_item:
         near = 1e-6 if name == "counts.count" else 0.0  # float32 since

@@ -25,7 +25,9 @@ ROOMS = {
     "ranker": (
         "contracts", "mapping", "state", "items", "features", "network", "registry", "rollout", "serving", "starter",
     ),
-    "streams": ("settings", "telemetry", "kafka", "access", "state", "models", "pipeline", "app", "assembly", "worker"),
+    "streams": (
+        "settings", "telemetry", "kafka", "access", "state", "models", "texts", "pipeline", "app", "assembly", "worker",
+    ),
     "online_learning": (
         "progress", "recipe", "online_recipe", "settings", "data", "folder", "evaluation", "counting", "learning",
         "releases", "first_model", "trainer", "simulation",

@@ -30,6 +30,10 @@ export class Shopper {
     byId("another-list").onclick = () => this.#draw();
     byId("new-person").onclick = () => this.#begin(named("person"));
     byId("reset").onclick = () => this.#forget();
+    byId("words-form").onsubmit = (event) => {
+      event.preventDefault();
+      this.#type(byId("words"));
+    };
   }
 
   /** Go on with the person whom this window had, or begin with a new one. */
@@ -133,6 +137,20 @@ export class Shopper {
       const { accepted } = await ask("v1/events", event);
       button.classList.add("done");
       this.#lines.get(item)?.classList.add("touched");
+      this.#await(accepted[0]);
+    } catch (problem) {
+      this.#note(problem.message);
+    }
+  }
+
+  /** What a person types is an event without an item. */
+  async #type(box) {
+    const text = box.value.trim();
+    if (text === "") return;
+    const event = { user_id: this.#person.user, action: "search", text, event_id: named("page") };
+    try {
+      const { accepted } = await ask("v1/events", event);
+      box.value = "";
       this.#await(accepted[0]);
     } catch (problem) {
       this.#note(problem.message);

@@ -50,6 +50,19 @@ def test_actions_are_the_schemas_where_it_is_known() -> None:
         outgoing().of(Interaction(user_id="u", item_id="i"), NOW)
 
 
+def test_a_text_alone_is_an_event() -> None:
+    """What somebody typed goes onto interactions, named as any event; and is refused in a worker's words."""
+    message, record = outgoing(FeatureSchema()).of(Interaction(user_id="u", action="search", text="space war"), NOW)
+    assert (message.topic, message.key) == ("interactions", b"u")
+    assert isinstance(record, Interaction)
+    assert record.event_id
+    assert (record.ts, record.item_id) == (NOW, None)
+    with pytest.raises(InvalidRecord, match="interactions requires user_id, item_id or a text"):
+        outgoing().of(Interaction(user_id="u", action="search"), NOW)
+    with pytest.raises(InvalidRecord, match="without an item_id valid are view, click, search"):
+        outgoing(FeatureSchema()).of(Interaction(user_id="u", action="fly", text="space war"), NOW)
+
+
 def test_what_json_cannot_hold_is_refused() -> None:
     """As any other wrong value, not with an error of the encoder's."""
     with pytest.raises(InvalidRecord, match="no JSON"):

@@ -12,6 +12,7 @@ from online_learning.first_model.stored_examples import StoredExamples, packed, 
 from online_learning.learning.learner import Learner, TrainingExample, training_example
 from online_learning.learning.objective import Targets
 from ranker.contracts.ids import hash_id
+from ranker.features.names import WORD_FEATURES
 from ranker.features.user import UserInputs
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
@@ -54,7 +55,7 @@ STRENGTHS = st.floats(0, 1, width=32)
 @st.composite
 def examples(draw: st.DrawFn) -> TrainingExample:
     """An example of any sizes, with values at the edges of their types."""
-    events, candidates, features, context = (draw(st.integers(low, 4)) for low in (0, 1, 0, 0))
+    events, candidates, features, context, texts = (draw(st.integers(low, 4)) for low in (0, 1, 0, 0, 0))
 
     def whole(size: int, low: int, high: int) -> np.ndarray:
         return np.array(draw(st.lists(st.integers(low, high), min_size=size, max_size=size)), np.int64)
@@ -69,6 +70,7 @@ def examples(draw: st.DrawFn) -> TrainingExample:
         gap=real(events), value=real(events), age=real(events), hist_pos=whole(events, -1, most),
         candidates=whole(candidates, 0, most), cand_item=whole(candidates, *hashes),
         features=real(candidates, features), covisit=real(candidates, events, of=STRENGTHS), context=real(context),
+        said=real(candidates, texts), words=real(texts, len(WORD_FEATURES)),
     )  # fmt: skip
     chosen = draw(st.none() | st.integers(0, candidates - 1))
     return TrainingExample(inputs, chosen, draw(st.integers(0, 3)))

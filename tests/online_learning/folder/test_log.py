@@ -234,6 +234,20 @@ def test_a_line_that_is_no_event_says_what_would_be_right(tmp_path: Path, line: 
     assert says in found.problem
 
 
+def test_a_text_alone_is_an_event(tmp_path: Path) -> None:
+    """A line without an item is what somebody typed, with an action of its own, and blank lines are none."""
+    content = (
+        f"user_id,item_id,action,ts,text\nu,,search,{START},space war\nu,a,click,{START + 1},\n"
+        f"u,,search,{START + 2},  \nu,,fly,{START + 3},but funny\nu,,question,{START + 4},{'x' * 5000}\n"
+    )
+    records, rejected = records_of(folder_of(tmp_path, {"interactions.csv": content}))
+    assert [(record.item_id, record.action, record.text) for record in records] == [
+        (None, "search", "space war"),
+        ("a", "click", None),
+    ]
+    assert [(one.line, one.field) for one in rejected] == [(4, "item_id"), (5, "action"), (6, "text")]
+
+
 LOCAL = {"interactions.csv": "user_id,item_id,action,ts\nu,i,view,2024-01-01T00:00\n"}
 NONE_POSITIVE = "[schema]\nactions = [{ name = 'view' }, { name = 'click' }]"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ranker.network.export import EXTEND_OUTPUTS, ExtendGraph, ScoreGraph, example_inputs, export, replace_weights
-from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
+from ranker.network.transformer import WORD_STRENGTHS, History, ItemTable, ModelConfig, Ranker, Slate
 
 TOLERANCE = 1e-4
 CONFIG = ModelConfig(n_actions=7, n_features=5, n_context=3, n_outcomes=2, d=16, layers=2, hidden=24, window=16)
@@ -152,7 +152,7 @@ def test_a_batch_scores_as_its_members_alone(list_block: bool) -> None:
             torch.testing.assert_close(got, together[row, :c], atol=TOLERANCE, rtol=0)
 
 
-CANDIDATE_INPUTS = {"cand_vec", "cand_feat", "cand_item", "cand_cat", "cand_pos", "cand_text"}
+CANDIDATE_INPUTS = {"cand_vec", "cand_feat", "cand_item", "cand_cat", "cand_pos", "cand_text", "said"}
 EVENT_INPUTS = {"h", "hist_action", "hist_age", "hist_item", "hist_cat", "hist_pos", "hist_text"}
 
 
@@ -174,6 +174,19 @@ def test_candidates_do_not_see_each_other_before_the_list_block() -> None:
     assert changes[False] < TOLERANCE < changes[True]
 
 
+def test_what_was_typed_counts_before_anything_was_learned() -> None:
+    """In a new model each outcome's logit moves by the likeness times what the text is worth, and by nothing else."""
+    torch.manual_seed(0)
+    model = Ranker(CONFIG).eval()
+    inputs = ragged_score_inputs(CONFIG)
+    silent = inputs | {"said": torch.zeros_like(inputs["said"])}
+    with torch.no_grad():
+        moved = ScoreGraph(model)(*inputs.values()) - ScoreGraph(model)(*silent.values())
+    worth = inputs["words"] @ torch.tensor(WORD_STRENGTHS)  # [B, W]
+    wanted = (inputs["said"] * worth[:, None]).sum(dim=2, keepdim=True).expand_as(moved)
+    torch.testing.assert_close(moved, wanted, atol=TOLERANCE, rtol=TOLERANCE)
+
+
 def training_batch(config: ModelConfig, table: ItemTable, *, seed: int) -> tuple[Slate, History]:
     """Random examples without texts, categories and co-visitation, as in a data set that has none."""
     extend, score = example_inputs(config, batch=8, events=6, cached=0, candidates=5, seed=seed)
@@ -188,7 +201,7 @@ def training_batch(config: ModelConfig, table: ItemTable, *, seed: int) -> tuple
     slate = Slate(
         item_vec=table(torch.randint(1, 9, (8, 5), generator=rng), category, text), features=score["cand_feat"],
         item=score["cand_item"], category=category, position=score["cand_pos"], text=text, length=score["cand_len"],
-        covisit=none(8, 5, 6), context=score["context"],
+        covisit=none(8, 5, 6), context=score["context"], said=none(8, 5, 1), words=none(8, 1, len(WORD_STRENGTHS)),
     )  # fmt: skip
     return slate, history
 
@@ -223,7 +236,13 @@ def test_every_input_is_learned_from() -> None:
     model = shaken()
     table = ItemTable(9, 4, CONFIG)
     slate, history = training_batch(CONFIG, table, seed=1)
-    slate = replace(slate, category=torch.randint(0, 4, (8, 5)), text=torch.randn(8, 5, CONFIG.text_dim))
+    slate = replace(
+        slate,
+        category=torch.randint(0, 4, (8, 5)),
+        text=torch.randn(8, 5, CONFIG.text_dim),
+        said=torch.randn(8, 5, 1),
+        words=torch.rand(8, 1, len(WORD_STRENGTHS)),
+    )
     history = replace(
         history,
         length=torch.full((8,), 6),

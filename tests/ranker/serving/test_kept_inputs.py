@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position, UserInput
-from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, Item, User
+from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction, Item, ItemVector, User
 from ranker.contracts.schema import Action, CandidateFeature, ContextField, FeatureSchema, Normalise
 from ranker.features.list import list_inputs
 from ranker.features.user import UserInputs, user_inputs
@@ -26,7 +26,8 @@ from ranker.serving.model import ServingModel, load_model
 from ranker.serving.options import Budget, ServingOptions
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
-from tests.support.tiny import tiny_bundle
+from ranker.state.words import EncodedText, quantised, typed_text
+from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_bundle
 
 SCHEMA = FeatureSchema(
     actions=(Action(name="view"), Action(name="click", positive=True)),
@@ -59,6 +60,7 @@ HAPPENS = st.one_of(
     st.tuples(st.just("user"), st.integers(0, 90)),
     st.tuples(st.just("item"), st.integers(0, 9), st.sampled_from([None, T0 - 10**9, T0 + 500])),
     st.tuples(st.just("row"), st.integers(0, 9), st.integers(0, 50)),
+    st.tuples(st.just("typed"), st.sampled_from([0, 900, 40_000, -1]), st.integers(0, 9)),
 )
 
 
@@ -77,6 +79,9 @@ def record(happened: tuple, number: int, clock: int, name: str) -> UserInput:
                 for item in items
             ]
             return CandidateList(user_id="u", request_id=request, items=shown, ts=clock)
+        case ("typed", after, text):
+            ts = clock + after
+            return Interaction(user_id="u", action="search", event_id=f"t{number}", ts=ts, text=f"text {text}")
         case ("erasure", before):
             return Erasure(user_id="u", ts=clock + before)
         case (_, age):
@@ -89,6 +94,17 @@ def learned(model: ServingModel, item: int, shown: int) -> dict[str, bytes]:
     counts = np.array([shown, shown / 2, shown])
     row = pack_row(np.full(width, 0.1), counts, np.full(neighbours, item), np.full(neighbours, 0.5))
     return {str(item): row}
+
+
+def vector(seed: int) -> np.ndarray:
+    """float16 [ENCODER_WIDTH] of some text."""
+    return np.random.default_rng(seed).normal(size=ENCODER_WIDTH).astype("<f2")
+
+
+def encoded(given: UserInput) -> EncodedText | None:
+    """What a user typed, as the encoder of the items would have it."""
+    text = typed_text(given)
+    return None if text is None else EncodedText(ENCODER, quantised(vector(int(text.split()[1]))))
 
 
 def same(kept: UserInputs, anew: UserInputs) -> None:
@@ -110,12 +126,16 @@ def test_kept_inputs_are_those_made_anew(model: ServingModel, happens: list[tupl
     name, clock, row, before = f"i{run}", T0, EMPTY, list[tuple[UserInputs, UserInputs]]()
     for number, happened in enumerate(happens):
         if happened[0] == "item":
-            model.catalog.put(Item(item_id=f"{name}-{happened[1]}", numeric={"stars": 3.0}, published_at=happened[2]))
+            item = f"{name}-{happened[1]}"
+            model.catalog.put(Item(item_id=item, numeric={"stars": 3.0}, published_at=happened[2]))
+            model.catalog.put_vector(
+                ItemVector(item_id=item, encoder=ENCODER, text_hash="", vector=vector(happened[1]).tobytes())
+            )
         elif happened[0] == "row":
             model.put_rows(learned(model, hash_id(f"{name}-{happened[1]}"), happened[2]))
         else:
             given = record(happened, number, clock, name)
-            row = apply_input(row, given, Position("inputs", 0, number, T0), SCHEMA)
+            row = apply_input(row, given, Position("inputs", 0, number, T0), SCHEMA, typed=encoded(given))
             clock = max(clock, getattr(given, "ts", clock)) + 1
         if both or number % 3 == 0:
             before += compared(model, f"u{run}", row)

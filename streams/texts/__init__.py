@@ -1,0 +1,1 @@
+"""What people type, encoded beside the event loop."""
