@@ -144,11 +144,11 @@ class RankReason(Struct, frozen=True, kw_only=True, omit_defaults=True):
     would stand else.
     """
 
-    kind: Literal["event", "summary", "attribute", "context", "feature", "rule", "exploration"]
-    name: str  # of an event its action; of a rule its setting; else the feature's, the attribute's or the field's
+    kind: Literal["event", "words", "summary", "attribute", "context", "feature", "rule", "exploration"]
+    name: str  # of an event or words the action; of a rule its setting; else the feature's, attribute's or field's
     effect: float
     words: str  # for a person, in English
-    ts: Timestamp | None = None  # of an event
+    ts: Timestamp | None = None  # of an event, or of words
     item_id: str | None = None  # of an event, where its item is known
     related: dict[str, float] = {}  # how the event's item is related to this one, and what each relation alone is worth
     rank_without: int | None = None

@@ -161,13 +161,13 @@ def _without_common(model: ServingModel, row: UserRow) -> Iterator[_Without]:
                 item_id=names.get(item),
             ),
         )
-    yield from _without_words(row, actions)
-    for kind, name, without in rows_without(model.schema, row):
-        yield _Without(without, _reason(kind, name))
+    for kind, name, ts, without in rows_without(model.schema, row):
+        yield _Without(without, _reason(kind, name, ts=ts))
 
 
-def rows_without(schema: FeatureSchema, row: UserRow) -> Iterator[tuple[ContributionKind, str, UserRow]]:
-    """The row without each thing that is known of the user or the moment beside the events: its kind, its name.
+def rows_without(schema: FeatureSchema, row: UserRow) -> Iterator[tuple[ContributionKind, str, int | None, UserRow]]:
+    """The row without each thing that is known of the user or the moment beside the events: its kind, its name, and of
+    words when they were typed.
 
     Args:
         schema: of the model.
@@ -175,24 +175,19 @@ def rows_without(schema: FeatureSchema, row: UserRow) -> Iterator[tuple[Contribu
     """
     listed = row.candidates
     assert listed is not None
+    actions = dict(enumerate(schema.action_names)) | {number: name for name, number in WORD_ACTIONS.items()}
+    for typed in row.words:
+        if typed.vector:
+            left = tuple(one for one in row.words if one is not typed)
+            yield "words", actions.get(typed.action, str(typed.action)), typed.ts, replace(row, words=left)
     if row.summary:
-        yield "summary", "all events so far", replace(row, summary=b"")
+        yield "summary", "all events so far", None, replace(row, summary=b"")
     for field in schema.context:
         if field.name in row.attributes:
-            yield "attribute", field.name, replace(row, attributes=_less(row.attributes, field.name))
+            yield "attribute", field.name, None, replace(row, attributes=_less(row.attributes, field.name))
         if field.name in listed.context:
             changed = replace(listed, context=_less(listed.context, field.name))
-            yield "context", field.name, replace(row, lists=(changed,))
-
-
-def _without_words(row: UserRow, actions: Sequence[str]) -> Iterator[_Without]:
-    """The row without each text that the user typed."""
-    names = dict(enumerate(actions)) | {number: name for name, number in WORD_ACTIONS.items()}
-    for words in row.words:
-        if words.vector:
-            left = tuple(one for one in row.words if one is not words)
-            reason = _reason("words", names.get(words.action, str(words.action)), ts=words.ts)
-            yield _Without(replace(row, words=left), reason)
+            yield "context", field.name, None, replace(row, lists=(changed,))
 
 
 def _without_features(row: UserRow, item: str) -> Iterator[_Without]:

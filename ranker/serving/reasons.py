@@ -37,7 +37,7 @@ EXPLAINED_ITEMS, EXPLAINED_EVENTS = 20, 24
 _AT_ONCE = 64  # variants in one call of the score graph
 _LEAST = 1e-6  # what moves a score less is no reason
 #: What the score graph reads of candidates, but for their number.
-_OF_CANDIDATES = ("cand_vec", "cand_feat", "cand_item", "cand_cat", "cand_pos", "cand_text", "covisit")
+_OF_CANDIDATES = ("cand_vec", "cand_feat", "cand_item", "cand_cat", "cand_pos", "cand_text", "covisit", "said")
 
 #: Inputs of the score graph that are other than they were, by name.
 _Change = Mapping[str, np.ndarray]
@@ -159,9 +159,10 @@ def _left_out(model: ServingModel, row: UserRow, terms: _Terms) -> Iterator[tupl
     rows = [without_event(row, begin + at * size, model.schema) for at in newest] + [one for *_, one in others]
     whole, *without = terms.scores_of([row, *rows])
     yield from _events(model, row, terms, {at: whole - one for at, one in zip(newest, without, strict=False)})
-    for (kind, name, _), one in zip(others, without[len(newest) :], strict=True):
+    for (kind, name, ts, _), one in zip(others, without[len(newest) :], strict=True):
+        said = words.known_in_words(kind, name) if ts is None else words.typed_in_words(name, (row.now - ts) / 1000)
         for at, effect in enumerate((whole - one).tolist()):
-            yield at, _reason(kind, name, words.known_in_words(kind, name), effect)
+            yield at, _reason(kind, name, said, effect, ts=ts)
 
 
 def _events(

@@ -49,6 +49,12 @@ def event_in_words(action: str, item: str | None, seconds: float, relation: str 
     return f"you {did} {named} {ago} ago"
 
 
+def typed_in_words(action: str, seconds: float) -> str:
+    """What somebody wrote so long ago; the text itself is kept nowhere."""
+    said = {"search": "searched for", "question": "asked"}.get(action, "wrote")
+    return f"what you {said} {span_in_words(seconds)} ago"
+
+
 def known_in_words(kind: str, name: str) -> str:
     """What is known of the item, the list or the person."""
     match kind:

@@ -29,7 +29,8 @@ from ranker.serving.reasons import EXPLAINED_EVENTS, EXPLAINED_ITEMS, reasons_of
 from ranker.serving.rules import Rules
 from ranker.state.fold import apply_input
 from ranker.state.row import EMPTY, UserRow
-from tests.support.tiny import ENCODER, tiny_model, tiny_tables
+from ranker.state.words import EncodedText
+from tests.support.tiny import ENCODER, ENCODER_WIDTH, tiny_model, tiny_tables
 
 T0 = 1_700_000_000_000
 SCHEMA = FeatureSchema(
@@ -155,6 +156,26 @@ def test_an_event_is_worth_what_the_score_would_be_without_it(model: ServingMode
         one, explained = strongest
         assert abs(one.effect) > 1e-3
         assert some_events(found[explained.item_id])[0].ts == one.ts
+
+
+def test_what_was_typed_is_worth_what_it_changes(model: ServingModel) -> None:
+    """Each text by itself, named by its time and by what it was; the text is in no reason, since nothing keeps it."""
+    rng, row, typed_at = np.random.default_rng(7), folded(records(3, asks=20)), (T0 + 4_100_000, T0 + 4_200_000)
+    before = row
+    for number, (ts, action) in enumerate(zip(typed_at, ("search", "comment"), strict=True)):
+        event = Interaction(user_id="u", text="space war", action=action, event_id=f"t{number}", ts=ts)
+        vector = EncodedText(ENCODER, rng.integers(-127, 127, ENCODER_WIDTH).astype(np.int8).tobytes())
+        row = apply_input(row, event, Position("interactions", 0, 100 + number, T0), SCHEMA, typed=vector)
+    assert before.words == () and len(row.words) == 2
+    whole, told_of = scores(model, row), 0
+    for item, some in told(model, row).items():
+        for one in (one for one in some if one.kind == "words"):
+            told_of += 1
+            left = tuple(words for words in row.words if words.ts != one.ts)
+            assert one.effect == pytest.approx(whole[item] - scores(model, replace(row, words=left))[item], abs=1e-5)
+            ago = {typed_at[0]: "searched for 2 min ago", typed_at[1]: "wrote 0 s ago"}[one.ts or 0]
+            assert one.words.endswith(f"what you {ago}") and "space war" not in one.words
+    assert told_of > 2
 
 
 def some_events(some: Sequence[RankReason]) -> list[Any]:
