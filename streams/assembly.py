@@ -124,7 +124,7 @@ class Assembly:
             last=rankings.last,
             topic_ids=app.topic_ids,
             since=self._since,
-            encoder=encoder,
+            encoder=encoder if settings.words else None,
             progress=app.progress,
             failed=failed,
         )

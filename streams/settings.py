@@ -112,6 +112,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: How long a list without `expires_at` is re-ranked, in event time.
     list_hours: Annotated[float, Meta(gt=0, le=1e6)] = 24.0
     ranking_detail: RankingDetail = "full"  # of each ranked item: scores leaves out probabilities, order scores too
+    words: bool = True  # encode what people type; else their texts count as events and say nothing
     exploration: Share = 0.0  # share of rankings whose last positions are shuffled
     exploration_after: Natural = 5  # positions that exploration leaves alone
     canary_least: Positive = 50  # clicks, and lists, of the canary's users and of the others before anything is decided
