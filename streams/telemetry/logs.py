@@ -44,10 +44,12 @@ def quieten() -> None:
     """
     for library in ("faust", "mode"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for ours in ("streams.assembly", "streams.kafka.consumer", "streams.state.store", "streams.state.recovery"):
+    consumer = "streams.kafka.consuming.consumer"
+    for ours in ("streams.assembly", consumer, "streams.state.store", "streams.state.recovery"):
         logging.getLogger(ours).addFilter(lambda record: not str(record.msg).startswith("[^"))
     seldom = Seldom()
-    logging.getLogger("streams.kafka.outbox").addFilter(seldom)
+    for ours in ("streams.kafka.outbox", "streams.kafka.consuming.assigned"):
+        logging.getLogger(ours).addFilter(seldom)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     for part in _REPETITIVE:
         logging.getLogger(part).addFilter(seldom)

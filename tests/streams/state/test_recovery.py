@@ -9,7 +9,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.consumer import ChangelogRead, ChunkConsumer
+from streams.kafka.consuming.consumer import ChangelogRead, ChunkConsumer
 from streams.state.recovery import RowRecovery
 
 ROWS = TP("rows", 0)
