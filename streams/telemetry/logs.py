@@ -44,8 +44,8 @@ def quieten() -> None:
     """
     for library in ("faust", "mode"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    consumer = "streams.kafka.consuming.consumer"
-    for ours in ("streams.assembly", consumer, "streams.state.store", "streams.state.recovery"):
+    reading = [f"streams.kafka.consuming.{part}" for part in ("consumer", "faust_consumer", "member")]
+    for ours in ("streams.assembly", *reading, "streams.state.store", "streams.state.recovery"):
         logging.getLogger(ours).addFilter(lambda record: not str(record.msg).startswith("[^"))
     seldom = Seldom()
     for ours in ("streams.kafka.outbox", "streams.kafka.consuming.assigned"):

@@ -23,7 +23,7 @@ from streams.settings import BrokerSettings
 
 #: Of a partition's records at most about so many wait to be taken, and bytes of them.
 _MOST_WAITING, _MOST_BYTES = 4000, 4 << 20
-_LOOK_S = 0.05  # for how long the thread may not see what it is asked for
+_LOOK_S = 0.1  # for how long the thread may not see what it is asked for
 _IDLE_S = 1.0  # between two looks at librdkafka's log while nothing is read
 _CLOSE_S = 2.0
 
@@ -222,9 +222,9 @@ class RecordFetcher:
                 messages = [] if self._client is None else self._client.messages(_LOOK_S)
                 if messages:
                     with self._changed:
-                        for message in messages:
-                            self._took(message)
-                        self._arrived()
+                        records = sum(self._took(message) for message in messages)
+                        if records:
+                            self._arrived()
         except Exception as error:
             self.fail(error)
         finally:
@@ -255,18 +255,20 @@ class RecordFetcher:
             self._client.assign(begun)
         return True
 
-    def _took(self, message: Message) -> None:
+    def _took(self, message: Message) -> bool:
+        """A message came; whether it is a record that somebody may wait for."""
         place = message.topic(), message.partition()
         partition = self._partitions.get(place)
         if partition is None or partition.sought or partition.held:
-            return
+            return False
         if message.error() is None:
             self._filled[place] = None
             if partition.add(message):
                 self._left.add(place)
-        else:
-            partition.end = message.offset()
-            partition.read_to = max(partition.read_to, partition.end)
+            return True
+        partition.end = message.offset()
+        partition.read_to = max(partition.read_to, partition.end)
+        return False
 
     def _end_client(self) -> None:
         with self._changed:

@@ -25,6 +25,8 @@ class JoinedListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
 class MemberThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's thread around a consumer of aiokafka's, which joins, sends heartbeats, and asks where topics end."""
 
+    mundane_level = "debug"  # of "Starting..." and the like
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = connection.READ_COMMITTED  # read when it starts; Faust has no setting for it
@@ -33,6 +35,10 @@ class MemberThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Start the consumer, and end its fetching before it has a partition to fetch from."""
         await super().on_start()
+        await self.fetch_nothing()
+
+    async def fetch_nothing(self) -> None:
+        """End aiokafka's fetching for good, and hear what its coordinator would tell there."""
         consumer = self._ensure_consumer()
         await consumer._fetcher.close()
         # The coordinator tells what it cannot go on after, such as a right that is missing, to who waits for records.
