@@ -62,7 +62,7 @@ class FetchError(LiverankError):
 
 
 class AssignedConsumer:
-    """Belongs to one thread, but for `high`."""
+    """Belongs to one thread. `assigned` are the partitions that it reads."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         """
@@ -71,7 +71,7 @@ class AssignedConsumer:
         """
         config = {**connection.librdkafka(settings), **_SETTINGS, "group.id": settings.group, "error_cb": _trouble}
         self._consumer = Consumer(config, logger=log)
-        self._assigned: set[Place] = set()
+        self.assigned: set[Place] = set()
 
     def assign(self, places: Iterable[tuple[Place, int]]) -> None:
         """Read these partitions, each from an offset on."""
@@ -79,14 +79,14 @@ class AssignedConsumer:
         self.unassign(place for place, _ in places)
         if places:
             self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in places])
-            self._assigned |= {place for place, _ in places}
+            self.assigned |= {place for place, _ in places}
 
     def unassign(self, places: Iterable[Place]) -> None:
         """Read these partitions no more."""
-        gone = self._assigned.intersection(places)
+        gone = self.assigned.intersection(places)
         if gone:
             self._consumer.incremental_unassign([TopicPartition(*place) for place in gone])
-            self._assigned -= gone
+            self.assigned -= gone
 
     def messages(self, within_s: float) -> list[Message]:
         """What has come, in the order of each partition; where nothing has, the next one that comes in time.
@@ -106,7 +106,7 @@ class AssignedConsumer:
         """Where a partition ended when it was last fetched from, open transactions included; None where it was not."""
         try:
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
-        except (KafkaException, RuntimeError):  # it is not assigned, or this is closed
+        except KafkaException:  # it does not know of it yet
             return None
         return high if high >= 0 else None
 

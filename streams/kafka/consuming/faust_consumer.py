@@ -45,14 +45,14 @@ class FetchedConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_stop()
 
     def ends(self, tp: TP) -> tuple[int, int] | None:
-        """Where the partition ended when it was last fetched from: for who reads what is committed, and in all.
+        """Where the partition ended a second ago, for who reads what is committed and in all; None if it is not known.
 
         They differ while a transaction is open that holds up who reads.
         """
         return self.records.ends(tp)
 
     def highwater(self, tp: TP) -> int:
-        """Where the partition ended when it was last fetched from; where that is not known, beyond every offset."""
+        """Where the partition ended a second ago, and not before what was fetched; beyond every offset if not known."""
         ends = self.records.ends(tp)
         return sys.maxsize if ends is None else ends[1]
 

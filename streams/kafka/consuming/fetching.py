@@ -25,6 +25,7 @@ from streams.settings import BrokerSettings
 _MOST_WAITING, _MOST_BYTES = 4000, 4 << 20
 _LOOK_S = 0.1  # for how long the thread may not see what it is asked for
 _IDLE_S = 1.0  # between two looks at librdkafka's log while nothing is read
+_ENDS_EVERY_S = 1.0
 _CLOSE_S = 2.0
 
 
@@ -45,7 +46,8 @@ class _Fetching(Struct):
     place: Place
     position: int  # what was taken ends here
     read_to: int  # what was fetched ends here
-    end: int = -1  # where the partition ended when its end was reached last
+    stable: int = -1  # where the partition ended for who reads what is committed, when that was reached last
+    high: int = -1  # where it ended in all when that was asked last; below 0 where it is not known
     size: int = 0  # bytes of what waits
     sought: bool = True  # to be assigned at `read_to`
     held: bool = False  # enough of it waits
@@ -93,7 +95,10 @@ class RecordFetcher:
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self._woken = False
         self._thread: threading.Thread | None = None
+        # What follows is the thread's.
         self._client: AssignedConsumer | None = None
+        self._endless: set[Place] = set()  # of which nothing came yet
+        self._ends_due = 0.0  # by the monotonic clock
 
     def seek(self, places: Mapping[Any, int]) -> None:
         """Read these partitions, each from an offset on; what was fetched of them and not taken is thrown away."""
@@ -132,17 +137,16 @@ class RecordFetcher:
             return found.position if found.waiting else found.read_to
 
     def ends(self, place: Place) -> tuple[int, int] | None:
-        """Where a partition ended when it was last fetched from: for who reads what is committed, and in all; None if
-        that is not known.
+        """Where a partition ended a second ago: for who reads what is committed, and in all; None if that is not known.
 
         They differ while a transaction is open. Before the first of them has been reached, the other stands for it.
         """
         with self._changed:
             found = self._partitions.get(place)
-            high = None if found is None or self._client is None else self._client.high(place)
-            if found is None or high is None:
+            if found is None or found.high < 0:
                 return None
-            return (found.end if found.end == found.read_to else high), high
+            high = max(found.high, found.read_to)
+            return (found.stable if found.stable == found.read_to else high), high
 
     async def take(self, places: Collection[Place], timeout_s: float, most: int) -> dict[Any, list[FetchedRecord]]:
         """The next records of these partitions, at most so many; none where none came in time, or `wake` was.
@@ -219,11 +223,16 @@ class RecordFetcher:
     def _run(self) -> None:
         try:
             while self._told():
-                messages = [] if self._client is None else self._client.messages(_LOOK_S)
-                if messages:
+                if self._client is None:
+                    continue
+                messages = self._client.messages(_LOOK_S)
+                ends = self._ends_now(self._client, messages)
+                if messages or ends:
                     with self._changed:
-                        records = sum(self._took(message) for message in messages)
-                        if records:
+                        for place, high in ends.items():
+                            if (partition := self._partitions.get(place)) is not None and not partition.sought:
+                                partition.high = high
+                        if sum(self._took(message) for message in messages):
                             self._arrived()
         except Exception as error:
             self.fail(error)
@@ -253,7 +262,20 @@ class RecordFetcher:
         if self._client is not None:
             self._client.unassign(left)
             self._client.assign(begun)
+            self._endless.update(place for place, _ in begun)
         return True
+
+    def _ends_now(self, client: AssignedConsumer, messages: list[Message]) -> dict[Place, int]:
+        """Where partitions end: once a second of all, and of one when its first message came.
+
+        Before that, librdkafka may say where it ended long ago. Each question lets go of the interpreter's lock, so that
+        an event loop that asked would wait to get it back.
+        """
+        asked = self._endless.intersection((message.topic(), message.partition()) for message in messages)
+        self._endless -= asked
+        if monotonic() >= self._ends_due:
+            self._ends_due, asked = monotonic() + _ENDS_EVERY_S, client.assigned - self._endless
+        return {place: high for place in asked if (high := client.high(place)) is not None}
 
     def _took(self, message: Message) -> bool:
         """A message came; whether it is a record that somebody may wait for."""
@@ -266,8 +288,8 @@ class RecordFetcher:
             if partition.add(message):
                 self._left.add(place)
             return True
-        partition.end = message.offset()
-        partition.read_to = max(partition.read_to, partition.end)
+        partition.stable = message.offset()
+        partition.read_to = max(partition.read_to, partition.stable)
         return False
 
     def _end_client(self) -> None:

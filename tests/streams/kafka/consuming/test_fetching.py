@@ -146,7 +146,7 @@ async def test_a_record_that_waits_is_not_passed(kafka: str, place: Place, fetch
     transactions.begin("c")
     transactions.abort()
     fetcher.seek({place: 0})
-    await until(lambda: place in fetcher._partitions and fetcher._partitions[place].end == 4)
+    await until(lambda: place in fetcher._partitions and fetcher._partitions[place].stable == 4)
     assert fetcher.position(place) == 0
     assert values(await taken(fetcher, place, count=1)) == ["a"]
     assert fetcher.position(place) == 1
