@@ -268,8 +268,8 @@ class RecordFetcher:
     def _ends_now(self, client: AssignedConsumer, messages: list[Message]) -> dict[Place, int]:
         """Where partitions end: once a second of all, and of one when its first message came.
 
-        Before that, librdkafka may say where it ended long ago. Each question lets go of the interpreter's lock, so that
-        an event loop that asked would wait to get it back.
+        Before that, librdkafka may say where it ended long ago. Each question lets go of the interpreter's lock, and
+        an event loop that asked would wait for it.
         """
         asked = self._endless.intersection((message.topic(), message.partition()) for message in messages)
         self._endless -= asked
