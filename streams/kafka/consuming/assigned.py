@@ -9,8 +9,8 @@ What to know of it:
 * offsets without a record (aborted transactions, markers, compaction) show in what comes behind them: the next record,
   or the event that the partition's end is reached. That stands in line with the records: all before it were seen;
 * a batch whose checksum is wrong, or that it cannot decompress, is an error among the messages, and it goes on behind;
-* it takes a topic that was deleted and made anew for the old one, also its leaders' epochs, and may read nothing of the
-  new one for good. Only another consumer does.
+* it takes a topic that was deleted and made anew for the old one: it reads on at the same offset, and where the old
+  one's leaders had higher epochs it ignores what it is told of the new ones. Another consumer knows nothing of that.
 """
 
 from __future__ import annotations

@@ -304,8 +304,8 @@ async def test_a_batch_that_was_damaged_ends_it(broker: Broker, tmp_path: Path) 
     await on(broker, read)
 
 
-async def test_a_topic_made_anew_is_read_after_leaders_changed(broker: Broker) -> None:
-    """librdkafka would hold the new topic's leader for older than that of the one before, and read nothing."""
+async def test_a_topic_made_anew_is_read_from_its_beginning(broker: Broker) -> None:
+    """By a client that knows nothing of the one before, of which it has read more, under a leader of later epochs."""
     place = "anew", 0
     created(broker.address, place[0])
     produce(broker.address, place, "old", "older")
