@@ -16,7 +16,7 @@ from ranker.contracts.errors import RowError
 from ranker.contracts.topics import CLICKS, ITEMS
 from ranker.registry.encoder import TextEncoder
 from streams.app import faust_app
-from streams.kafka.consumer import ChunkTransport
+from streams.kafka.consuming.consumer import ChunkTransport
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
 from streams.kafka.settled import SettledEnds

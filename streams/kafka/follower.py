@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 Handle = Callable[[Any], None]
 
 _POLL_MS = 500
+#: How long aiokafka waits until it looks around while nothing comes; what comes is there at once.
+_REST_MS = 5000
 
 
 class Follower:
@@ -58,6 +60,7 @@ class Follower:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=connection.MAX_MESSAGE_BYTES,
+            consumer_timeout_ms=_REST_MS,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -93,12 +96,12 @@ class Follower:
     async def _follow(self) -> None:
         try:
             while True:
-                await self._take()
+                await self._take(_REST_MS)
         except Exception as error:
             self._failed(error)
 
-    async def _take(self) -> None:
-        fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=500)
+    async def _take(self, within_ms: int = _POLL_MS) -> None:
+        fetched = await self._consumer.getmany(timeout_ms=within_ms, max_records=500)
         for records in fetched.values():
             for record in records:
                 self._handle(record)

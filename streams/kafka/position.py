@@ -1,4 +1,4 @@
-"""Where a record of aiokafka's stands, in the contracts' words."""
+"""Where a record of a topic stands, in the contracts' words."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ranker.mapping.topic_map import TopicMap
 
 
 def position(record: Any, topics: TopicMap, topic_id: bytes = b"") -> Position:
-    """Where one of aiokafka's records stands. A message of a producer that sets no time gets this machine's.
+    """Where a record stands. A message of a producer that sets no time gets this machine's.
 
     Args:
-        record: of aiokafka's.
+        record: a `FetchedRecord`, or one of aiokafka's.
         topics: what they are called here.
         topic_id: of its topic; see `streams.kafka.topic_ids`.
     """

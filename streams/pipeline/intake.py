@@ -7,7 +7,7 @@ from typing import Any
 from faust.types import TP
 
 from ranker.contracts.inputs import Position
-from streams.kafka.consumer import Chunk
+from streams.kafka.consuming.consumer import Chunk
 from streams.kafka.progress import PartitionProgress
 from streams.telemetry.metrics import Metrics
 

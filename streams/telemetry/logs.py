@@ -44,10 +44,12 @@ def quieten() -> None:
     """
     for library in ("faust", "mode"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for ours in ("streams.assembly", "streams.kafka.consumer", "streams.state.store", "streams.state.recovery"):
+    reading = [f"streams.kafka.consuming.{part}" for part in ("consumer", "faust_consumer", "member")]
+    for ours in ("streams.assembly", *reading, "streams.state.store", "streams.state.recovery"):
         logging.getLogger(ours).addFilter(lambda record: not str(record.msg).startswith("[^"))
     seldom = Seldom()
-    logging.getLogger("streams.kafka.outbox").addFilter(seldom)
+    for ours in ("streams.kafka.outbox", "streams.kafka.consuming.assigned"):
+        logging.getLogger(ours).addFilter(seldom)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     for part in _REPETITIVE:
         logging.getLogger(part).addFilter(seldom)

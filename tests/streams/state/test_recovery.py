@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.consumer import ChangelogRead, ChunkConsumer
+from streams.kafka.consuming.consumer import ChangelogRead, ChunkConsumer
 from streams.state.recovery import RowRecovery
 
 ROWS = TP("rows", 0)
@@ -172,3 +173,13 @@ def test_what_is_written_while_rows_are_served_is_not_taken() -> None:
     reader.recovery.flush_buffers()
     assert reader.table.applied == []
     assert reader.position == 3
+
+
+def test_a_recovery_takes_nothing_that_an_earlier_one_left() -> None:
+    """What was handed on after the earlier one's end waits in its queue until then."""
+    recovery, queue = recovery_of(Reader([0, 1], 2)), asyncio.Queue[Any]()
+    recovery.tables, recovery.in_recovery = SimpleNamespace(changelog_queue=queue), False
+    queue.put_nowait("late")
+    recovery._set_recovery_started()
+    assert queue.empty()
+    assert recovery.in_recovery

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from faust.types import TP
 
-from streams.kafka.consumer import CHUNK, ChangelogRead, ChunkConsumer
+from streams.kafka.consuming.consumer import CHUNK, ChangelogRead, ChunkConsumer
 from streams.kafka.progress import PartitionProgress
 from streams.pipeline.intake import Intake
 from streams.telemetry.metrics import Metrics
 
 CLICKS = TP("clicks", 0)
+
+
+class Records:
+    """What was fetched of a topic in memory, as a `RecordFetcher` tells it."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.seeks: list[int] = []
+
+    def position(self, tp: TP) -> int:
+        return self.at
+
+    def seek(self, places: Mapping[TP, int]) -> None:
+        for offset in places.values():
+            self.at = offset
+            self.seeks.append(offset)
+
+    def wake(self) -> None:
+        """Nobody waits here."""
+
+    def renew(self) -> None:
+        """There is no client."""
 
 
 class Fetched(ChunkConsumer):
@@ -24,7 +46,7 @@ class Fetched(ChunkConsumer):
 
     def __init__(self, offsets: Iterable[int], *, at: int = 0, most: int = 10 * CHUNK) -> None:
         self.offsets = list(offsets)
-        self.at = at
+        self.records: Any = Records(at)
         self.most = most
         self.during_fetch: Callable[[], None] = lambda: None
         self.active = {CLICKS}
@@ -37,35 +59,22 @@ class Fetched(ChunkConsumer):
         )
         self.flow_active = True
         self._buffered_partitions: set[TP] = set()
-        self._read_offset: dict[TP, int | None] = {}
         self._position: dict[TP, int] = {}
         self._rewinds: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
         self._changelogs: dict[TP, ChangelogRead] = {}
         self.of_rows = False  # whether what it reads is a changelog
-        self._thread = SimpleNamespace(seek_wait=self._seek_wait, position=self._reads_from)
-        self.seeks: list[int] = []
         self.fetches = 0
-
-    async def _reads_from(self, tp: TP) -> int:
-        return self.at
-
-    def ends(self, tp: TP) -> tuple[int, int]:
-        return self.at, self.at
-
-    async def _seek_wait(self, places: dict[TP, int]) -> None:
-        self.at = places[CLICKS]
-        self.seeks.append(self.at)
 
     def _get_active_partitions(self) -> set[TP]:
         return self.active
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
         self.fetches += 1
-        found = [offset for offset in self.offsets if offset >= self.at][: self.most]
-        self.during_fetch()
+        found = [offset for offset in self.offsets if offset >= self.records.at][: self.most]
         if found:
-            self.at = found[-1] + 1
+            self.records.at = found[-1] + 1
+        self.during_fetch()
         records = [SimpleNamespace(topic="clicks", partition=0, offset=offset) for offset in found]
         return {CLICKS: records} if found else {}, self.active
 
@@ -125,11 +134,11 @@ def test_what_was_fetched_from_the_right_place_is_kept() -> None:
     consumer = Fetched(range(9), at=4)
     consumer.committed(4)
     assert consumer.handle(*consumer.chunks()) == [4, 5, 6, 7, 8]
-    assert consumer.seeks == []
+    assert consumer.records.seeks == []
     consumer.progress.clear()
     consumer.committed(7)
     assert consumer.handle(*consumer.chunks()) == [7, 8]
-    assert consumer.seeks == [7]
+    assert consumer.records.seeks == [7]
 
 
 def test_nothing_is_fetched_while_every_partition_is_paused() -> None:
@@ -233,7 +242,7 @@ def test_a_partition_that_ends_in_markers_is_read_to_its_end() -> None:
     consumer.committed(0)
     consumer._sought = True
     chunks = consumer.chunks()
-    consumer.at = 4  # aiokafka has read on, over an aborted record and a marker
+    consumer.records.at = 4  # it was read on, over an aborted record and a marker
     assert consumer.chunks() == []
     assert consumer.progress.expected(("clicks", 0)) == 0
     consumer.handle(*chunks)
@@ -292,7 +301,7 @@ def test_a_changelogs_records_say_what_lies_before_them() -> None:
     assert covered(consumer.chunks()) == [(2, 3), (4, 5)]
     consumer.most = 0
     assert consumer.chunks() == []
-    consumer.at, consumer.most = 8, 2  # markers were passed
+    consumer.records.at, consumer.most = 8, 2  # markers were passed
     assert covered(consumer.chunks()) == [(8, 9)]
     read = consumer.changelog_read(CLICKS)
     assert read is not None

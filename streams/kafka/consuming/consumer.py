@@ -1,5 +1,6 @@
-"""Faust's consumer with seven changes: it hands on chunks, it can go back, it leaves commits to checkpoints, it fetches
-without detours, it reads what was committed, it knows a topic from another one of its name, and where a changelog ends.
+"""Faust's consumer, of which each chunk of records is one message, and which can go back and lose nothing.
+
+What it does otherwise than Faust, beside what `FetchedConsumer` does:
 
 * Faust pays for its stream, queue and event by the record. Handing on the fetched records of a partition as one message
   makes that a price by the fetch.
@@ -7,8 +8,7 @@ without detours, it reads what was committed, it knows a topic from another one 
   `PartitionProgress`, which goes by what was handled, finds the hole, and `rewind` closes it.
 * Faust commits what is acked, and acks what it skips. Here the topics are read without acks (`acks=False`), and a
   checkpoint commits the offsets that it has covered, in the generation with which their partitions came (`membership`).
-* Faust asks its thread for records through a queue of calls, and looks again after a second where all partitions are
-  paused, as in a rebalance. Here a fetch is one call, and that second is 20 ms.
+* Faust looks again after a second where all partitions are paused, as in a rebalance. Here that second is 20 ms.
 * Faust reads what transactions send before they are committed, unless its own are on. Here an aborted one never
   happened. It leaves offsets without a record, and so does a transaction's marker: where no record follows them,
   `pass_markers` counts them as handled, so that a partition can be read to its end.
@@ -23,7 +23,6 @@ without detours, it reads what was committed, it knows a topic from another one 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from time import monotonic
@@ -34,9 +33,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from msgspec import Struct
 
-from ranker.contracts.clock import now_ms
-from streams.kafka import connection
 from streams.kafka.admin import RECREATED_ADVICE, TopicError
+from streams.kafka.consuming.faust_consumer import FetchedConsumer
+from streams.kafka.consuming.fetching import FetchedRecord
 from streams.kafka.progress import PartitionProgress, Place
 from streams.kafka.settled import SettledEnds
 from streams.kafka.topic_ids import TopicIds
@@ -55,7 +54,7 @@ class Chunk(Struct, frozen=True):
     """Consecutive records of a partition: every one that the topic has from `covered_from` on to the last of them."""
 
     covered_from: int
-    records: list[Any]
+    records: list[FetchedRecord]
 
 
 class ChangelogRead(Struct):
@@ -67,31 +66,8 @@ class ChangelogRead(Struct):
     newest: int = -1  # the newest record's offset among it
 
 
-class JoinedListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes as whom and in which generation partitions came, before another generation can begin."""
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        coordinator = self._thread._ensure_consumer()._coordinator
-        joined = Membership(coordinator.group_id, coordinator.generation, coordinator.member_id, now_ms())
-        self._thread.consumer.joined = joined if joined.generation >= 0 and joined.member else None
-        await super().on_partitions_assigned(assigned)
-
-
-class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's thread around a consumer of aiokafka's, which is told to read committed records alone."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = connection.READ_COMMITTED  # read when it starts; Faust has no setting for it
-        return consumer
-
-
-class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
+class ChunkConsumer(FetchedConsumer):
     """The consumer of an `WorkerApp`: the value of each message of an input topic is a `Chunk`."""
-
-    mundane_level = "debug"  # of "Starting..." and the like
-
-    RebalanceListener = JoinedListener
 
     #: As what this worker got its partitions last; None where the group had let go of it by then.
     joined: Membership | None = None
@@ -114,28 +90,18 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         self._waiting: dict[TP, int] = {}  # where nothing arrived when last looked at: the next offset in line
         self._changelogs: dict[TP, ChangelogRead] = {}
 
-    def _new_consumer_thread(self) -> CommittedConsumerThread:
-        return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def pass_markers(self) -> None:
+    def pass_markers(self) -> None:
         """Count offsets as handled at which a partition has nothing to read: the markers of transactions, and aborted
-        ones. To be called where no fetch is under way; a record that was fetched and not handed on forbids it.
+        ones. To be called where nothing that was taken is on its way; a record that was dropped forbids it.
         """
         if not self._settled or self._rewinds or monotonic() < self._marks_due:
             return
         self._marks_due = monotonic() + _MARKS_EVERY_S
-        assigned = self.assignment()
         for tp, known in list(self._position.items()):
-            if tp not in assigned or self.progress.expected((tp.topic, tp.partition)) != known:
-                continue
-            with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
-                ends = self.ends(tp)
-                if ends is None or ends[0] <= known:
-                    continue  # nothing is there beyond it: nearly always
-                read_to = await self._thread.position(tp)
-                if read_to > known and self._settled and self._position.get(tp) == known:
-                    self._position[tp] = read_to
-                    self.progress.done((tp.topic, tp.partition), read_to - 1)
+            read_to = self.records.position(tp)
+            if read_to is not None and read_to > known and self.progress.expected((tp.topic, tp.partition)) == known:
+                self._position[tp] = read_to
+                self.progress.done((tp.topic, tp.partition), read_to - 1)
 
     def rewind(self, topic: str, partition: int, offset: int) -> None:
         """Fetch this partition again from an offset, before the next chunk is handed on."""
@@ -143,6 +109,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         if self._rewinds.get(tp) != offset:
             log.warning("%s-%d: records were lost on the way from the consumer; reading again from %d", *tp, offset)
         self._rewinds[tp] = offset
+        self.records.wake()
 
     def rewind_lost(self, idle: Callable[[str], bool]) -> None:
         """Go back where records were handed on and had not arrived when last looked at, nor now.
@@ -161,15 +128,6 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 if self._waiting.get(tp) == expected:
                     self.rewind(tp.topic, tp.partition, expected)
         self._waiting = waiting
-
-    def ends(self, tp: TP) -> tuple[int, int] | None:
-        """Where the partition ended when it was last fetched from: for who reads what is committed, and in all.
-
-        They differ while a transaction is open.
-        """
-        consumer = self._thread._ensure_consumer()
-        stable, high = consumer.last_stable_offset(tp), consumer.highwater(tp)
-        return None if stable is None or high is None else (stable, high)
 
     def to_commit(self, offsets: Mapping[Place, int]) -> dict[Place, tuple[int, str]]:
         """Where reading goes on, each with the topic's id as its metadata."""
@@ -192,8 +150,14 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         return ends
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        """As Faust's, which seeks changelogs so: what comes from now on begins there."""
-        await super().seek_wait(partitions)
+        """As Faust's, which seeks changelogs so: what comes from now on begins there.
+
+        Raises:
+            IllegalStateError: one of them has left.
+        """
+        if not partitions.keys() <= self.assignment():
+            raise IllegalStateError("partitions have left that are to be sought")
+        self.records.seek(partitions)
         self._seeks += 1
         for tp, offset in partitions.items():
             if self._begin(tp, offset):
@@ -208,31 +172,23 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         """All partitions may have left."""
         for known in (self._position, self._rewinds, self._waiting, self._changelogs):
             known.clear()
+        self.records.keep(())
         self._settled = self._sought = False
         self.membership = None
 
     async def perform_seek(self) -> None:
         """Look up the committed offsets, tell `PartitionProgress` what is next in line, and have `getmany` go there.
 
-        Faust seeks here, one partition after the other, while its fetcher takes records: what it takes in between is
-        passed over. aiokafka's seek besides leaves a partition without a commit where it stands.
+        Faust calls this once rows are recovered: changelogs are not read any more.
         """
-        await super().perform_seek()
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         committed = await self._committed(inputs)
         await self._refuse_recreated(committed)
+        self.records.keep(inputs)
         self._rewinds.update(committed)
         self._sought = True
         self.progress.start({(tp.topic, tp.partition): offset for tp, offset in committed.items()})
-
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
-        """As Faust's, without its queue of calls to the consumer's thread: 3 to 4 % of a worker's processor time."""
-        thread = self._thread
-        consumer = thread._ensure_consumer()
-        fetch = thread._fetch_records(
-            consumer, active_partitions, timeout=timeout, max_records=consumer._max_poll_records
-        )
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetch, thread.thread_loop))
+        self.records.wake()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 (Faust's signature)
         """Chunks of the next fetched records. Changelog records stay single: Faust's recovery counts them.
@@ -240,16 +196,16 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         Records that are dropped since their partitions may have left need no seek: `perform_seek` follows.
         """
         if self._rewinds and self.flow_active:
-            await self._go_back({})
+            self._go_back({})
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         if not self._get_active_partitions():
             # All are paused by a rebalance, or their agents have enough to do. Faust looks again after a second.
             await asyncio.sleep(_PAUSED_S)
             return
-        await self.pass_markers()
+        self.pass_markers()
         if self.app.in_recovery:
-            timeout = await self._recovering(timeout)
+            timeout = self._recovering(timeout)
         settled, self._settled = self._settled, False  # until what is fetched now was handed on
         generation, seeks = self.app.consumer_generation_id, self._seeks
         records, active = await self._wait_next_records(timeout)
@@ -257,7 +213,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         if not self._handed_on(records or (), generation, seeks):
             return
         if self._rewinds:
-            await self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
+            self._go_back({tp: found[0].offset for tp, found in (records or {}).items()})
             self._settled = self._settled or settled
             return
         dropped: dict[TP, int] = {}
@@ -272,7 +228,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                     return
                 yield tp, message
         if dropped:
-            await self._go_back(dropped)
+            self._go_back(dropped)
         self._settled = self._settled or settled
 
     def read_anew(self, topic: str) -> None:
@@ -282,6 +238,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
                 log.warning("%s was deleted and made anew: %s-%d is read from its beginning", topic, *tp)
                 self.progress.restart((tp.topic, tp.partition))
                 self._rewinds[tp] = 0
+                self.records.seek({tp: 0})
+        self.records.renew()
 
     def lacks(self, topics: Iterable[str]) -> bool:
         """Whether a topic was not there when the partitions were asked for last, as one that is being made anew."""
@@ -339,7 +297,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             if read is not None:
                 self._rewinds[tp] = read.end
 
-    def _messages(self, tp: TP, records: list[Any], generation: int) -> Iterator[Any]:
+    def _messages(self, tp: TP, records: list[FetchedRecord], generation: int) -> Iterator[Any]:
         if self._is_changelog_tp(tp):
             yield from self._changelog_messages(tp, records, generation)
             return
@@ -353,7 +311,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
             self._position[tp] = covered_from = part[-1].offset + 1
             yield message
 
-    def _changelog_messages(self, tp: TP, records: list[Any], generation: int) -> Iterator[Any]:
+    def _changelog_messages(self, tp: TP, records: list[FetchedRecord], generation: int) -> Iterator[Any]:
         """Single records, each with the offset from which on nothing lies between it and the one before."""
         first, read = records[0].offset, self._changelogs.get(tp)
         if read is None or read.generation != generation:
@@ -369,18 +327,14 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
     def _goes_on(self, generation: int) -> bool:
         return bool(self.flow_active and generation == self.app.consumer_generation_id)
 
-    async def _recovering(self, timeout: float) -> float:  # noqa: ASYNC109
+    def _recovering(self, timeout: float) -> float:
         """How long the next fetch of a recovery may wait; and note up to where changelogs were read, if the last one
-        brought nothing, since markers may have been passed. To be called where no fetch is under way.
+        brought nothing, since markers may have been passed. To be called where nothing taken is on its way.
         """
-        generation = self.app.consumer_generation_id
-        for tp in () if self._fetched else list(self._get_active_partitions()):
-            read = self.changelog_read(tp)
-            if read is not None:
-                with contextlib.suppress(IllegalStateError, AssertionError):  # it left meanwhile
-                    position = await self._thread.position(tp)
-                    if self._goes_on(generation) and self.changelog_read(tp) is read:
-                        read.end = max(read.end, position)
+        for tp in () if self._fetched else self._get_active_partitions():
+            read, position = self.changelog_read(tp), self.records.position(tp)
+            if read is not None and position is not None:
+                read.end = max(read.end, position)
         return min(timeout, _RECOVERING_S)
 
     def _begin(self, tp: TP, offset: int) -> bool:
@@ -390,21 +344,17 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         self._changelogs[tp] = ChangelogRead(self.app.consumer_generation_id, offset, offset)
         return True
 
-    async def _go_back(self, dropped: dict[TP, int]) -> None:
-        """Fetch what was dropped again, and what `rewind` asked for. Only here, where no fetch is under way, is a
+    def _go_back(self, dropped: dict[TP, int]) -> None:
+        """Fetch what was dropped again, and what `rewind` asked for. Only here, where nothing taken is on its way, is a
         partition's position known for certain."""
         rewinds, self._rewinds = self._rewinds, {}
         assigned = self.assignment()
-        for tp, offset in {**dropped, **rewinds}.items():
-            if tp in assigned:
-                with contextlib.suppress(IllegalStateError):  # it left meanwhile
-                    # Where nothing was taken meanwhile, a seek would throw away what is fetched already, and the next
-                    # fetch waits until the broker has answered the one under way.
-                    if await self._thread.position(tp) != offset:
-                        await self._thread.seek_wait({tp: offset})
-                self._read_offset[tp] = None  # or Faust drops what comes again as already read
-                self._position[tp] = offset
-                self._begin(tp, offset)
+        places = {tp: offset for tp, offset in {**dropped, **rewinds}.items() if tp in assigned}
+        # Where nothing was taken meanwhile, a seek would throw away what is fetched already.
+        self.records.seek({tp: offset for tp, offset in places.items() if self.records.position(tp) != offset})
+        for tp, offset in places.items():
+            self._position[tp] = offset
+            self._begin(tp, offset)
         self._settled, self._sought = self._settled or self._sought, False
 
 
