@@ -124,7 +124,7 @@ def _reason(one: Contribution, found: Explained) -> str:
             related = f": {', '.join(one.related)}" if one.related else ""
             return f"{one.name} {shown}, {ago} before{related}; {without}"
         case "words":
-            return f"what was typed ({one.name}), {_span((found.ts - (one.ts or 0)) / 1000)} before; {without}"
+            return f"what was typed ({one.name}), {span_in_words((found.ts - (one.ts or 0)) / 1000)} before; {without}"
         case "summary":
             return f"what the user has done so far, all in all; {without}"
         case "feature":
