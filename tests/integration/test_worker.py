@@ -122,7 +122,7 @@ MALFORMED: dict[str, tuple[str, str, Any, str]] = {
     "not JSON": ("clicks", "not-json", b"clicked!", "JSON"),
     "half a record": ("views", "not-json", b'{"user_id": "bad", "item', "truncated"),
     "not UTF-8": ("clicks", "not-json", b'{"user_id": "bad", "item_id": "\xff\xfe"}', "UTF-8"),
-    "a wrong type": ("clicks", "invalid", {"user_id": "bad", "item_id": 5}, "Expected `str`"),
+    "a wrong type": ("clicks", "invalid", {"user_id": "bad", "item_id": 5}, "Expected `str | null`"),
     "a missing field": ("clicks", "invalid", {"user_id": "bad"}, "item_id"),
     "an array": ("clicks", "invalid", [1, 2], "object"),
     "another user's key": ("clicks", "key-mismatch", {"user_id": "other", "item_id": "item-1"}, "equal"),

@@ -301,7 +301,7 @@ def test_a_call_that_cannot_be_read_is_exit_2(arguments: list[str], says: str) -
         ("{", "events.jsonl:2: not JSON in UTF-8"),
         (b"\xff", "events.jsonl:2: not JSON in UTF-8"),
         ('{"topic": "fish", "value": {}}', "events.jsonl:2: the topic is 'fish'; valid are clicks, views"),
-        ('{"user_id": "u", "item_id": 7}', "events.jsonl:2: Expected `str`"),
+        ('{"user_id": "u", "item_id": 7}', "events.jsonl:2: Expected `str | null`"),
         ('{"user_id": "u", "item_id": "a", "action": "fly"}', "events.jsonl:2: the action 'fly' is given; valid are"),
         ('{"user_id": "u", "item_id": "a", "ts": 99999999999999}', "events.jsonl:2: ts is"),
         ('{"topic": "clicks", "key": null, "value": {}}', "events.jsonl:2: the message has no key"),
