@@ -226,12 +226,15 @@ def stages(
     history: HistoryLength = 50,
     inputs: Annotated[int, typer.Option(help="Inputs that are measured.")] = 2000,
     items: Items = 10_000,
+    reasons: Annotated[int, typer.Option(help="Reasons that each list asks for.")] = 0,
     json: Json = None,
 ) -> None:
     """Lead inputs through a worker's parts: processor time of each stage, in microseconds. Seconds; no broker."""
     from liverank.bench.parts.stages import StagesOptions, bench_stages
 
-    options = StagesOptions(users=users, candidates=candidates, history=history, inputs=inputs, items=items)
+    options = StagesOptions(
+        users=users, candidates=candidates, history=history, inputs=inputs, items=items, reasons=reasons
+    )
     report(bench_stages(options, errors), json)
 
 
