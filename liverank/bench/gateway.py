@@ -191,21 +191,26 @@ class _OverHttp:
         Raises:
             LiverankError: it is none that was hoped for.
         """
-        reader, writer = await self._connection()
-        writer.write(
+        asked = (
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            answer = await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
-        except (OSError, asyncio.IncompleteReadError) as error:
-            raise LiverankError(f"the gateway answers no more: {error!r}") from error
-        self._idle.append((reader, writer))
-        if head.split(b" ", 2)[1] != b"200":
-            raise LiverankError(f"the gateway answers {answer.decode(errors='replace')}")
-        return answer
+        while True:
+            reused, (reader, writer) = bool(self._idle), await self._connection()
+            try:
+                writer.write(asked)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                answer = await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+            except (OSError, asyncio.IncompleteReadError) as error:
+                writer.close()
+                if not reused:  # else it may have rested for too long
+                    raise LiverankError(f"the gateway answers no more: {error!r}") from error
+                continue
+            self._idle.append((reader, writer))
+            if head.split(b" ", 2)[1] != b"200":
+                raise LiverankError(f"the gateway answers {answer.decode(errors='replace')}")
+            return answer
 
     async def cpu_s(self) -> float:
         """Processor time that the gateway has taken so far; 0 where the system does not tell."""

@@ -268,6 +268,7 @@ def stages(
     history: HistoryLength = 50,
     inputs: Annotated[int, typer.Option(help="Inputs that are measured.")] = 2000,
     items: Items = 10_000,
+    reasons: Annotated[int, typer.Option(help="Reasons that each list asks for.")] = 0,
     detail: Annotated[str, typer.Option(help="What rankings say of an item: full, scores or order.")] = "full",
     json: Json = None,
 ) -> None:
@@ -275,7 +276,7 @@ def stages(
     from liverank.bench.parts.stages import StagesOptions, bench_stages
 
     options = StagesOptions(
-        users=users, candidates=candidates, history=history, inputs=inputs, items=items, detail=detail
+        users=users, candidates=candidates, history=history, inputs=inputs, items=items, detail=detail, reasons=reasons
     )
     report(bench_stages(options, errors), json)
 

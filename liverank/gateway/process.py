@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: Of the five seconds in which it ends: for requests that are being answered, and for connections to brokers.
 _ANSWER_S, _CLOSE_S = 2, 2.0
+#: A connection that rests is closed after so long: later than proxies and clients let go of theirs, which is a minute
+#: for most, so that no question is on its way to a connection that is just being closed.
+_KEEP_OPEN_S = 75
 
 
 class _Server(uvicorn.Server):
@@ -95,6 +98,9 @@ def listening(host: str, port: int, taken: str) -> Iterator[socket.socket]:
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror or error})"
         raise LiverankError(f"port {port} of {host} {why}: {taken}") from error
     with listener:
+        # asyncio does this for sockets that it makes itself. Without it an answer's body, which is written after its
+        # head, waits for the client's acknowledgement of the head, and that for 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 
@@ -136,6 +142,7 @@ async def serve_application(settings: GatewaySettings, way: OverKafka, served: S
         uvicorn.Config(
             served.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
             limit_concurrency=settings.connections, timeout_graceful_shutdown=_ANSWER_S,
+            timeout_keep_alive=_KEEP_OPEN_S,
         )
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from ranker.contracts.records import Item, ItemVector
 UNKNOWN = 0
 _FIRST_ROOM = 1024
 _LOOKED_UP_AT_ONCE = 4096
+_MOST_NAMED = 1 << 16  # items whose ids are kept: some 10 MB
 _uncached = hash_id.__wrapped__  # texts are seen once: they would only push items out of the cache
 
 
@@ -52,7 +53,7 @@ class Catalog:
         self.numeric_names = numeric
         self.index_of: dict[int, int] = {}
         self.count = 1
-        self._names: list[str | None] = [None]  # ids, where somebody has said one
+        self._names: dict[int, str] = {}  # ids of the items described last, by index
         self.hashes = np.zeros(_FIRST_ROOM, np.int64)
         self.categories = np.zeros(_FIRST_ROOM, np.int64)
         self.published = np.zeros(_FIRST_ROOM, np.int64)
@@ -80,13 +81,6 @@ class Catalog:
             self.index_of[item] = index  # last: a reader that finds the index finds its row
         return index
 
-    def _add_named(self, item_id: str) -> int:
-        index = self.add(hash_id(item_id))
-        while len(self._names) <= index:
-            self._names.append(None)
-        self._names[index] = self._names[index] or item_id
-        return index
-
     def add_all(self, items: np.ndarray) -> np.ndarray:
         """Indexes int64 [n] of items by the hashes of their ids int64 [n], made where they are new."""
         found = np.empty(len(items), np.int64)
@@ -103,7 +97,11 @@ class Catalog:
 
         What says nothing new changes nothing: encodings of who touched the item stay as they are.
         """
-        index = self._add_named(item.item_id)
+        index = self.add(hash_id(item.item_id))
+        self._names.pop(index, None)
+        self._names[index] = item.item_id
+        if len(self._names) > _MOST_NAMED:
+            del self._names[next(iter(self._names))]
         numbers = item.numeric or {}
         numeric = np.array([numbers.get(name, math.nan) for name in self.numeric_names], np.float32)
         told = (hash_id(item.category) if item.category else 0, item.published_at or 0, numeric.tobytes())
@@ -115,12 +113,11 @@ class Catalog:
 
     def withdraw(self, item_id: str) -> None:
         """Take an item out of every later ranking."""
-        self.withdrawn[self._add_named(item_id)] = True
+        self.withdrawn[self.add(hash_id(item_id))] = True
 
     def name_of(self, item: int) -> str | None:
-        """The id behind a hash, of an item that was described; None where it is not known. Any thread may ask."""
-        index = self.index_of.get(item, UNKNOWN)
-        return self._names[index] if index < len(self._names) else None
+        """The id behind a hash, of one of the items that were described last. Any thread may ask."""
+        return self._names.get(self.index_of.get(item, UNKNOWN))
 
     def expect(self, encoder: str, width: int) -> None:
         """Vectors of this encoder have so many numbers, says a model; of encoders that none names no vector is kept."""
@@ -145,7 +142,7 @@ class Catalog:
             raise InvalidRecord(
                 "invalid", f"{vector.item_id}: {len(values)} numbers from {vector.encoder}; it gives {matrix.shape[1]}"
             )
-        index = self._add_named(vector.item_id)
+        index = self.add(hash_id(vector.item_id))
         matrix = grown(matrix, index + 1)
         fresh = matrix[index].tobytes() != vector.vector
         matrix[index] = values

@@ -14,8 +14,10 @@ from tempfile import TemporaryDirectory
 from time import process_time_ns
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 
+from liverank.bench.load import LoadInput
 from liverank.bench.models import VersionMaker, bench_people, item_vectors, past_views
 from liverank.client.messages import message_of
 from liverank.measure.machine import bare_machine
@@ -25,7 +27,7 @@ from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.inputs import Position, UserInput
-from ranker.contracts.records import CandidateList
+from ranker.contracts.records import MOST_REASONS, CandidateList
 from ranker.contracts.topics import EXAMPLES, RANKINGS
 from ranker.items.catalog import Catalog
 from ranker.serving.model import ServingModel, load_model
@@ -56,6 +58,7 @@ class StagesOptions:
     inputs: int = 2000
     items: int = 10_000
     detail: str = "full"  # of rankings: `ranking_detail` of a worker
+    reasons: int = 0  # that each list asks for
 
 
 class _Counted(Outbox):
@@ -63,6 +66,7 @@ class _Counted(Outbox):
 
     def __init__(self) -> None:
         self.sent, self.bytes = Counter[str](), Counter[str]()
+        self.explained = 0  # rankings with reasons
 
     def send(
         self,
@@ -75,6 +79,7 @@ class _Counted(Outbox):
     ) -> None:
         """As `Outbox.send`."""
         self.sent[topic] += 1
+        self.explained += b'"reasons":[' in (value or b"")
         self.bytes[topic] += len(value or b"")
 
 
@@ -161,7 +166,7 @@ class _Path:
         results = [self._model.ranked(job.row, user.candidates, scores) for job, (_, user), scores in rows]
         laps.ends("order")
         for job, result in zip(jobs, results, strict=True):
-            self._rankings.send(self._model, job, result)
+            self._rankings.send(self._model, job, result, reasons=job.row.lists[-1].reasons > 0)
         laps.ends("record")
 
 
@@ -173,6 +178,8 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
     """
     if min(options.users, options.inputs, options.candidates) < 1 or options.history < 0:
         raise LiverankError("users, inputs and candidates must be at least 1, history at least 0")
+    if not 0 <= options.reasons <= MOST_REASONS:
+        raise LiverankError(f"reasons must be 0 to {MOST_REASONS}")
     if not options.candidates <= min(options.items, RECALLED_FROM):
         raise LiverankError(f"candidates must be at most items, and at most {RECALLED_FROM}")
     with TemporaryDirectory(prefix="liverank-stages-") as temporary, console.status("a model and its users"):
@@ -184,13 +191,14 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
         for user in people:
             for view in past_views(user.user_id, options.history, names, now_ms()):
                 path(view, _Laps())
-            path(user.next_record(now_ms()), _Laps())
+            path(_asking(user.next_record(now_ms()), options), _Laps())
         path.outbox.sent.clear()
+        path.outbox.explained = 0
         path.outbox.bytes.clear()
         path.stored = 0
         laps, kinds, taken = _Laps(), Counter[str](), 0
         for number in range(options.inputs):
-            record = people[number % len(people)].next_record(now_ms())
+            record = _asking(people[number % len(people)].next_record(now_ms()), options)
             kinds["lists" if isinstance(record, CandidateList) else "clicks"] += 1
             taken += len(message_of(record)[2] or b"")
             path(record, laps)
@@ -203,10 +211,18 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
         },
         "inputs": dict(kinds),
         "rankings": path.outbox.sent[RANKINGS],
+        "explained": path.outbox.explained,
         "examples": path.outbox.sent[EXAMPLES],
         "machine": bare_machine(),
         "options": asdict(options),
     }
+
+
+def _asking(record: LoadInput, options: StagesOptions) -> LoadInput:
+    """A list asks for reasons, where that is wanted."""
+    if not options.reasons or not isinstance(record, CandidateList):
+        return record
+    return replace(record, reasons=options.reasons)
 
 
 def _model(settings: Settings, names: list[str], folder: Path) -> ServingModel:

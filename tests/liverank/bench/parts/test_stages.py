@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -38,12 +40,21 @@ def test_rankings_that_say_less_are_shorter() -> None:
     assert {name: short[name] for name in ("inputs", "rows")} == {name: full[name] for name in ("inputs", "rows")}
 
 
+def test_lists_ask_for_reasons_where_that_is_measured() -> None:
+    """Then each ranking has them, and else none."""
+    options = StagesOptions(users=3, candidates=12, history=4, inputs=20, items=40)
+    for asked, explained in ((0, 0), (3, 20)):
+        found = bench_stages(replace(options, reasons=asked), Console(quiet=True))
+        assert (found["rankings"], found["explained"]) == (20, explained)
+
+
 @pytest.mark.parametrize(
     ("options", "wrong"),
     [
         (StagesOptions(candidates=50, items=40), "at most items"),
         (StagesOptions(candidates=501), "at most 500"),
         (StagesOptions(inputs=0), "at least 1"),
+        (StagesOptions(reasons=11), "reasons must be 0 to 10"),
     ],
 )
 def test_stages_of_sizes_that_cannot_be_are_refused(options: StagesOptions, wrong: str) -> None:
