@@ -28,6 +28,7 @@ class CompareOptions:
 
     pairs: int = 5
     before: str | None = None  # a Python in whose environment another release is installed
+    quix: str | None = None  # a Python in whose environment this release and Quix Streams are
     latency: LatencyOptions = field(default_factory=lambda: LatencyOptions(seconds=20.0, burst=10_000))
 
 
@@ -40,6 +41,8 @@ def bench_compare(options: CompareOptions, console: Console) -> dict[str, Any]:
     if options.pairs < 1:
         raise LiverankError("pairs must be at least 1")
     subjects = {OWN: Program(), "faust": Program("liverank.bench.peers.plain_faust", "run_plain_faust")}
+    if options.quix is not None:
+        subjects["quix"] = Program("liverank.bench.peers.quix", "run_quix", options.quix)
     if options.before is not None:
         subjects["before"] = Program(python=options.before)
     runs: list[dict[str, dict[str, float]]] = []

@@ -37,16 +37,19 @@ _STRENGTH = 2.0  # deviation of utilities, as in `liverank.simulate.tastes`
 class VersionMaker:
     """Makes versions, one after another, and puts them into the registry."""
 
-    def __init__(self, settings: Settings, items: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, items: Sequence[str], folder: Path, schema: FeatureSchema | None = None
+    ) -> None:
         """
         Args:
             settings: name the model and the registry.
             items: ids of the items that the versions know.
             folder: for graphs whose weights are replaced from version to version.
+            schema: of the versions; the default one where None.
         """
         self._settings, self._graphs = settings, folder / "graphs"
         self._hashes = np.array([hash_id(item) for item in items], np.int64)
-        self._schema = FeatureSchema()
+        self._schema = schema or FeatureSchema()
         self._made = 0
         self._newest: str | None = None
 

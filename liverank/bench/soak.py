@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -29,6 +28,7 @@ from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
 from liverank.bench.tasks import beside
 from liverank.measure.deliveries import repeated
+from liverank.measure.processes import resident_bytes
 from liverank.measure.slopes import growth
 from ranker.contracts.errors import LiverankError
 
@@ -107,19 +107,6 @@ async def _look(bench: BenchSystem, run: SoakRun, every_s: float) -> None:
             kind = process.name.rsplit(" ", 1)[-1]
             run.looks.setdefault(kind, []).append((time.perf_counter(), resident_bytes(process.pid)))
         await asyncio.sleep(every_s)
-
-
-def resident_bytes(pid: int) -> int:
-    """What a process holds in memory.
-
-    Raises:
-        LiverankError: it has ended.
-    """
-    try:
-        said = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError as error:
-        raise LiverankError(f"process {pid} has ended") from error
-    return next((1024 * int(line.split()[1]) for line in said.splitlines() if line.startswith("VmRSS:")), 0)
 
 
 def _figures(load: Load, run: SoakRun, options: SoakOptions) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from streams.kafka.admin import create_topics
 log = logging.getLogger(__name__)
 
 READY_S, _DELIVERY_S = 120.0, 60.0
+_ROOM_S = 0.1  # between two looks whether the producer has room
 #: Settings that a benchmark makes; all others may come from the environment, and the report names them.
 _OWN = ("BROKERS", "REGISTRY", "DATA", "APP", "MODEL", "LISTS", "METRICS_PORT", "TRAINER_DATA", "TRAINER_METRICS_PORT")
 
@@ -98,6 +99,17 @@ class BenchSystem:
         self.producer.produce(self.settings.topics.called(MODEL_UPDATES), msgspec.json.encode(update), key_of(update))
         self.producer.poll(0)
 
+    def hand_over(self, topic: str, value: bytes, key: str | bytes) -> None:
+        """Hand a record to the producer, once it has room for it."""
+        while True:
+            try:
+                self.producer.produce(topic, value, key)
+            except BufferError:
+                self.producer.poll(_ROOM_S)
+            else:
+                self.producer.poll(0)
+                return
+
     def flush(self) -> None:
         """Wait until the broker has everything that was sent.
 
@@ -163,8 +175,7 @@ def _set_up(
         bench.announce(bench.versions.publish())
         vectors = settings.topics.called(ITEM_VECTORS)
         for vector in item_vectors(names):
-            bench.producer.produce(vectors, msgspec.json.encode(vector), vector.item_id)
-            bench.producer.poll(0)
+            bench.hand_over(vectors, msgspec.json.encode(vector), vector.item_id)
         bench.flush()
     for command in commands:
         bench.start_ready(command)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from liverank.cli.local import BrokerChoice
-from liverank.cli.options import Json
+from liverank.cli.options import Json, whole_numbers
 from liverank.terminal import errors, report
+from ranker.registry.settings import Provider
 
 # Torch, Kafka and ONNX Runtime are imported inside the commands that need them.
 # ruff: noqa: PLC0415
@@ -55,6 +56,7 @@ def compare(
     broker: BrokerChoice = "kafka",
     pairs: Annotated[int, typer.Option(help="Runs of each, in turns.", min=1)] = 5,
     before: Annotated[str | None, typer.Option(help="A Python that has another release of liverank.")] = None,
+    quix: Annotated[str | None, typer.Option(help="A Python that has this release and Quix Streams.")] = None,
     seconds: Annotated[float, typer.Option(help="How long the steady load of each run is measured.")] = 20.0,
     rate: Rate = 200,
     burst: Annotated[int, typer.Option(help="Inputs at once, after the steady load.")] = 10_000,
@@ -73,7 +75,7 @@ def compare(
         broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
         items=items, warm_s=warm_s,
     )  # fmt: skip
-    report(bench_compare(CompareOptions(pairs=pairs, before=before, latency=each), errors), json)
+    report(bench_compare(CompareOptions(pairs=pairs, before=before, quix=quix, latency=each), errors), json)
 
 
 @bench_app.command("swap", epilog="Example:  liverank bench swap --json swap.json")
@@ -164,6 +166,30 @@ def soak(
     report(bench_soak(options, errors), json)
 
 
+@bench_app.command("scale", epilog="Example:  liverank bench scale --users 100000 --items 100000 --json scale.json")
+def scale(
+    broker: BrokerChoice = "kafka",
+    users: Annotated[str, typer.Option(help="Numbers of users whose rows there are, with commas between.")] = (
+        "1000,100000,1000000"
+    ),
+    items: Annotated[str, typer.Option(help="Numbers of items in the catalogue, with commas between.")] = (
+        "10000,100000,1000000"
+    ),
+    rate: Rate = 100,
+    seconds: Annotated[float, typer.Option(help="Length of each steady load.")] = 20.0,
+    candidates: Candidates = 100,
+    json: Json = None,
+) -> None:
+    """Fill a worker with users, then with items: memory, disk, time until ready, and what an input costs."""
+    from liverank.bench.scale import ScaleOptions, bench_scale
+
+    options = ScaleOptions(
+        broker=broker, users=whole_numbers(users), items=whole_numbers(items), rate=rate, seconds=seconds,
+        candidates=candidates,
+    )  # fmt: skip
+    report(bench_scale(options, errors), json)
+
+
 @bench_app.command("sizes", epilog="Example:  liverank bench sizes --lists 1 --candidates 40")
 def sizes(
     items: Items = 10_000,
@@ -197,6 +223,22 @@ def learning(
     report(bench_learning(options, errors), json)
 
 
+@bench_app.command("scorer", epilog="Example:  liverank bench scorer --history 200 --batch 1,64 --json scorer.json")
+def scorer(
+    history: Annotated[str, typer.Option(help="Events, with commas between.")] = "50,200,1000",
+    candidates: Annotated[str, typer.Option(help="Items in a list, with commas between.")] = "10,100,500",
+    batch: Annotated[str, typer.Option(help="Users ranked at once, with commas between.")] = "1,8,64",
+    items: Items = 10_000,
+    provider: Annotated[Provider, typer.Option(help="Where the graphs run.")] = "auto",
+    json: Json = None,
+) -> None:
+    """Encode and score users anew, and extended by one event: microseconds a user. A minute or two; no broker."""
+    from liverank.bench.parts.scorer import ScorerOptions, bench_scorer
+
+    options = ScorerOptions(whole_numbers(history), whole_numbers(candidates), whole_numbers(batch), items, provider)
+    report(bench_scorer(options, errors), json)
+
+
 @bench_app.command("stages", epilog="Example:  liverank bench stages --json stages.json")
 def stages(
     users: Users = 200,
@@ -204,12 +246,15 @@ def stages(
     history: HistoryLength = 50,
     inputs: Annotated[int, typer.Option(help="Inputs that are measured.")] = 2000,
     items: Items = 10_000,
+    detail: Annotated[str, typer.Option(help="What rankings say of an item: full, scores or order.")] = "full",
     json: Json = None,
 ) -> None:
     """Lead inputs through a worker's parts: processor time of each stage, in microseconds. Seconds; no broker."""
     from liverank.bench.parts.stages import StagesOptions, bench_stages
 
-    options = StagesOptions(users=users, candidates=candidates, history=history, inputs=inputs, items=items)
+    options = StagesOptions(
+        users=users, candidates=candidates, history=history, inputs=inputs, items=items, detail=detail
+    )
     report(bench_stages(options, errors), json)
 
 

@@ -116,6 +116,18 @@ def duration_of(text: str) -> int:
     return span
 
 
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """The whole numbers above 0 of `1000,100000`; none of an empty text.
+
+    Raises:
+        LiverankError: something else stands there.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise LiverankError(f"{text!r} is no list of whole numbers above 0; write it as 1000,100000")
+    return tuple(map(int, parts))
+
+
 def _span(text: str) -> int | None:
     number = text.rstrip("dhms")
     unit = text[len(number) :]

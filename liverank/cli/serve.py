@@ -39,7 +39,7 @@ def worker_command(config: Config = None) -> None:
 
 def trainer_command(config: Config = None) -> None:
     """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
-    from liverank.serve.heap import settle_heap
+    from liverank.serve.heap import give_back_always, settle_heap
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
@@ -48,6 +48,7 @@ def trainer_command(config: Config = None) -> None:
     from streams.telemetry.logs import quieten
 
     settle_heap()
+    give_back_always()
     log_to_stderr()
     quieten()
     settings = settings_from(config)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
+import time
+from typing import Any
 
 #: `malloc.h`: M_ARENA_MAX and M_MMAP_THRESHOLD.
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3
@@ -17,11 +20,40 @@ _ARENAS = 2
 _MAPPED = 1 << 20
 
 
+#: Between two times that unused pages are given back. It takes some milliseconds, and as many to have them again.
+_GIVEN_BACK_EVERY_S = 10.0
+
+
 def settle_heap() -> None:
     """To be called before a process starts threads."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         mallopt(_ARENA_MAX, _ARENAS)
         mallopt(_MMAP_THRESHOLD, _MAPPED)
+
+
+def give_back() -> None:
+    """Hand the heap's pages that hold nothing to the system. Those between what is in use are otherwise kept: where
+    short-lived and long-lived things lie side by side, a process grows that holds no more than before.
+    """
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def give_back_always(every_s: float = _GIVEN_BACK_EVERY_S) -> None:
+    """`give_back` again and again, on a thread of its own, to the end of the process. Whoever allocates at that moment
+    waits for it: not for a process that somebody waits for.
+    """
+
+    def run() -> None:
+        while True:
+            time.sleep(every_s)
+            give_back()
+
+    threading.Thread(target=run, name="heap", daemon=True).start()
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of the C library; None where it has none."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -100,7 +100,7 @@ def prepare_all(
 
 
 def those_fit(examples: Sequence[Example], make: Callable[[Example], _Fit]) -> tuple[list[_Fit], list[str]]:
-    """What is made of the examples, and the ids of those that nothing can be made of, which the log names."""
+    """What is made of the examples, and the ids of those that nothing can be made of, which the log marks."""
     made: list[_Fit] = []
     unfit: list[str] = []
     for example in examples:
@@ -109,9 +109,14 @@ def those_fit(examples: Sequence[Example], make: Callable[[Example], _Fit]) -> t
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            log.error("%.300s cannot be learned from: %r", example.example_id, error)
+            log.error("%s cannot be learned from: %r", example_mark(example.example_id), error)
             unfit.append(example.example_id)
     return made, unfit
+
+
+def example_mark(example_id: str) -> str:
+    """What a log calls an example: by a hash, since its id begins with the user's."""
+    return f"example {hash_id.__wrapped__(example_id) & (1 << 64) - 1:016x}"
 
 
 def readable(example: Example, schema: FeatureSchema, earlier: frozenset[str]) -> bool:

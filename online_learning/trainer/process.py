@@ -37,6 +37,7 @@ from online_learning.trainer.checkpoint import KEPT
 from online_learning.trainer.connection import AT_ONCE, ENDING_S, Connection, Given, Unreached
 from online_learning.trainer.metrics import TrainerMetrics
 from online_learning.trainer.outcomes import Publish
+from online_learning.trainer.preparing import example_mark
 from online_learning.trainer.reading import Reading
 from online_learning.trainer.releases import Draft, Releases
 from online_learning.trainer.startup import assist
@@ -276,7 +277,7 @@ class TrainerProcess:
         self._trainer.refuse(refused)
         await self._kafka.assign(self._trainer.offsets)
         self._metrics.rollbacks.inc()
-        named = ", ".join(refused)
+        named = ", ".join(map(example_mark, refused))
         log.error("back at the checkpoint of %d examples; never learned from: %s", self._trainer.trained, named)
 
     async def _send_deltas(self, now: int) -> None:

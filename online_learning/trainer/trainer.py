@@ -28,7 +28,7 @@ from online_learning.releases.anchors import SPANS, Asked
 from online_learning.releases.snapshot import Snapshot
 from online_learning.releases.versions import Origin, ReleaseCandidate, Versions
 from online_learning.trainer.outcomes import Attempt, Learned, Publish
-from online_learning.trainer.preparing import Prepared, checked_row, prepare_all, readable, those_fit
+from online_learning.trainer.preparing import Prepared, checked_row, example_mark, prepare_all, readable, those_fit
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example, ModelDelta
 from ranker.items.catalog import Catalog, grown
@@ -341,7 +341,7 @@ class Trainer:
         for one in batch:
             alone = self._train([one], [])
             if alone is None:
-                log.error("%.300s cannot be learned from: its loss is not finite", one.example.example_id)
+                log.error("%s cannot be learned from: its loss is not finite", example_mark(one.example.example_id))
                 refused.append(one.example.example_id)
             else:
                 taken.append(one)

@@ -18,6 +18,7 @@ from ranker.contracts.records import Item, ItemVector
 UNKNOWN = 0
 _FIRST_ROOM = 1024
 _LOOKED_UP_AT_ONCE = 4096
+_uncached = hash_id.__wrapped__  # texts are seen once: they would only push items out of the cache
 
 
 def item_text(item: Item) -> str:
@@ -58,7 +59,7 @@ class Catalog:
         self.numeric = np.zeros((_FIRST_ROOM, len(numeric)), np.float32)
         self.vectors: dict[str, np.ndarray] = {}
         self._widths: dict[str, int] = {}  # encoder -> numbers in each of its vectors, as a model expects them
-        self._vector_texts: dict[tuple[str, str], str] = {}
+        self._encoded: dict[str, np.ndarray] = {}  # encoder -> hash of the text that each vector is of; 0: of none
         self._listeners: list[set[int]] = []
         self._lock = threading.Lock()
 
@@ -90,14 +91,19 @@ class Catalog:
         return found
 
     def put(self, item: Item) -> None:
-        """Describe an item, or describe it anew; one that was withdrawn is back."""
+        """Describe an item, or describe it anew; one that was withdrawn is back.
+
+        What says nothing new changes nothing: encodings of who touched the item stay as they are.
+        """
         index = self.add(hash_id(item.item_id))
-        self.categories[index] = hash_id(item.category) if item.category else 0
-        self.published[index] = item.published_at or 0
         numbers = item.numeric or {}
-        self.numeric[index] = [numbers.get(name, math.nan) for name in self.numeric_names]
+        numeric = np.array([numbers.get(name, math.nan) for name in self.numeric_names], np.float32)
+        told = (hash_id(item.category) if item.category else 0, item.published_at or 0, numeric.tobytes())
+        known = (int(self.categories[index]), int(self.published[index]), self.numeric[index].tobytes())
         self.withdrawn[index] = False
-        self._changed(index)
+        if told != known:
+            self.categories[index], self.published[index], self.numeric[index] = *told[:2], numeric
+            self._changed(index)
 
     def withdraw(self, item_id: str) -> None:
         """Take an item out of every later ranking."""
@@ -108,8 +114,7 @@ class Catalog:
         self._widths[encoder] = width
         matrix = self.vectors.get(encoder)
         if matrix is not None and matrix.shape[1] != width:  # kept before anyone knew better
-            del self.vectors[encoder]
-            self._vector_texts = {key: text for key, text in self._vector_texts.items() if key[1] != encoder}
+            del self.vectors[encoder], self._encoded[encoder]
 
     def put_vector(self, vector: ItemVector) -> None:
         """Keep an item's encoded text.
@@ -129,15 +134,21 @@ class Catalog:
             )
         index = self.add(hash_id(vector.item_id))
         matrix = grown(matrix, index + 1)
+        fresh = matrix[index].tobytes() != vector.vector
         matrix[index] = values
         self.vectors[vector.encoder] = matrix
-        self._vector_texts[vector.item_id, vector.encoder] = vector.text_hash
-        self._changed(index)
+        encoded = grown(self._encoded.get(vector.encoder, np.zeros(_FIRST_ROOM, np.int64)), index + 1)
+        encoded[index] = _uncached(vector.text_hash)
+        self._encoded[vector.encoder] = encoded
+        if fresh:
+            self._changed(index)
 
     def wants_vector(self, item: Item, encoder: str) -> bool:
         """Whether the item has a text that this encoder has not encoded yet."""
-        text = item_text(item)
-        return bool(text) and self._vector_texts.get((item.item_id, encoder)) != text_hash(text)
+        text, index, encoded = item_text(item), self.index_of.get(hash_id(item.item_id)), self._encoded.get(encoder)
+        if not text or encoded is None or index is None or index >= len(encoded):
+            return bool(text)
+        return bool(encoded[index] != _uncached(text_hash(text)))
 
     def text_vectors(self, encoder: str, indexes: np.ndarray) -> np.ndarray | None:
         """float32 [items, dim] of an encoder, zero where an item has none; None where nothing is encoded yet."""

@@ -14,7 +14,7 @@ from ranker.contracts.errors import BundleError
 from ranker.features.history import EventArrays
 from ranker.features.list import ListInputs, inputs_bytes, list_inputs
 from ranker.features.user import KeptFeatures, UserInputs, user_inputs
-from ranker.items.catalog import Catalog
+from ranker.items.catalog import UNKNOWN, Catalog
 from ranker.items.tables import ItemTables, TableArrays
 from ranker.registry.bundle import Manifest, check_bundle
 from ranker.serving import rules
@@ -33,7 +33,7 @@ class _KeptList(NamedTuple):
 
     current: CurrentList
     attributes: KnownFields
-    known: int  # items of the catalogue
+    unknown: tuple[int, ...]  # hashes of its items that the catalogue did not know
     inputs: ListInputs
     features: KeptFeatures
 
@@ -181,15 +181,17 @@ class ServingModel:
         return user_inputs(row, kept.inputs, self.tables, self.schema, kept=kept.features)
 
     def _kept_of(self, user_id: str, row: UserRow) -> _KeptList:
-        """The list's own inputs, computed anew when the list, the user's attributes or the catalogue changed."""
+        """The list's own inputs, made anew when the list or the user's attributes changed, or an item became known."""
         assert row.candidates is not None
         current, user = row.candidates, self._kept.get(user_id) or _KeptUser(EventArrays(), {})
         kept = user.lists.get(current.request_id)
-        known = self.catalog.count
-        if kept is not None and kept.current is current and kept.attributes == row.attributes and kept.known == known:
-            return kept
+        if kept is not None and kept.current is current and kept.attributes == row.attributes:
+            became_known = not self.catalog.index_of.keys().isdisjoint(kept.unknown)
+            if not became_known:
+                return kept
         inputs = list_inputs(row, self.catalog, self.schema)
-        kept = _KeptList(current, row.attributes, known, inputs, KeptFeatures(user.history))
+        unknown = tuple(inputs.items[inputs.indexes == UNKNOWN].tolist())
+        kept = _KeptList(current, row.attributes, unknown, inputs, KeptFeatures(user.history))
         others = user.lists if len(user.lists) < _LISTS_KEPT else {}
         self._kept.put(user_id, _KeptUser(user.history, {**others, current.request_id: kept}))
         return kept

@@ -124,6 +124,23 @@ def test_soak(kafka: str, tmp_path: Path) -> None:
     assert 0 < found["last_ms"]["n"] < found["inputs"]
 
 
+@pytest.mark.slow
+def test_scale(kafka: str, tmp_path: Path) -> None:
+    """Rows that nobody has asked for are on the disk, and are there after a kill; each size has its line."""
+    found = bench(
+        kafka, tmp_path / "scale.json", "scale", "--users", "20,3000", "--items", "60", "--rate", "40",
+        "--seconds", "1", "--candidates", "10",
+    )  # fmt: skip
+    few, many = found["users"]
+    assert (few["users"], many["users"]) == (20, 3000)
+    assert many["disk_mb"] - few["disk_mb"] > 0.5 * 2980 * many["row_bytes"] / 1e6  # RocksDB compresses, ids do not
+    for line in (few, many, *found["items"]):
+        assert line["missing"] == 0 and line["latency_ms"]["n"] > 20 and line["worker_cpu_us"] > 0
+    assert many["kill_to_ranking_s"] >= many["killed_ready_s"] > 0
+    (items,) = found["items"]
+    assert items["items"] == 60 and items["swap_s"] > 0 and items["during_swap_ms"]["n"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -133,6 +150,8 @@ def test_soak(kafka: str, tmp_path: Path) -> None:
         (("soak", "--minutes", "0"), "minutes, rate and every-s must be above 0"),
         (("sizes", "--candidates", "0"), "lists and history must be at least 1, candidates 1 to items"),
         (("freshness", "--seconds", "0"), "seconds and rate must be above 0"),
+        (("scale", "--users", "1000,many"), "'1000,many' is no list of whole numbers above 0"),
+        (("scale", "--items", "50"), "candidates must be at most as many as the items"),
         (("freshness", "--broker", "pigeon"), "unknown broker 'pigeon'"),
     ],
 )

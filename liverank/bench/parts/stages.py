@@ -55,13 +55,14 @@ class StagesOptions:
     history: int = 50
     inputs: int = 2000
     items: int = 10_000
+    detail: str = "full"  # of rankings: `ranking_detail` of a worker
 
 
 class _Counted(Outbox):
-    """Counts what is sent, by topic; nothing goes anywhere."""
+    """Counts what is sent and its bytes, by topic; nothing goes anywhere."""
 
     def __init__(self) -> None:
-        self.sent: Counter[str] = Counter()
+        self.sent, self.bytes = Counter[str](), Counter[str]()
 
     def send(
         self,
@@ -74,6 +75,7 @@ class _Counted(Outbox):
     ) -> None:
         """As `Outbox.send`."""
         self.sent[topic] += 1
+        self.bytes[topic] += len(value or b"")
 
 
 class _Laps:
@@ -118,6 +120,7 @@ class _Path:
             again=lambda: None,
         )
         self._offsets: Counter[str] = Counter()
+        self.stored = 0  # bytes of heads and lists, as a checkpoint after each input writes them
 
     def __call__(self, record: UserInput, laps: _Laps) -> None:
         topic, key, value = message_of(record)
@@ -138,7 +141,8 @@ class _Path:
         self._examples.drain(0.0)
         laps.ends("examples")
         for changed_row in self._rows.take_changed().values():
-            changed_row.values()
+            for written in changed_row.values().values():
+                self.stored += len(written or b"")
         self._rows.written()
         laps.ends("row_encoded")
 
@@ -173,7 +177,7 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
         raise LiverankError(f"candidates must be at most items, and at most {RECALLED_FROM}")
     with TemporaryDirectory(prefix="liverank-stages-") as temporary, console.status("a model and its users"):
         folder = Path(temporary)
-        settings = changed(Settings(), registry=str(folder / "registry"), lists=1)
+        settings = changed(Settings(), registry=str(folder / "registry"), lists=1, ranking_detail=options.detail)
         names = [f"item-{number:08}" for number in range(options.items)]
         path = _Path(settings.worker, _model(settings, names, folder))
         people = bench_people("user", names, options.users, options.candidates)
@@ -182,13 +186,21 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
                 path(view, _Laps())
             path(user.next_record(now_ms()), _Laps())
         path.outbox.sent.clear()
-        laps, kinds = _Laps(), Counter[str]()
+        path.outbox.bytes.clear()
+        path.stored = 0
+        laps, kinds, taken = _Laps(), Counter[str](), 0
         for number in range(options.inputs):
             record = people[number % len(people)].next_record(now_ms())
             kinds["lists" if isinstance(record, CandidateList) else "clicks"] += 1
+            taken += len(message_of(record)[2] or b"")
             path(record, laps)
     return {
         "stages_us": _figures(laps),
+        "bytes": {
+            "inputs": round(taken / options.inputs),
+            **{topic: round(path.outbox.bytes[topic] / options.inputs) for topic in (RANKINGS, EXAMPLES)},
+            "rows": round(path.stored / options.inputs),
+        },
         "inputs": dict(kinds),
         "rankings": path.outbox.sent[RANKINGS],
         "examples": path.outbox.sent[EXAMPLES],

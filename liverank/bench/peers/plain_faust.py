@@ -18,20 +18,11 @@ import uvloop
 from faust.contrib.asgi import bind_to_running_loop
 from prometheus_client import REGISTRY
 
+from liverank.bench.peers.work import PeerWork
 from liverank.serve.page import open_page
 from liverank.settings import load_settings
-from ranker.contracts.clock import now_ms
-from ranker.contracts.decoding import InputDecoder
-from ranker.contracts.errors import InvalidRecord, LiverankError
-from ranker.contracts.inputs import Position, UserInput
-from ranker.contracts.records import Cause
+from ranker.contracts.inputs import Position
 from ranker.contracts.topics import RANKINGS, USER_INPUTS
-from ranker.items.catalog import Catalog
-from ranker.registry.bundle import fetch_bundle, newest_version, read_manifest
-from ranker.serving.model import ServingModel, load_model
-from ranker.serving.ranking import encode_ranking
-from ranker.state.codec import decode_row, encode_row
-from ranker.state.fold import apply_input
 from streams.kafka import connection
 from streams.kafka.follower import Follower
 from streams.models.catalogue import catalog_handlers
@@ -47,15 +38,16 @@ def run_plain_faust() -> None:
 
 
 async def _serve(settings: WorkerSettings) -> None:
-    model = _model(settings)
-    decoder = InputDecoder(model.schema, settings.limits, settings.broker.topics.translated)
+    work = PeerWork(settings)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     follower = Follower(
-        settings.broker, catalog_handlers(model.catalog, decoder, settings.broker.topics), lambda error: ended.set()
+        settings.broker,
+        catalog_handlers(work.model.catalog, work.decoder, settings.broker.topics),
+        lambda error: ended.set(),
     )
     await follower.start()
-    app = _app(settings, model, decoder)
+    app = _app(settings, work)
     open_page(settings.metrics_host, settings.metrics_port, "")(REGISTRY, lambda: None, lambda: None)
     bind_to_running_loop(app)
     await app.start()
@@ -63,15 +55,7 @@ async def _serve(settings: WorkerSettings) -> None:
     os._exit(0)  # nothing that a benchmark leaves has to be put in order
 
 
-def _model(settings: WorkerSettings) -> ServingModel:
-    version = newest_version(settings.registry.address, settings.registry.model)
-    if version is None:
-        raise LiverankError("the registry has no version")
-    folder = fetch_bundle(settings.registry, version, settings.data)
-    return load_model(folder, Catalog(read_manifest(folder).schema.item_numeric), settings.serving)
-
-
-def _app(settings: WorkerSettings, model: ServingModel, decoder: InputDecoder) -> Any:
+def _app(settings: WorkerSettings, work: PeerWork) -> Any:
     topics = settings.broker.topics
     app = faust.App(
         settings.broker.group,
@@ -90,20 +74,12 @@ def _app(settings: WorkerSettings, model: ServingModel, decoder: InputDecoder) -
     rankings = app.topic(topics.called(RANKINGS), key_type=bytes, value_type=bytes)
 
     async def handled(at: Position, key: bytes, value: bytes) -> None:
-        try:
-            record = decoder(at, key, value, now_ms())
-        except InvalidRecord:
+        done = work(at, key, value, rows[key])
+        if done is None:
             return
-        assert isinstance(record, UserInput)
-        before = decode_row(rows[key])
-        row = apply_input(before, record, at, model.schema, settings.rows)
-        rows[key] = encode_row(row)
-        user_id = key.decode()
-        for listed in row.current:
-            shown = row.of(listed)
-            (ranked,) = model.rank([(user_id, shown)])
-            cause = Cause(kind=at.topic, topic=at.broker_topic, partition=at.partition, offset=at.offset, ts=at.ts)
-            await rankings.send(key=key, value=encode_ranking(user_id, shown, ranked, cause, model.version))
+        rows[key] = done[0]
+        for ranking in done[1]:
+            await rankings.send(key=key, value=ranking)
 
     def agent_of(topic: str) -> Any:
         async def agent(stream: Any) -> None:

@@ -56,6 +56,17 @@ def test_an_example_that_cannot_be_learned_from_costs_itself() -> None:
     assert trainer.optimisation.finite
 
 
+def test_the_log_tells_examples_apart_and_names_no_user(caplog: pytest.LogCaptureFixture) -> None:
+    """An example's id begins with the user's."""
+    good = stream.examples(40)
+    assert good[0].example_id.startswith(good[0].user_id)
+    bad = [msgspec.structs.replace(one, state=b"\xff") for one in good[:3]]
+    stream.trainer().learn(bad, 0)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(set(said)) == len(bad)
+    assert not any(one.user_id in line for one in bad for line in said)
+
+
 def test_an_extreme_value_harms_nobody() -> None:
     """The largest value that a click may have, in a user's history: learned from like any other, loss and all."""
     good = stream.examples(40)

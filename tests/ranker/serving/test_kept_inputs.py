@@ -155,6 +155,27 @@ def compared(model: ServingModel, user: str, row: UserRow) -> list[tuple[UserInp
     return found
 
 
+def test_a_list_is_prepared_anew_only_when_one_of_its_items_becomes_known(folder: Path) -> None:
+    """Not at each item that a stranger describes, or that a delta brings."""
+    model = load_model(folder, Catalog(SCHEMA.item_numeric), ServingOptions())
+    shown = CandidateList(
+        user_id="u", request_id="r", items=[Candidate(item_id="known"), Candidate(item_id="later")], ts=T0
+    )
+    row = apply_input(EMPTY, shown, Position("candidates", 0, 0, T0), SCHEMA)
+    model.catalog.put(Item(item_id="known"))
+
+    def indexes() -> np.ndarray:
+        ((_, inputs),) = model.inputs([("u", row)])
+        return inputs.candidates
+
+    first = indexes()
+    model.catalog.put(Item(item_id="another"))
+    model.put_rows(learned(model, hash_id("a third"), 1))
+    assert indexes() is first
+    model.catalog.put(Item(item_id="later"))
+    assert indexes().tolist() == [model.catalog.index_of[hash_id(name)] for name in ("known", "later")]
+
+
 def test_what_is_kept_is_within_the_budget(folder: Path) -> None:
     """The user who was asked for longest ago goes; ranked again, inputs are what they were."""
     model = load_model(folder, Catalog(SCHEMA.item_numeric), ServingOptions(budget=Budget(1)))

@@ -25,6 +25,17 @@ def test_every_input_goes_through_every_stage() -> None:
     assert found["rankings"] == 20
     assert found["examples"] == 18
     assert found["machine"]["cpus"] >= 1
+    assert all(found["bytes"][name] > 100 for name in ("inputs", "rankings", "examples", "rows"))
+
+
+def test_rankings_that_say_less_are_shorter() -> None:
+    """By the setting; nothing else changes its size."""
+    full, short = (
+        bench_stages(StagesOptions(3, 12, 4, 20, 40, detail), Console(quiet=True))["bytes"]
+        for detail in ("full", "order")
+    )
+    assert full["rankings"] - short["rankings"] > 12 * len('"score":,"probabilities":{"click":}')
+    assert {name: short[name] for name in ("inputs", "rows")} == {name: full[name] for name in ("inputs", "rows")}
 
 
 @pytest.mark.parametrize(
