@@ -312,12 +312,14 @@ def run_python(installation: Installation, code: list[str], typed: str = "", **e
     return ran.stdout
 
 
-def test_the_example_of_the_docs_runs(installation: Installation) -> None:
-    """As docs/client.md has it."""
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/client.md").read_text(), re.DOTALL)
+def test_the_examples_of_the_docs_run(installation: Installation) -> None:
+    """As docs/client.md has them: a click, and a conversation of two turns."""
+    code, conversation = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/client.md").read_text(), re.DOTALL)
     last = run_python(installation, ["-c", code]).splitlines()
     assert last[0].endswith("covers the click")
     assert len(last) == 2
+    turns = run_python(installation, ["-c", conversation]).splitlines()
+    assert [turn.split(" [")[0] for turn in turns] == ["something red for the city", "but with gears"]
 
 
 def test_the_example_program_shows_a_list_after_each_click(installation: Installation, gateway: GatewayProcess) -> None:
