@@ -1,1 +1,1 @@
-"""The broker, as the worker touches it: connection, topics, consumer, outbox, progress, transactions, followers."""
+"""The broker, as the worker touches it: connection, topics, reading, outbox, progress, transactions, followers."""

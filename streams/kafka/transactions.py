@@ -49,7 +49,7 @@ class Membership(Struct, frozen=True):
     def encoded(self) -> bytes:
         """As librdkafka writes `rd_kafka_consumer_group_metadata`, which its transactions take.
 
-        This worker's consumer is aiokafka's, so librdkafka cannot be asked for it.
+        The group's member is aiokafka's consumer, so librdkafka cannot be asked for it.
         """
         return b"CGMDv2:%b%b\0%b\0\x01" % (
             struct.pack("=i", self.generation), self.group.encode(), self.member.encode()
