@@ -254,7 +254,7 @@ def scorer(
     provider: Annotated[Provider, typer.Option(help="Where the graphs run.")] = "auto",
     json: Json = None,
 ) -> None:
-    """Encode and score users anew, and extended by one event: microseconds a user. A minute or two; no broker."""
+    """Encode and score users anew, and extended by one event: microseconds a user. Minutes; no broker."""
     from liverank.bench.parts.scorer import ScorerOptions, bench_scorer
 
     options = ScorerOptions(whole_numbers(history), whole_numbers(candidates), whole_numbers(batch), items, provider)

@@ -41,14 +41,14 @@ def give_back() -> None:
         trim(0)
 
 
-def give_back_always(every_s: float = _GIVEN_BACK_EVERY_S) -> None:
+def give_back_always() -> None:
     """`give_back` again and again, on a thread of its own, to the end of the process. Whoever allocates at that moment
     waits for it: not for a process that somebody waits for.
     """
 
     def run() -> None:
         while True:
-            time.sleep(every_s)
+            time.sleep(_GIVEN_BACK_EVERY_S)
             give_back()
 
     threading.Thread(target=run, name="heap", daemon=True).start()

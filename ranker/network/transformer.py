@@ -6,7 +6,8 @@ list of candidates to the encoded history. `forward` does both in one call, for 
 
 Shapes: B examples, L events of history (oldest first), n new events, P cached events, C candidates, A outcomes
 (heads), F features a candidate, U features of the user or the moment, K relations, D bumps and M items of the trail
-(see `Relations`), W texts that the person typed and R features of each (see `Words`), d model width, e relation width.
+(see `Relations`), W texts that the person typed and R features of each (see `WordTerms`), d model width, e relation
+width.
 Padding is always on the right and its length is always given, so no score depends on what the padding holds.
 """
 
@@ -48,7 +49,7 @@ class ModelConfig:
     d: int = 32
     layers: int = 1
     heads: int = 2
-    window: int = 64  # W, the longest history
+    window: int = 64  # the longest history
     relation_dim: int = 24  # e
     hidden: int = 64  # width of the candidate block
     text_dim: int = 64

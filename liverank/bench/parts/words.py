@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
@@ -159,12 +160,17 @@ def _models(
         data = DataSet(
             name="films",
             schema=MOVIELENS_1M.schema,
-            records=lambda _, records=records: iter(records),  # type: ignore[misc]
+            records=partial(_again, records),
             source=MOVIELENS_1M.source,
         )
         recipe = replace(Recipe(), epochs=options.epochs)
         models[name] = fit(data, options.data, registry, recipe=recipe).version
     return models
+
+
+def _again(records: Sequence[LogRecord], path: Path) -> Iterator[LogRecord]:
+    """The records, as a data set reads them from a path: these are in memory."""
+    return iter(records)
 
 
 def _log(films: Films, people: Iterable[str], random: Random | None) -> Iterator[LogRecord]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.contracts.errors import InvalidRecord
-from ranker.contracts.inputs import Position
+from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Interaction
 from ranker.contracts.schema import Action, FeatureSchema
 from ranker.state.attribution import ShownList, astray, examples_of
@@ -26,17 +28,17 @@ def typed(name: str, ts: int, text: str = "space war", action: str = "search") -
     return Interaction(user_id="u", action=action, event_id=name, ts=T0 + ts, text=text)
 
 
-def encoded(record: object) -> EncodedText | None:
+def encoded(record: UserInput) -> EncodedText | None:
     """A vector that differs from text to text."""
-    text = typed_text(record)  # type: ignore[arg-type]
+    text = typed_text(record)
     return None if text is None else EncodedText("tiny-1", text.encode()[:6].ljust(6))
 
 
-def folded(records: list[object], row: UserRow = EMPTY, *, start: int = 0, encode: bool = True) -> UserRow:
+def folded(records: Sequence[UserInput], row: UserRow = EMPTY, *, start: int = 0, encode: bool = True) -> UserRow:
     topics = {Interaction: "interactions", CandidateList: "candidates", Erasure: "erasures"}
     for offset, record in enumerate(records, start):
         at = Position(topics[type(record)], 0, offset, T0)
-        row = apply_input(row, record, at, SCHEMA, typed=encoded(record) if encode else None)  # type: ignore[arg-type]
+        row = apply_input(row, record, at, SCHEMA, typed=encoded(record) if encode else None)
     return row
 
 

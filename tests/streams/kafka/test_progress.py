@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,13 +50,13 @@ def test_what_was_held_is_not_once_partitions_left() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.randoms())
-def test_committed_is_what_comes_before_the_first_that_is_held(held: list[bool], random: object) -> None:
+def test_committed_is_what_comes_before_the_first_that_is_held(held: list[bool], random: Random) -> None:
     """Released in any order: never beyond what still waits, and all of it in the end."""
     progress = PartitionProgress()
     progress.start({PLACE: 0})
     holds = [handled(progress, offset, held=waits) for offset, waits in enumerate(held)]
     waiting = [hold for hold in holds if hold is not None]
-    random.shuffle(waiting)  # type: ignore[attr-defined]
+    random.shuffle(waiting)
     committed = progress.take()[PLACE]
     while waiting:
         assert committed == min(hold.offset for hold in waiting)
