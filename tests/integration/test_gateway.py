@@ -14,13 +14,10 @@ from http.client import HTTPConnection
 from typing import Any
 
 import jsonschema
-import msgspec
 import pytest
 
-from liverank.local.broker import Broker
-from liverank.settings import Settings, changed
-from ranker.contracts.clock import now_ms
-from ranker.contracts.records import Cause, DeadLetter, Ranking
+from liverank.settings import changed
+from ranker.contracts.records import DeadLetter
 from tests.support.gateway_process import GatewayProcess
 from tests.support.installation import REPOSITORY, Installation
 from tests.support.waiting import eventually
@@ -305,56 +302,6 @@ def test_the_contract_holds_of_what_is_answered(gateway: GatewayProcess, user: s
         and "//" not in page.replace("https://json", "")
     )
     assert gateway.ask("GET", "/v2/anything", token=FIRST).json["error"].startswith("Not Found")
-
-
-@pytest.mark.slow
-def test_a_broker_that_is_away_costs_nothing_that_was_accepted(own_kafka: Broker, tmp_path_factory: Any) -> None:
-    """While it stands still or is dead the answer is 503 and says when to ask again; what was accepted is there after,
-    and rankings are followed again without a new start."""
-    folder = tmp_path_factory.mktemp("away")
-    settings = changed(
-        Settings(), brokers=own_kafka.address, registry=str(folder / "registry"), gateway_deliver_ms=1000
-    )
-    installation = Installation(settings, folder)
-    installation.create_topics()
-    process = GatewayProcess(settings, folder / "gateway").start().ready()
-    accepted: list[str] = []
-
-    def sent() -> bool:
-        name = uuid.uuid4().hex
-        answered = process.ask("POST", "/v1/events", [click("u", "i", event_id=name), click("v", "i", event_id=name)])
-        if answered.status == 200:
-            accepted.append(name)
-        else:
-            assert answered.status == 503, answered.json
-            assert int(answered.headers["Retry-After"]) > 0 and answered.json["error"]
-        return answered.status == 200
-
-    try:
-        eventually("it is taken", sent)
-        own_kafka.pause()
-        assert not sent()
-        own_kafka.resume()
-        eventually("it is taken again", sent)
-        own_kafka.kill()
-        assert not sent() and not sent()
-        own_kafka.start()
-        eventually("it is taken once more", sent)
-        names = [json.loads(message.value())["event_id"] for message in installation.read("clicks")]
-        assert all(names.count(name) == 2 for name in accepted)
-        cause = Cause(kind="click", topic="clicks", partition=0, offset=1, ts=now_ms())
-        ranking = Ranking(
-            ranking_id="a", user_id="u", revision=1, applied={"clicks": 1}, request_id="r", ts=now_ms(), model="m",
-            cause=cause, items=[],
-        )  # fmt: skip
-        installation.send("rankings", "u", msgspec.json.encode(ranking))
-        found = eventually(
-            "it is followed", lambda: (a := process.ask("GET", "/v1/users/u/ranking")).status == 200 and a
-        )
-        assert found.json["ranking_id"] == "a"
-        assert process.stop() == 0
-    finally:
-        process.kill()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node here")

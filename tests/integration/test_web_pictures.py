@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -96,6 +97,9 @@ def test_screenshots(
         opened(page, web)
         for _ in range(2):
             ranked_after(page, page.locator("#list li", has_text="Space").locator(".item-title").last.click)
+        if name == "web-list":
+            page.locator("#list .why").first.click()
+            expect(page.locator("#list .reasons li").first).to_be_visible()
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         if side == "operator":
             page.locator("#to-operator").click()
@@ -108,6 +112,17 @@ def test_screenshots(
         page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')")
         page.screenshot(path=path)
         assert path.stat().st_size < 150_000
+
+
+def test_first_content(browser: Browser, web: GatewayProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """How long nothing is seen: told, and not judged, since machines differ."""
+    took = []
+    for _ in range(9):
+        with browser.new_context() as context:  # nothing is cached
+            opened(page := context.new_page(), web)
+            took.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    with capsys.disabled():
+        print(f"\nfirst content after {median(took):.0f} ms, median of {len(took)} visits; at most {max(took):.0f} ms")
 
 
 def readings(page: Page) -> int:
