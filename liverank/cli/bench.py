@@ -39,6 +39,11 @@ def latency(
     history: HistoryLength = 50,
     items: Items = 10_000,
     warm_s: Warm = 5.0,
+    rates: Annotated[str, typer.Option(help="Other rates to be measured too, with commas: 50,1000.")] = "",
+    with_trainer: Annotated[
+        bool, typer.Option("--with-trainer", help="Measure beside a trainer and its versions.")
+    ] = False,
+    profile: Annotated[str | None, typer.Option(help="Write a flame graph of the worker there (needs py-spy).")] = None,
     json: Json = None,
 ) -> None:
     """Rank under a steady load, then a burst: milliseconds to the ranking, processor time an input, inputs a second."""
@@ -46,7 +51,7 @@ def latency(
 
     options = LatencyOptions(
         broker=broker, seconds=seconds, rate=rate, burst=burst, users=users, candidates=candidates, history=history,
-        items=items, warm_s=warm_s,
+        items=items, warm_s=warm_s, rates=whole_numbers(rates), with_trainer=with_trainer, profile=profile,
     )  # fmt: skip
     report(bench_latency(options, errors), json)
 

@@ -25,10 +25,12 @@ def bench(kafka: str, report: Path, *arguments: str) -> dict:
 
 @pytest.mark.slow
 def test_latency(kafka: str, tmp_path: Path) -> None:
-    """Every input is in a ranking, steady and in the burst; a worker that is behind ranks a user once for several."""
+    """Every input is in a ranking, at each rate, beside a trainer and in the burst; a worker that is behind ranks a
+    user once for several; the flame graph is of the worker."""
     found = bench(
         kafka, tmp_path / "latency.json", "latency", "--seconds", "2", "--rate", "60", "--burst", "600",
         "--users", "40", "--candidates", "20", "--history", "20", "--items", "300", "--warm-s", "1",
+        "--rates", "30,90", "--with-trainer", "--profile", str(tmp_path / "flame.svg"),
     )  # fmt: skip
     assert (found["missing"], found["repeated"]) == (0, 0)
     assert found["latency_ms"]["n"] > 60
@@ -39,6 +41,14 @@ def test_latency(kafka: str, tmp_path: Path) -> None:
     assert 40 <= burst["rankings"] <= 600
     assert burst["worker_cpu_us"] > 0
     assert burst["inputs_per_s"] == pytest.approx(600 / burst["seconds"], rel=0.05)
+    slow, fast = found["rates"]["30"], found["rates"]["90"]
+    assert 1.5 < fast["latency_ms"]["n"] / slow["latency_ms"]["n"] < 6
+    for part in (found["latency_ms"], slow["latency_ms"], found["trainer"]["with"], found["trainer"]["without"]):
+        assert part["n"] > 20
+        assert 0 < part["p50"] <= part["p90"] <= part["p99"] <= part["p999"] <= part["max"]
+    beside = found["trainer"]
+    assert beside["p50_ratio"] == pytest.approx(beside["with"]["p50"] / beside["without"]["p50"], abs=2e-3)
+    assert "streams/pipeline/handler.py" in (tmp_path / "flame.svg").read_text()
 
 
 @pytest.mark.slow
