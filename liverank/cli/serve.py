@@ -25,12 +25,13 @@ _ANOTHER = "another {0} needs a folder and a port of its own, by {1}DATA and {1}
 
 def worker_command(config: Config = None) -> None:
     """Serve: consume events and candidate lists, keep every user's state, send rankings. Stops on SIGTERM."""
-    from liverank.serve.heap import settle_heap
+    from liverank.serve.heap import SERVER_S, give_back_always, settle_heap
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from streams.worker import run_worker
 
     settle_heap()
+    give_back_always(SERVER_S)
     log_to_stderr()
     settings, another = settings_from(config).worker, _ANOTHER.format("worker", "LIVERANK_")
     with held(settings.data, f"{settings.data} is in use by the process {{holder}}: {another}"):
@@ -39,7 +40,7 @@ def worker_command(config: Config = None) -> None:
 
 def trainer_command(config: Config = None) -> None:
     """Learn: consume examples, send changed item rows and new bundles. Stops on SIGTERM."""
-    from liverank.serve.heap import give_back_always, settle_heap
+    from liverank.serve.heap import MAKER_S, give_back_always, settle_heap
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
@@ -48,7 +49,7 @@ def trainer_command(config: Config = None) -> None:
     from streams.telemetry.logs import quieten
 
     settle_heap()
-    give_back_always()
+    give_back_always(MAKER_S)
     log_to_stderr()
     quieten()
     settings = settings_from(config)

@@ -20,8 +20,9 @@ _ARENAS = 2
 _MAPPED = 1 << 20
 
 
-#: Between two times that unused pages are given back. It takes some milliseconds, and as many to have them again.
-_GIVEN_BACK_EVERY_S = 10.0
+#: Between two times that unused pages are given back. It takes some milliseconds, and as many to have them again. For
+#: a process that makes something all the time, and for one that people wait for.
+MAKER_S, SERVER_S = 5.0, 60.0
 
 
 def settle_heap() -> None:
@@ -41,14 +42,17 @@ def give_back() -> None:
         trim(0)
 
 
-def give_back_always() -> None:
+def give_back_always(every_s: float) -> None:
     """`give_back` again and again, on a thread of its own, to the end of the process. Whoever allocates at that moment
-    waits for it: not for a process that somebody waits for.
+    waits for it: so seldom where somebody waits for the process.
+
+    Args:
+        every_s: seconds between two times: `MAKER_S` or `SERVER_S`.
     """
 
     def run() -> None:
         while True:
-            time.sleep(_GIVEN_BACK_EVERY_S)
+            time.sleep(every_s)
             give_back()
 
     threading.Thread(target=run, name="heap", daemon=True).start()
