@@ -16,6 +16,7 @@ from ranker.contracts.errors import RowError
 from ranker.contracts.topics import CLICKS, ITEMS
 from ranker.registry.encoder import TextEncoder
 from streams.app import faust_app
+from streams.kafka import connection
 from streams.kafka.consuming.consumer import ChunkTransport
 from streams.kafka.outbox import Outbox
 from streams.kafka.progress import PartitionProgress, Place
@@ -88,10 +89,11 @@ class Assembly:
         app.settled_ends = SettledEnds(settings.broker, _SETTLED_AFTER * transaction_s(settings.broker))
         app.transport = ChunkTransport(app.conf.broker_consumer, app)
         self.outbox = outbox = Outbox(settings.broker)
+        self._bulk = bulk = Outbox(settings.broker, more=connection.IN_BULK)
         self._changelog = TransactionalOutbox(settings.broker, transactional_id(settings.broker, settings.data))
         dead_letters = DeadLetters(outbox, metrics)
         self.watch = CanaryWatch(settings, slot, models.manifests, outbox, metrics.models, self._share_of_users)
-        self._examples = Examples(settings, slot, outbox, self.watch, metrics)
+        self._examples = Examples(settings, slot, bulk, self.watch, metrics)
         rankings = Rankings(
             settings=settings,
             slot=slot,
@@ -143,7 +145,7 @@ class Assembly:
             rows=self._rows,
             table=self.table,
             settled=self._users.settled,
-            outbox=outbox,
+            outboxes=(outbox, bulk),
             changelog=self._changelog,
             membership=self._membership,
             commit=self._commit,
@@ -193,7 +195,7 @@ class Assembly:
     def work(self) -> Doing:
         """What is being done. Any thread may ask."""
         queued = any(not queue.empty() for queue in tuple(self._queues.values()))
-        return Doing(self._metrics.handled, (queued or bool(self._busy)) and not len(self.outbox))
+        return Doing(self._metrics.handled, (queued or bool(self._busy)) and not len(self.outbox) + len(self._bulk))
 
     def serves(self) -> bool:
         """Whether partitions are being served, and not changing hands or recovered. Any thread may ask."""
@@ -207,6 +209,7 @@ class Assembly:
         self._items.close()
         self._users.close()
         self.outbox.close(timeout_s)
+        self._bulk.close(timeout_s)
         self._changelog.close(timeout_s)
 
     def _look_soon(self) -> None:

@@ -32,6 +32,10 @@ PRODUCING: dict[str, Any] = {
 }
 
 
+#: Of what is read by the many and waited for by nobody: fewer and smaller requests, for the worker and for the broker.
+IN_BULK: dict[str, Any] = {"linger.ms": 50, "compression.type": "zstd", "compression.level": 1, "batch.size": 1 << 20}
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner (murmur2) gives a key."""
     from aiokafka.partitioner import murmur2  # noqa: PLC0415

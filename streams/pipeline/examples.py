@@ -46,6 +46,7 @@ _encode = msgspec.json.Encoder().encode
 
 #: Inputs that may wait to be joined before intake does: some 10 MB, and a second of the scorer's thread.
 _MOST_WAITING = 2048
+_MOST_UNCONFIRMED = 10_000  # examples
 #: For so long at least inputs are joined between two batches, in seconds.
 _JOIN_S = 0.005
 #: Lists whose windows an input closes at most; others that are due wait for the next one, or for the next look.
@@ -126,11 +127,12 @@ class Examples:
     @property
     def full(self) -> bool:
         """Whether more inputs should wait."""
-        return len(self._waiting) >= _MOST_WAITING
+        return len(self._waiting) >= _MOST_WAITING or len(self._outbox) > _MOST_UNCONFIRMED
 
     async def room(self) -> None:
         """Wait until there is room for more inputs."""
-        while self.full:  # noqa: ASYNC110 (another thread makes room)
+        while self.full:  # another thread makes room, and the broker does
+            self._outbox.poll()
             await asyncio.sleep(_LOOK_S)
 
     @property

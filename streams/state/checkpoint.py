@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -53,7 +53,7 @@ class Checkpoints:
         rows: RowCache,
         table: RowTable,
         settled: Callable[[], Awaitable[None]],
-        outbox: Outbox,
+        outboxes: Sequence[Outbox],
         changelog: TransactionalOutbox,
         membership: Callable[[], Membership | None],
         commit: Commit,
@@ -66,7 +66,7 @@ class Checkpoints:
             rows: what it changed.
             table: where rows are kept.
             settled: waits until all that was handled is ranked.
-            outbox: what is not confirmed yet.
+            outboxes: what is not confirmed yet.
             changelog: takes rows.
             membership: as what this worker holds its partitions.
             commit: makes rows and offsets count; whether the group still counts on this worker.
@@ -77,7 +77,7 @@ class Checkpoints:
         self._rows = rows
         self._table = table
         self._settled = settled
-        self._outbox = outbox
+        self._outboxes = outboxes
         self._changelog = changelog
         self._membership = membership
         self._commit = commit
@@ -98,7 +98,8 @@ class Checkpoints:
                 raise UnsafeCheckpointError(
                     "an earlier checkpoint failed; its rows are not durable, so nothing is committed"
                 )
-            self._outbox.poll()
+            for outbox in self._outboxes:
+                outbox.poll()
             self._changelog.poll()
             if self._progress.changed:
                 self._broken = True  # until it is through, however it is left
@@ -116,7 +117,8 @@ class Checkpoints:
         offsets, changed = self._progress.take(), self._rows.take_changed()
         encoded = await self._encode(changed)
         await self._settled()
-        await self._outbox.confirmed(self._outbox.cut())
+        for outbox, sent in [(outbox, outbox.cut()) for outbox in self._outboxes]:
+            await outbox.confirmed(sent)
         if membership is None:
             self._let_go()
             return

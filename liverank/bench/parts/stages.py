@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from time import process_time_ns
 from typing import Any
 
+import cramjam
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -48,6 +49,9 @@ from streams.state.store import Key, StoredRow
 from streams.telemetry.metrics import Metrics
 
 
+_BATCH = 8  # examples that go to a partition at once
+
+
 @dataclass(frozen=True)
 class StagesOptions:
     """What the user chose."""
@@ -67,6 +71,15 @@ class _Counted(Outbox):
     def __init__(self) -> None:
         self.sent, self.bytes = Counter[str](), Counter[str]()
         self.explained = 0  # rankings with reasons
+        self.compressed = 0  # bytes of examples, as batches of them are sent
+        self._batch: list[bytes] = []
+
+    def clear(self) -> None:
+        """Count from 0."""
+        self.sent.clear()
+        self.bytes.clear()
+        self.explained = self.compressed = 0
+        self._batch.clear()
 
     def send(
         self,
@@ -81,6 +94,11 @@ class _Counted(Outbox):
         self.sent[topic] += 1
         self.explained += b'"reasons":[' in (value or b"")
         self.bytes[topic] += len(value or b"")
+        if topic == EXAMPLES:
+            self._batch.append(value or b"")
+            if len(self._batch) == _BATCH:
+                self.compressed += len(bytes(cramjam.zstd.compress(b"".join(self._batch), level=1)))
+                self._batch.clear()
 
 
 class _Laps:
@@ -192,9 +210,7 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
             for view in past_views(user.user_id, options.history, names, now_ms()):
                 path(view, _Laps())
             path(_asking(user.next_record(now_ms()), options), _Laps())
-        path.outbox.sent.clear()
-        path.outbox.explained = 0
-        path.outbox.bytes.clear()
+        path.outbox.clear()
         path.stored = 0
         laps, kinds, taken = _Laps(), Counter[str](), 0
         for number in range(options.inputs):
@@ -207,6 +223,7 @@ def bench_stages(options: StagesOptions, console: Console) -> dict[str, Any]:
         "bytes": {
             "inputs": round(taken / options.inputs),
             **{topic: round(path.outbox.bytes[topic] / options.inputs) for topic in (RANKINGS, EXAMPLES)},
+            "examples_compressed": round(path.outbox.compressed / options.inputs),
             "rows": round(path.stored / options.inputs),
         },
         "inputs": dict(kinds),

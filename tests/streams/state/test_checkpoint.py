@@ -37,7 +37,7 @@ class World:
             rows=self.rows,
             table=self,  # type: ignore[arg-type]
             settled=self.settled,
-            outbox=Box("rankings", self),  # type: ignore[arg-type]
+            outboxes=(Box("rankings", self), Box("examples", self)),  # type: ignore[arg-type]
             changelog=Box("changelog", self),  # type: ignore[arg-type]
             membership=lambda: self.membership,
             commit=self.commit,
@@ -111,6 +111,7 @@ async def test_inputs_are_acknowledged_after_rankings_and_rows_are_confirmed_and
     assert world.happened == [
         "ranked",
         ("rankings", "confirmed", 0),
+        ("examples", "confirmed", 0),
         "begun",
         ("changelog", "confirmed", 2),
         ("committed", {PLACE: 6}, 1),
@@ -183,7 +184,14 @@ async def test_a_worker_that_the_group_has_left_behind_keeps_nothing() -> None:
     world.handled(b"u", 4)
     world.member = False
     await world.checkpoints.take()
-    assert world.happened == ["ranked", ("rankings", "confirmed", 0), "begun", ("changelog", "confirmed", 1), "let go"]
+    assert world.happened == [
+        "ranked",
+        ("rankings", "confirmed", 0),
+        ("examples", "confirmed", 0),
+        "begun",
+        ("changelog", "confirmed", 1),
+        "let go",
+    ]
     world.member = True
     world.progress.start({PLACE: 4})
     world.handled(b"u", 4)
@@ -208,4 +216,4 @@ async def test_without_a_generation_nothing_is_written() -> None:
     world.handled(b"u", 4)
     world.membership = None
     await world.checkpoints.take()
-    assert world.happened == ["ranked", ("rankings", "confirmed", 0), "let go"]
+    assert world.happened == ["ranked", ("rankings", "confirmed", 0), ("examples", "confirmed", 0), "let go"]
