@@ -48,7 +48,6 @@ from streams.state.recent import RecentRows
 from streams.state.store import Key, StoredRow
 from streams.telemetry.metrics import Metrics
 
-
 _BATCH = 8  # examples that go to a partition at once
 
 
