@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
+import re
+import tokenize
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from online_learning.folder.description import FIELDS, MAPS, Description, FolderError
@@ -137,7 +141,10 @@ class Cells:
         value = self.raw(field)
         if isinstance(value, str) and value.strip().lower() in _FLAGS:
             return _FLAGS[value.strip().lower()]
-        return (number_of(value, field, self.data.decimal) or 0.0) > 0
+        try:
+            return (number_of(value, field, self.data.decimal) or 0.0) > 0
+        except BadCell:
+            raise BadCell(field, f"is {str(value)[:40]!r}; it must be true or false, yes or no, or a count") from None
 
     def parts(self, field: str, separator: str | None = None) -> list[Any] | None:
         """A list: as Parquet has it, as JSON, or text with a separator."""
@@ -185,12 +192,45 @@ def _decoded(value: bytes, field: str) -> str:
 
 
 def _parsed_list(text: str, field: str) -> list[Any]:
-    """A list as JSON, or as Python, that writes a list into a CSV with single quotes."""
-    for parse in (json.loads, ast.literal_eval):
+    """A list as JSON, or as Python, that writes a list into a CSV with single quotes. `nan` is an absent part."""
+    for parse in (_json_list, _python_list):
         try:
             parsed = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(parsed, list):
             return parsed
-    raise BadCell(field, f'is {text[:40]!r}; it must be a JSON list, as ["a", "b"]')
+    raise BadCell(field, f'is {text[:40]!r}; it must be a JSON list, its parts between commas, as ["a", "b"]')
+
+
+_CONSTANTS = {"NaN": None, "nan": None, "Infinity": math.inf, "-Infinity": -math.inf, "inf": math.inf}
+#: An empty text, or two texts side by side as numpy writes them, which Python would join into one.
+_TWO_QUOTES = re.compile(r"""['"]\s*['"]""")
+
+
+def _json_list(text: str) -> Any:
+    return json.loads(text, parse_constant=_CONSTANTS.__getitem__)
+
+
+def _python_list(text: str) -> Any:
+    """Raises ValueError or SyntaxError: it is none."""
+    if _TWO_QUOTES.search(text) and _joins_texts(text):
+        raise ValueError("two texts side by side")
+    tree = ast.parse(text.strip(), mode="eval")
+    return ast.literal_eval(_Constants().visit(tree) if "nan" in text or "inf" in text else tree)
+
+
+def _joins_texts(text: str) -> bool:
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except tokenize.TokenError as error:
+        raise ValueError(str(error)) from error
+    told = [kind for kind in kinds if kind != tokenize.NL]
+    return any(one == other == tokenize.STRING for one, other in pairwise(told))
+
+
+class _Constants(ast.NodeTransformer):
+    """`nan` and `inf` as values: Python writes numbers so, and reads them as names."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node
