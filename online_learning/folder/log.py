@@ -131,6 +131,9 @@ def read_log(folder: Path) -> FolderLog:
         for kind, paths in found.items()
         for path in paths
     ]
+    if not {"candidates", "impressions"} & set(found):
+        for file in files:  # an event would name a list that nobody has, and none that is recalled would be its own
+            file.sources.pop("request_id", None)
     for file in files:
         _refuse_missing(file, columns[file.path])
     timed = {"ts" in file.sources for file in files if file.kind in _LISTS_FIRST}

@@ -139,6 +139,16 @@ def test_odd_logs_are_learned_from(tmp_path: Path, kind: str) -> None:
     assert made.examples > 20 and math.isfinite(made.loss)
 
 
+@pytest.mark.parametrize("recall", [10, 0])
+def test_events_that_name_lists_of_no_file_are_learned_from(tmp_path: Path, recall: int) -> None:
+    """A log of events alone may have the ids of searches: recalled and sampled lists are chosen from all the same."""
+    lines = "".join(f"u{at % 4},i{at % 7},click,{START + at * 1000},search {at}\n" for at in range(90))
+    config = f"[data]\nrecall = {recall}\n[recipe]\nepochs = 1\n[model]\nd = 16\nhidden = 16\n"
+    files = {"interactions.csv": f"user_id,item_id,action,ts,request_id\n{lines}", "liverank.toml": config}
+    log = folder_of(tmp_path / "log", files)
+    assert fit(open_folder(log), log, str(tmp_path / "registry")).examples > 20
+
+
 def test_a_list_that_names_an_item_twice_is_learned_from(tmp_path: Path) -> None:
     """The first mention stays, in examples as in serving."""
     lines = "".join(f"u{at % 4},i{at % 5},click,{START + at * 1000 + 1}\n" for at in range(40))
