@@ -9,17 +9,20 @@ import math
 import re
 import tokenize
 from collections.abc import Mapping
+from datetime import date
 from itertools import pairwise
 from typing import Any
 
 from online_learning.folder.description import FIELDS, MAPS, Description, FolderError
-from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.decoding import EARLIEST_TS, seconds_for_milliseconds
 from ranker.contracts.records import MAX_INTEGER, Context
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.sources import Source, nearest
 from ranker.mapping.values import BadCell, milliseconds, number_of, text_of
 
 MAX_ID = 256
+#: What lies after the year 2200 is of a finer unit than it is taken for, or a day written as one number.
+LATEST_TS = 7_258_118_400_000
 #: What stands in a cell of which nothing is known; the words are those of SQL dumps.
 _ABSENT = ("", "NULL", "\\N")
 _FLAGS = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
@@ -127,12 +130,20 @@ class Cells:
             return None
         unit = self.sources[field].time or self.data.time
         ts = milliseconds(value, unit, self.data.time_zone, field)
-        if abs(ts) > MAX_INTEGER:
-            raise BadCell(field, f"is {value!r} in {unit}; no time is so far away: set time to the unit that it has")
-        if field == "ts" and ts < EARLIEST_TS:  # a film may well be older
+        if field == "published_at" and (ts in (0, -1) or text_of(value).strip() == "-1"):
+            return None  # as everywhere where that is how a time is written that is not known
+        wrong = None
+        if ts > LATEST_TS:
+            wrong = "after the year 2200"
+        elif field == "ts" and ts < EARLIEST_TS:  # a film may well be older
+            wrong = "before the year 1990"
+        elif field == "published_at" and seconds_for_milliseconds(ts) and not _in_words(value):
+            wrong = "within seven weeks of 1970"
+        if wrong is not None or abs(ts) > MAX_INTEGER:
             raise BadCell(
                 field,
-                f"is {value!r} in {unit}, before the year 1990; set time to the unit that it has: s, ms, us or ns",
+                f"is {text_of(value)[:40]!r} in {unit}, {wrong or 'too far away'}; set time to the unit that it has: "
+                "s, ms, us or ns",
             )
         return ts
 
@@ -182,6 +193,11 @@ class Cells:
                 value = text_of(value)
             found[key] = value
         return found or None
+
+
+def _in_words(time: Any) -> bool:
+    """Whether a time is none that is a number: a day, or ISO 8601."""
+    return isinstance(time, date) or (isinstance(time, str) and "-" in time.strip()[1:])
 
 
 def _decoded(value: bytes, field: str) -> str:

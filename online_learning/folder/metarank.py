@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from online_learning.data.dataset import DataSet, DataSetError, LogRecord
-from online_learning.folder.cells import MAX_ID
+from online_learning.folder.cells import LATEST_TS, MAX_ID
 from online_learning.folder.description import RECALLED
 from online_learning.folder.files import LogLine, form_of, lines_of
 from online_learning.folder.guess import POSITIVE, feature_named
@@ -287,8 +287,9 @@ def _checked(field: _Field) -> None:
 
 def _time(event: _AnyEvent) -> int:
     ts = milliseconds(event.timestamp, "ms", "UTC", "timestamp")
-    if ts < EARLIEST_TS:
-        raise BadCell("timestamp", f"is {event.timestamp!r}, before the year 1990; it must be milliseconds or ISO 8601")
+    if not EARLIEST_TS <= ts <= LATEST_TS:
+        where = "before the year 1990" if ts < EARLIEST_TS else "after the year 2200"
+        raise BadCell("timestamp", f"is {event.timestamp!r}, {where}; it must be milliseconds or ISO 8601")
     return ts
 
 

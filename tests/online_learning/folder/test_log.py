@@ -196,6 +196,26 @@ def test_items_and_users_come_first(tmp_path: Path) -> None:
     ]
 
 
+def test_when_an_item_was_published_is_what_a_worker_takes_it_for(tmp_path: Path) -> None:
+    """0 and -1 are unknown, seconds for milliseconds say so, and a film of 1970 whose day is written out is one."""
+    times = ("0", "-1", "1700000000", "1700000000000000", "1970-01-20", "1969-07-20", "")
+    lines = "".join(f"{at},{ts}\n" for at, ts in enumerate(times))
+    records, rejected = records_of(folder_of(tmp_path, {**PLAIN, "items.csv": f"item_id,published_at\n{lines}"}))
+    items = {record.item_id: record.published_at for record in records if isinstance(record, Item)}
+    assert items == {"0": None, "1": None, "4": 19 * 86_400_000, "5": -165 * 86_400_000, "6": None}
+    assert [(one.line, one.field) for one in rejected] == [(4, "published_at"), (5, "published_at")]
+    assert "within seven weeks of 1970; set time" in rejected[0].problem
+
+
+def test_events_that_name_lists_which_the_log_has_not_are_learned_from(tmp_path: Path) -> None:
+    """Of a log of events alone: what they name is neither a recalled list nor a sampled one."""
+    lines = "".join(f"u{at % 4},i{at % 5},click,{START + at * 1000},search {at}\n" for at in range(60))
+    folder_of(tmp_path, {"interactions.csv": f"user_id,item_id,action,ts,request_id\n{lines}"})
+    records, rejected = records_of(tmp_path)
+    assert not rejected and len(records) == 60
+    assert {record.request_id for record in records} == {None}
+
+
 def test_lists_stand_before_events_of_their_time(tmp_path: Path) -> None:
     """A click in the same second as its list comes after it; a user's times strictly increase."""
     folder_of(
@@ -216,6 +236,9 @@ def test_lists_stand_before_events_of_their_time(tmp_path: Path) -> None:
         ("u,,view,1700000000000,", "item_id", "must be there"),
         (",i,view,1700000000000,", "user_id", "or a session_id"),
         ("u,i,view,1700000000,", "ts", "before the year 1990; set time"),
+        ("u,i,view,1700000000000000,", "ts", "after the year 2200; set time"),
+        ("u,i,view,20240501123000,", "ts", "after the year 2200; set time"),
+        ("u,i,view,9223372036854775807,", "ts", "after the year 2200; set time"),
         ("u,i,view,soon,", "ts", "ISO 8601"),
         ("u,i,view,,", "ts", "other lines have one"),
         ('u,i,view,1700000000000,"1,5"', "value", 'set decimal = ","'),
