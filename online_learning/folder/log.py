@@ -22,7 +22,15 @@ from online_learning.folder.description import (
     FolderError,
     read_config,
 )
-from online_learning.folder.files import TABLE_FORMS, columns_of, lines_of, log_files, stem_of, unread_files
+from online_learning.folder.files import (
+    TABLE_FORMS,
+    columns_of,
+    lines_of,
+    log_files,
+    stem_of,
+    unread_files,
+    unread_names,
+)
 from online_learning.folder.records import (
     ListedRow,
     RejectedLine,
@@ -98,8 +106,10 @@ class FolderLog(Struct, frozen=True):
         if not self.lists and self.recalled:
             found.append(f"the log has no lists: {self.recalled} items are recalled from what is known at the time")
         if self.unread:
-            names = ", ".join(str(path.relative_to(self.folder)) for path in self.unread)
-            found.append(f"not read: {names}; what is read ends in {', '.join(TABLE_FORMS)}, also .gz or .zst")
+            found.append(
+                f"not read: {unread_names(self.folder, self.unread)}; what is read ends in {', '.join(TABLE_FORMS)}, "
+                f"also .gz or .zst, and is called {', '.join(FIELDS)}"
+            )
         return tuple(found)
 
     @property
@@ -118,10 +128,9 @@ def read_log(folder: Path) -> FolderLog:
     """
     found, unread = log_files(folder), unread_files(folder)
     if "interactions" not in found and "impressions" not in found:
-        names = ", ".join(str(path.relative_to(folder)) for path in unread)
         raise FolderError(
             f"{folder} holds no events; it must hold interactions or impressions as .csv, .tsv, .jsonl or .parquet"
-            + (f", none of which is {names}" if names else "")
+            + (f", none of which is {unread_names(folder, unread)}" if unread else "")
         )
     config = read_config(folder)
     columns = {path: columns_of(path, config.data.delimiter) for paths in found.values() for path in paths}
