@@ -19,7 +19,7 @@ from online_learning.data.dataset import DataSet, DataSetError, LogRecord
 from online_learning.folder.cells import LATEST_TS, MAX_ID
 from online_learning.folder.description import RECALLED
 from online_learning.folder.files import LogLine, form_of, lines_of
-from online_learning.folder.guess import POSITIVE, feature_named
+from online_learning.folder.guess import feature_named, looks_wanted
 from online_learning.folder.samples import FEW_VALUES
 from online_learning.recipe import Recipe
 from ranker.contracts.decoding import EARLIEST_TS, Limits
@@ -170,7 +170,7 @@ class _MetarankLog:
 
     def schema(self) -> FeatureSchema:
         """Actions by count, numbers of candidates and items, and what rankings and users say in few values."""
-        positive = {name for name in self.actions if POSITIVE.search(name.lower())} or {next(iter(self._kept()))}
+        positive = {name for name in self.actions if looks_wanted(name)} or {next(iter(self._kept()))}
         numeric = dict.fromkeys(
             name for fields in self._items.values() for name, (_, value) in fields.items() if _is_number(value)
         )
