@@ -32,7 +32,7 @@ def sources_of(kind: str, columns: list[str], data: Description, file: str, sche
     """Where each field of one file comes from: what `[data.KIND]` names, what `[data]` names, a column of its own name.
 
     Raises:
-        FolderError: `[data.KIND]` names a column that the file has not.
+        FolderError: `[data.KIND]` names a column that the file has not, or one for an action that is not declared.
     """
     found = {field: Source(column=field) for field in FIELDS[kind] if field in columns}
     for group in MAPS[kind]:
@@ -55,6 +55,12 @@ def sources_of(kind: str, columns: list[str], data: Description, file: str, sche
             raise FolderError(
                 f"[data.{kind}] names no column for {field}, and {file} has none of that name; "
                 f"{nearest(field, columns)}"
+            )
+        group, _, action = field.partition(".")
+        if group == "actions" and action not in schema.valid_actions:
+            raise FolderError(
+                f"[data.{kind}] names a column for {field}, and [schema] declares no such action: declare it as "
+                f"[[schema.actions]]; {nearest(action, schema.valid_actions)}"
             )
         found[field] = source
     return found
