@@ -54,6 +54,7 @@ from ranker.starter.bundle import is_starter, publish_starter
 MODES = ("frozen", "online")
 EMPTY_ORIGIN = "empty"  # the shown order, until something is learned
 ORIGINS = ("starter", EMPTY_ORIGIN)
+_FEW_USERS = 20  # whom a bootstrap draws from, below which it says too little
 #: Between two bundles of a simulated trainer, in the log's time.
 _BUNDLE_MS = 300_000
 
@@ -91,7 +92,8 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
         ask = next_items if data.recalled else lists
         found = ask(data, path, settings, folder, question, peers, report)
         manifest = read_manifest(folder)
-        return {"model_version": manifest.version, **found, "notes": _known_before(manifest, question)}
+        notes = (*_known_before(manifest, question), *_of_few(found["users"]))
+        return {"model_version": manifest.version, **found, "notes": notes}
 
 
 def untold_future(question: Question) -> Question:
@@ -119,6 +121,15 @@ def _known_before(manifest: Manifest, question: Question) -> tuple[str, ...]:
         return ()
     learned = _shown_time(manifest.learned_until)
     return (f"{manifest.version} has learned from what happened until {learned}, so it has seen some of the test",)
+
+
+def _of_few(users: int) -> tuple[str, ...]:
+    """What a report must say of a test whose choices are of few people."""
+    if users >= _FEW_USERS:
+        return ()
+    if users == 1:
+        return ("all choices of the test are of one user: there are no intervals, and nothing is said of others",)
+    return (f"the choices of the test are of {users} users: intervals over so few are narrower than the truth",)
 
 
 def _shown_time(ms: int) -> str:
@@ -307,6 +318,7 @@ def next_items(
     days = np.array([datetime.fromtimestamp(ts / 1000, UTC).date().isoformat() for _, _, ts, _ in asked])
     return {
         "n": len(ranks),
+        "users": len(np.unique(users)),
         "mode": question.mode,
         "from": question.origin,
         "sync_ms": sync,
