@@ -1,8 +1,8 @@
 """Messages in files: one JSON object a line, either a record or `{"topic", "key"?, "value" | "raw"}`.
 
 A bare record goes where its fields say: `items` makes it a candidate list, `user_id` with `item_id` or `text` an
-interaction, `user_id` with `attributes` a user, `item_id` alone an item. `raw` is a string that is sent as it stands, to
-try what a worker makes of bad input.
+interaction, `user_id` with `attributes` a user, `item_id` alone an item. `raw` is a string that is sent as it stands,
+to try what a worker makes of bad input.
 """
 
 from __future__ import annotations
