@@ -42,8 +42,9 @@ from online_learning.releases.origins import emptied, read_origin
 from online_learning.releases.versions import Origin
 from online_learning.simulation.lists import ListSimulation, simulate_lists
 from online_learning.simulation.next_items import Simulation, simulate
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import Interaction, Item, User
+from ranker.contracts.schema import differences
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import Manifest, read_manifest
 from ranker.registry.encoder import TextEncoder
@@ -90,9 +91,15 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
             settings = _trained(data, path, settings, f"{temporary}/registry", question.train_until, report)
         folder = open_bundle(settings, None if question.origin in ORIGINS else question.origin)
         ask = next_items if data.recalled else lists
-        found = ask(data, path, settings, folder, question, peers, report)
         manifest = read_manifest(folder)
-        notes = (*_known_before(manifest, question), *_of_few(found["users"]))
+        try:
+            found = ask(data, path, settings, folder, question, peers, report)
+        except InvalidRecord as error:
+            raise LiverankError(
+                f"{manifest.version} is of another [schema] than {data.name}: {error}; ask a version that was "
+                "trained by this [schema], or have one trained for the occasion, without --registry and --version"
+            ) from error
+        notes = (*_known_before(manifest, question), *_of_schema(data, manifest), *_of_few(found["users"]))
         return {"model_version": manifest.version, **found, "notes": notes}
 
 
@@ -121,6 +128,14 @@ def _known_before(manifest: Manifest, question: Question) -> tuple[str, ...]:
         return ()
     learned = _shown_time(manifest.learned_until)
     return (f"{manifest.version} has learned from what happened until {learned}, so it has seen some of the test",)
+
+
+def _of_schema(data: DataSet, manifest: Manifest) -> tuple[str, ...]:
+    """What a report must say of a version that means something else by what it is asked."""
+    found = differences(data.schema, manifest.schema)
+    if not found:
+        return ()
+    return (f"the [schema] of {manifest.version} counts, and that of {data.name} is another: {'; '.join(found)}",)
 
 
 def _of_few(users: int) -> tuple[str, ...]:

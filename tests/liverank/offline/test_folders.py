@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from ranker.contracts.records import Item
 from ranker.items.catalog import Catalog
 from ranker.items.tables import category_buckets
 from ranker.registry.bundle import read_manifest
+from tests.support.command import run_command
 from tests.support.folders import START, folder_of, shop
 
 HEAD = "user_id,item_id,action,ts\n"
@@ -83,6 +86,40 @@ def test_an_evaluation_without_a_choice_is_refused(log: Path, trained: tuple[Pat
     question = Question(start=START + 10**12)
     with pytest.raises(LiverankError, match="nothing positive was chosen from a list in that time"):
         run_evaluation(open_folder(log), log, settings, question, lambda _: None)
+
+
+def test_a_version_of_another_schema_says_so(trained: tuple[Path, FirstModel], tmp_path: Path) -> None:
+    """An action that it does not know ends the evaluation with its name; what it means otherwise stands in a note."""
+    settings = changed(Settings(), registry=str(trained[0]), data=str(tmp_path))
+    folder = shop(tmp_path / "shop")
+    config = (folder / "liverank.toml").read_text()
+    (folder / "liverank.toml").write_text(config.replace('"click" }', '"click", positive = true }'))
+    found = run_evaluation(open_folder(folder), folder, settings, Question(), lambda _: None)
+    (note,) = [note for note in found["notes"] if "[schema]" in note]
+    assert f"of {trained[1].version} counts" in note and "positive of the action 'click' is true instead of" in note
+    (folder / "liverank.toml").write_text(config.replace('"purchase"', '"gift"'))
+    with pytest.raises(
+        LiverankError, match=f"{trained[1].version} is of another .schema. than shop: the action 'gift'"
+    ):
+        run_evaluation(open_folder(folder), folder, settings, Question(), lambda _: None)
+
+
+def test_a_test_that_begins_at_a_time_is_of_a_model_trained_until_then(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a registry, as without a time; and no training on a time in which nothing was chosen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LIVERANK_REGISTRY", raising=False)
+    data = open_folder(log)
+    start = newest_fifth(data, log, Question(), train=True).start
+    assert start is not None
+    when = datetime.fromtimestamp(start / 1000, UTC).isoformat()
+    ran = run_command("evaluate", log, "--test-from", when, "--json", tmp_path / "report.json")
+    assert ran.code == 0, ran.err
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["n"] == 30 and not [note for note in found["notes"] if "has learned" in note]
+    with pytest.raises(LiverankError, match="no list that drew a positive action in the time that is to be learned"):
+        fit(data, log, str(tmp_path / "registry"), until=START - 1)
 
 
 def test_sampled_lists_are_not_evaluated(tmp_path: Path) -> None:
