@@ -45,14 +45,15 @@ def report(result: dict[str, Any], path: Path | None, shown: Table | str | None 
     Raises:
         LiverankError: the file cannot be written.
     """
+    encoded = msgspec.json.encode(result)  # NaN is null, in a terminal as in a file
     if path is not None:
-        written = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+        written = msgspec.json.format(encoded, indent=2) + b"\n"
         try:
             path.write_bytes(written)
         except OSError as error:
             raise LiverankError(f"{path} cannot be written: {error.strerror}; give another file with --json") from error
     if shown is None:
-        console.print_json(data=result)
+        console.print_json(encoded.decode())
     elif shown:
         console.print(shown, soft_wrap=isinstance(shown, str))
 

@@ -102,7 +102,9 @@ def train_command(
 def evaluate_command(
     dataset: DataName,
     data: Data = None,
-    train_until: Annotated[str | None, typer.Option(help="Train on what is before; else a version is asked.")] = None,
+    train_until: Annotated[
+        str | None, typer.Option(help="Train on what is before; else, of a folder, until the test begins.")
+    ] = None,
     test_from: Annotated[
         str | None, typer.Option(help="Rank what was chosen from this time (UTC) on; else the newest fifth.")
     ] = None,
@@ -135,8 +137,12 @@ def evaluate_command(
     settings = settings_from(config, registry=registry)
     with progress_bars() as show:
         log = open_log(dataset, data, show)
-        if question.start is None and data is None and origin is None and question.train_until is None:
-            question = newest_fifth(log.data, log.path, question, train=registry is None and version is None)
+        if data is None and origin is None and question.train_until is None:
+            train = registry is None and version is None
+            if question.start is None:
+                question = newest_fifth(log.data, log.path, question, train=train)
+            elif train:
+                question = msgspec.structs.replace(question, train_until=question.start)
         if question.train_until is None and origin not in ORIGINS:
             question = msgspec.structs.replace(question, origin=version_from(settings, version or origin))
         result = run_evaluation(log.data, log.path, settings, question, show)

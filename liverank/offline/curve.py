@@ -22,8 +22,8 @@ _DRAWN_CLICKS = 200  # a drawn point has so many at least: a thousand events may
 
 
 def judged_report(judged: Judged, offline: np.ndarray | None = None) -> dict[str, Any]:
-    """`n`, `rankers`, `differences`, both again of the last quarter of the choices, and `curve`, a point for each
-    thousand events that had a choice.
+    """`n`, `users`, `rankers`, `differences`, both again of the last quarter of the choices, and `curve`, a point for
+    each thousand events that had a choice.
 
     Args:
         judged: at least one query.
@@ -38,6 +38,7 @@ def judged_report(judged: Judged, offline: np.ndarray | None = None) -> dict[str
         partly["offline"][last] = _reciprocal(offline)
     return {
         "n": len(judged.times),
+        "users": len(np.unique(judged.users)),
         "rankers": {name: summarise_ranks(given, judged.users) for name, given in judged.ranks.items()},
         "differences": compared(judged.ranks, judged.users),
         "last_quarter": {name: summarise_ranks(given, judged.users[last]) for name, given in late.items()},

@@ -42,8 +42,9 @@ from online_learning.releases.origins import emptied, read_origin
 from online_learning.releases.versions import Origin
 from online_learning.simulation.lists import ListSimulation, simulate_lists
 from online_learning.simulation.next_items import Simulation, simulate
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import Interaction, Item, User
+from ranker.contracts.schema import differences
 from ranker.items.catalog import Catalog
 from ranker.registry.bundle import Manifest, read_manifest
 from ranker.registry.encoder import TextEncoder
@@ -54,6 +55,7 @@ from ranker.starter.bundle import is_starter, publish_starter
 MODES = ("frozen", "online")
 EMPTY_ORIGIN = "empty"  # the shown order, until something is learned
 ORIGINS = ("starter", EMPTY_ORIGIN)
+_FEW_USERS = 20  # whom a bootstrap draws from, below which it says too little
 #: Between two bundles of a simulated trainer, in the log's time.
 _BUNDLE_MS = 300_000
 
@@ -89,9 +91,16 @@ def run_evaluation(data: DataSet, path: Path, settings: Settings, question: Ques
             settings = _trained(data, path, settings, f"{temporary}/registry", question.train_until, report)
         folder = open_bundle(settings, None if question.origin in ORIGINS else question.origin)
         ask = next_items if data.recalled else lists
-        found = ask(data, path, settings, folder, question, peers, report)
         manifest = read_manifest(folder)
-        return {"model_version": manifest.version, **found, "notes": _known_before(manifest, question)}
+        try:
+            found = ask(data, path, settings, folder, question, peers, report)
+        except InvalidRecord as error:
+            raise LiverankError(
+                f"{manifest.version} is of another [schema] than {data.name}: {error}; ask a version that was "
+                "trained by this [schema], or have one trained for the occasion, without --registry and --version"
+            ) from error
+        notes = (*_known_before(manifest, question), *_of_schema(data, manifest), *_of_few(found["users"]))
+        return {"model_version": manifest.version, **found, "notes": notes}
 
 
 def untold_future(question: Question) -> Question:
@@ -119,6 +128,23 @@ def _known_before(manifest: Manifest, question: Question) -> tuple[str, ...]:
         return ()
     learned = _shown_time(manifest.learned_until)
     return (f"{manifest.version} has learned from what happened until {learned}, so it has seen some of the test",)
+
+
+def _of_schema(data: DataSet, manifest: Manifest) -> tuple[str, ...]:
+    """What a report must say of a version that means something else by what it is asked."""
+    found = differences(data.schema, manifest.schema)
+    if not found:
+        return ()
+    return (f"the [schema] of {manifest.version} counts, and that of {data.name} is another: {'; '.join(found)}",)
+
+
+def _of_few(users: int) -> tuple[str, ...]:
+    """What a report must say of a test whose choices are of few people."""
+    if users >= _FEW_USERS:
+        return ()
+    if users == 1:
+        return ("all choices of the test are of one user: there are no intervals, and nothing is said of others",)
+    return (f"the choices of the test are of {users} users: intervals over so few are narrower than the truth",)
 
 
 def _shown_time(ms: int) -> str:
@@ -307,6 +333,7 @@ def next_items(
     days = np.array([datetime.fromtimestamp(ts / 1000, UTC).date().isoformat() for _, _, ts, _ in asked])
     return {
         "n": len(ranks),
+        "users": len(np.unique(users)),
         "mode": question.mode,
         "from": question.origin,
         "sync_ms": sync,

@@ -1,7 +1,8 @@
 """Messages in files: one JSON object a line, either a record or `{"topic", "key"?, "value" | "raw"}`.
 
-A bare record goes where its fields say: `items` makes it a candidate list, `user_id` with `item_id` an interaction,
-`item_id` alone an item. `raw` is a string that is sent as it stands, to try what a worker makes of bad input.
+A bare record goes where its fields say: `items` makes it a candidate list, `user_id` with `item_id` or `text` an
+interaction, `user_id` with `attributes` a user, `item_id` alone an item. `raw` is a string that is sent as it stands,
+to try what a worker makes of bad input.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from liverank.client.messages import INPUT_TOPICS, Message
 from ranker.contracts.errors import LiverankError
-from ranker.contracts.topics import CANDIDATES, CLICKS, INTERACTIONS, ITEMS, TOPIC_OF_ACTION, TOPICS
+from ranker.contracts.topics import CANDIDATES, CLICKS, INTERACTIONS, ITEMS, TOPIC_OF_ACTION, TOPICS, USERS
 
 
 def read_messages(path: Path) -> Iterator[Message]:
@@ -54,12 +55,17 @@ def _message(line: bytes, where: str) -> Message:
         return _enveloped(parsed, where)
     if "items" in parsed:
         topic = CANDIDATES
-    elif "user_id" in parsed and "item_id" in parsed:
+    elif "user_id" in parsed and ("item_id" in parsed or "text" in parsed):
         topic = TOPIC_OF_ACTION.get(str(parsed.get("action", TOPICS[CLICKS].action)), INTERACTIONS)
+    elif "user_id" in parsed and "attributes" in parsed:
+        topic = USERS
     elif "item_id" in parsed:
         topic = ITEMS
     else:
-        raise LiverankError(f'{where}: neither a record nor {{"topic": ..., "value": ...}}')
+        raise LiverankError(
+            f"{where}: no record; a list has items, an event user_id and item_id or text, a user attributes, an item "
+            'item_id, and anything else stands in {"topic": ..., "value": ...}'
+        )
     return Message(topic, _key(topic, parsed), line.strip())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class DataSet:
     lists: bool = False  # whether it logs the lists that were shown
     recalled: int = 0  # items of the lists that are recalled for it from counts; 0: lists are logged, or sampled
     recipe: Recipe = field(default_factory=Recipe)  # how a first model of it is trained
-    notes: tuple[str, ...] = ()  # what a report on it must say of it
+    notes: Sequence[str] = ()  # what a report on it must say of it, once its records are read
 
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], separator: str = ",") -> pl.DataFrame:

@@ -69,7 +69,7 @@ def of_ranks(ranks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def summarise(values: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> Summary:
-    """The mean with its 95 % percentile bootstrap interval; NaN where there is nothing.
+    """The mean with its 95 % percentile bootstrap interval; NaN where there is nothing, and for bounds of one group.
 
     Args:
         values: float [queries].
@@ -78,6 +78,8 @@ def summarise(values: np.ndarray, groups: np.ndarray | None = None, *, seed: int
     """
     if not len(values):
         return Summary(np.nan, np.nan, np.nan)
+    if _is_one(values, groups):  # which says nothing of how others would be
+        return Summary(float(np.mean(values)), np.nan, np.nan)
     low, high = np.quantile(_resampled_means(values, groups, seed), (0.025, 0.975))
     return Summary(float(np.mean(values)), float(low), float(high))
 
@@ -85,7 +87,8 @@ def summarise(values: np.ndarray, groups: np.ndarray | None = None, *, seed: int
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> Difference:
     """Is ranker a better than b on the same queries? Positive where a is.
 
-    p is twice the smaller share of resampled differences on either side of 0, and never below 2 / (samples + 1).
+    p is twice the smaller share of resampled differences on either side of 0, and never below 2 / (samples + 1); NaN of
+    one group, as the bounds are.
 
     Args:
         a: float [queries].
@@ -100,9 +103,15 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = N
         raise ValueError(f"{len(a)} values against {len(b)}; both must be of the same queries, in the same order")
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     summary = summarise(difference, groups, seed=seed)
+    if len(difference) and _is_one(difference, groups):
+        return Difference(*summary, p=np.nan)
     means = _resampled_means(difference, groups, seed) if len(difference) else np.zeros(0)
     beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     return Difference(*summary, p=float(min(1.0, 2 * (beyond + 1) / (len(means) + 1))))
+
+
+def _is_one(values: np.ndarray, groups: np.ndarray | None) -> bool:
+    return len(values if groups is None else np.unique(groups)) < 2
 
 
 def _resampled_means(values: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:

@@ -95,7 +95,10 @@ def fit(
         words = words_of(text_encoder)
         examples, newest = gather(described, tables, data.schema, report, recipe.lag_s, recall, words)
         if not examples:
-            raise LiverankError(f"{path} holds no list that drew a positive action; there is nothing to learn from")
+            within = "" if since is None and until is None else " in the time that is to be learned from"
+            raise LiverankError(
+                f"{path} holds no list that drew a positive action{within}; there is nothing to learn from"
+            )
         copy_encoder(Path(made), registry, name)  # what cannot be learned from leaves the registry as it was
     learner = Learner(config, tables, recipe)
     taken = None if warm is None else warm_weights(warm, learner.model, data.schema, arrays)

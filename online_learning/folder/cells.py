@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
+import re
+import tokenize
 from collections.abc import Mapping
+from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from online_learning.folder.description import FIELDS, MAPS, Description, FolderError
-from ranker.contracts.decoding import EARLIEST_TS
+from ranker.contracts.decoding import EARLIEST_TS, seconds_for_milliseconds
 from ranker.contracts.records import MAX_INTEGER, Context
 from ranker.contracts.schema import FeatureSchema
 from ranker.mapping.sources import Source, nearest
 from ranker.mapping.values import BadCell, milliseconds, number_of, text_of
 
 MAX_ID = 256
+#: What lies after the year 2200 is of a finer unit than it is taken for, or a day written as one number.
+LATEST_TS = 7_258_118_400_000
 #: What stands in a cell of which nothing is known; the words are those of SQL dumps.
 _ABSENT = ("", "NULL", "\\N")
 _FLAGS = {"true": True, "t": True, "yes": True, "y": True, "false": False, "f": False, "no": False, "n": False}
@@ -25,7 +32,7 @@ def sources_of(kind: str, columns: list[str], data: Description, file: str, sche
     """Where each field of one file comes from: what `[data.KIND]` names, what `[data]` names, a column of its own name.
 
     Raises:
-        FolderError: `[data.KIND]` names a column that the file has not.
+        FolderError: `[data.KIND]` names a column that the file has not, or one for an action that is not declared.
     """
     found = {field: Source(column=field) for field in FIELDS[kind] if field in columns}
     for group in MAPS[kind]:
@@ -48,6 +55,12 @@ def sources_of(kind: str, columns: list[str], data: Description, file: str, sche
             raise FolderError(
                 f"[data.{kind}] names no column for {field}, and {file} has none of that name; "
                 f"{nearest(field, columns)}"
+            )
+        group, _, action = field.partition(".")
+        if group == "actions" and action not in schema.valid_actions:
+            raise FolderError(
+                f"[data.{kind}] names a column for {field}, and [schema] declares no such action: declare it as "
+                f"[[schema.actions]]; {nearest(action, schema.valid_actions)}"
             )
         found[field] = source
     return found
@@ -123,12 +136,20 @@ class Cells:
             return None
         unit = self.sources[field].time or self.data.time
         ts = milliseconds(value, unit, self.data.time_zone, field)
-        if abs(ts) > MAX_INTEGER:
-            raise BadCell(field, f"is {value!r} in {unit}; no time is so far away: set time to the unit that it has")
-        if field == "ts" and ts < EARLIEST_TS:  # a film may well be older
+        if field == "published_at" and (ts in (0, -1) or text_of(value).strip() == "-1"):
+            return None  # as everywhere where that is how a time is written that is not known
+        wrong = None
+        if ts > LATEST_TS:
+            wrong = "after the year 2200"
+        elif field == "ts" and ts < EARLIEST_TS:  # a film may well be older
+            wrong = "before the year 1990"
+        elif field == "published_at" and seconds_for_milliseconds(ts) and not _in_words(value):
+            wrong = "within seven weeks of 1970"
+        if wrong is not None or abs(ts) > MAX_INTEGER:
             raise BadCell(
                 field,
-                f"is {value!r} in {unit}, before the year 1990; set time to the unit that it has: s, ms, us or ns",
+                f"is {text_of(value)[:40]!r} in {unit}, {wrong or 'too far away'}; set time to the unit that it has: "
+                "s, ms, us or ns",
             )
         return ts
 
@@ -137,7 +158,10 @@ class Cells:
         value = self.raw(field)
         if isinstance(value, str) and value.strip().lower() in _FLAGS:
             return _FLAGS[value.strip().lower()]
-        return (number_of(value, field, self.data.decimal) or 0.0) > 0
+        try:
+            return (number_of(value, field, self.data.decimal) or 0.0) > 0
+        except BadCell:
+            raise BadCell(field, f"is {str(value)[:40]!r}; it must be true or false, yes or no, or a count") from None
 
     def parts(self, field: str, separator: str | None = None) -> list[Any] | None:
         """A list: as Parquet has it, as JSON, or text with a separator."""
@@ -177,6 +201,11 @@ class Cells:
         return found or None
 
 
+def _in_words(time: Any) -> bool:
+    """Whether a time is none that is a number: a day, or ISO 8601."""
+    return isinstance(time, date) or (isinstance(time, str) and "-" in time.strip()[1:])
+
+
 def _decoded(value: bytes, field: str) -> str:
     try:
         return value.decode()
@@ -185,12 +214,45 @@ def _decoded(value: bytes, field: str) -> str:
 
 
 def _parsed_list(text: str, field: str) -> list[Any]:
-    """A list as JSON, or as Python, that writes a list into a CSV with single quotes."""
-    for parse in (json.loads, ast.literal_eval):
+    """A list as JSON, or as Python, that writes a list into a CSV with single quotes. `nan` is an absent part."""
+    for parse in (_json_list, _python_list):
         try:
             parsed = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(parsed, list):
             return parsed
-    raise BadCell(field, f'is {text[:40]!r}; it must be a JSON list, as ["a", "b"]')
+    raise BadCell(field, f'is {text[:40]!r}; it must be a JSON list, its parts between commas, as ["a", "b"]')
+
+
+_CONSTANTS = {"NaN": None, "nan": None, "Infinity": math.inf, "-Infinity": -math.inf, "inf": math.inf}
+#: An empty text, or two texts side by side as numpy writes them, which Python would join into one.
+_TWO_QUOTES = re.compile(r"""['"]\s*['"]""")
+
+
+def _json_list(text: str) -> Any:
+    return json.loads(text, parse_constant=_CONSTANTS.__getitem__)
+
+
+def _python_list(text: str) -> Any:
+    """Raises ValueError or SyntaxError: it is none."""
+    if _TWO_QUOTES.search(text) and _joins_texts(text):
+        raise ValueError("two texts side by side")
+    tree = ast.parse(text.strip(), mode="eval")
+    return ast.literal_eval(_Constants().visit(tree) if "nan" in text or "inf" in text else tree)
+
+
+def _joins_texts(text: str) -> bool:
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except tokenize.TokenError as error:
+        raise ValueError(str(error)) from error
+    told = [kind for kind in kinds if kind != tokenize.NL]
+    return any(one == other == tokenize.STRING for one, other in pairwise(told))
+
+
+class _Constants(ast.NodeTransformer):
+    """`nan` and `inf` as values: Python writes numbers so, and reads them as names."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,14 +11,24 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from online_learning.data.dataset import LogRecord
 from online_learning.data.hash_set import HashSet
+from online_learning.data.looked_at import HashedList, LookedAt
 from online_learning.data.on_disk import SpillingDict
 from online_learning.folder.log import FolderLog, folder_records, logged_records
 from online_learning.folder.records import RejectedLine
 from online_learning.progress import Report, counted_off
-from ranker.contracts.records import CandidateList, Interaction, Item
+from ranker.contracts.records import CandidateList, Context, Interaction, Item, User
+from ranker.contracts.schema import FeatureSchema
+from ranker.features.list import is_value
+from ranker.mapping.values import text_of
 
 _FEW = 200  # choices below which a model learns next to nothing
+_DAY_MS = 86_400_000
+_FEW_LINES = 20  # that may well be of one hour
+_NAMES, _NAMED = 1000, 8  # of a kind that are counted, and that a sentence holds
+#: How a cell of which nothing is known is called once somebody has made a text of it.
+_NOBODY = {"nan", "none", "null", "na", "n/a", "undefined"}
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -36,16 +47,17 @@ class LogFacts(Struct, frozen=True, kw_only=True):
     events: int
     actions: dict[str, int]
     users: int
+    users_described: int  # of those who are in events and lists
     items_described: int
     items_seen: int  # in events and lists
     first: str | None
     last: str | None
     events_with_described_item: float | None
-    choices_from_a_list: float | None  # positive events whose item is in the user's list of that time
+    choices_from_a_list: float | None  # positive events whose item is in the list that they belong to
     lists_with_a_choice: float | None
     choices: int  # examples to learn from, where there are lists
-    repeated_events: int  # the same id again, or the same user, item, action and time
-    repeated_lists: int  # the same request again
+    repeated_events: int  # the same user, item and action again, with the same id or time
+    repeated_lists: int  # the same request of the same user again
     repeated_items: int  # described before
     lists_naming_an_item_twice: int
     backwards: int  # lines that are earlier than the line before them
@@ -58,12 +70,43 @@ class LogFacts(Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
-class _ShownItems(Struct, frozen=True, array_like=True):
-    """A user's current list: `items` are the int64 hashes of its items, `chosen` is whether one of them was."""
+class _Declared:
+    """What the schema declares, and what the lines have of it."""
 
-    request_id: str
-    items: bytes
-    chosen: bool = False
+    def __init__(self, schema: FeatureSchema, lists: bool) -> None:
+        features = [feature.name for feature in schema.candidate_features] if lists else []
+        self._fields = {field.name: field.values for field in schema.context}
+        self._missed = {f"features.{name}" for name in features} | {f"numeric.{name}" for name in schema.item_numeric}
+        self._missed |= {f"context.{name}" for name in self._fields}
+        self._others: dict[str, Counter[str]] = defaultdict(Counter)  # field -> values that are not among the declared
+
+    def see(self, record: LogRecord) -> None:
+        """Whatever the record says of what is declared."""
+        if isinstance(record, Item):
+            self._missed -= {f"numeric.{name}" for name in record.numeric or ()}
+        elif isinstance(record, CandidateList):
+            self._see_fields(record.context or {})
+            if any(name.startswith("features.") for name in self._missed):
+                self._missed -= {f"features.{name}" for item in record.items for name in item.features or ()}
+                self._missed -= {"features.score"} if any(item.score is not None for item in record.items) else set()
+        elif isinstance(record, User):
+            self._see_fields(record.attributes)
+
+    def _see_fields(self, given: Context) -> None:
+        for name in self._fields.keys() & given.keys():
+            self._missed.discard(f"context.{name}")
+            value, values, others = given[name], self._fields[name], self._others[name]
+            if values and not any(is_value(value, one) for one in values) and len(others) < _NAMES:
+                others[text_of(value)] += 1
+
+    def doubts(self) -> Iterator[str]:
+        """What to look at first."""
+        if self._missed:
+            yield f"no line has {', '.join(sorted(self._missed))}, which [schema] declares: map the columns in [data]"
+        for name, others in self._others.items():
+            if others:
+                named = _named(dict(others.most_common(_NAMED)))
+                yield f"values of {name} that [schema] does not declare say nothing: {named}"
 
 
 class _Tally:
@@ -81,8 +124,13 @@ class _Tally:
         self.described = HashSet()
         self.alike = HashSet()  # how else described items are written
         self.ids_alike = HashSet()  # items of events that nobody described, but one that is written like them
+        self.people = HashSet()  # users that are described
+        self.nobody: Counter[str] = Counter()  # ids that stand for none, most likely
+        self.unknown_actions: Counter[str] = Counter()
+        self.declared = _Declared(found.config.schema, found.lists)
+        self.hours: set[int] = set()  # times of day, some
         self.times: list[int] = []  # the earliest and the latest
-        self._current = SpillingDict(msgspec.msgpack.encode, msgspec.msgpack.Decoder(_ShownItems).decode)
+        self._looked = SpillingDict(msgspec.msgpack.encode, msgspec.msgpack.Decoder(LookedAt).decode)
 
     def reject(self, line: RejectedLine) -> None:
         """A line that makes no record."""
@@ -90,6 +138,9 @@ class _Tally:
         self.rejected[name] += 1
         if len(self.first_rejected[name]) < self.shown:
             self.first_rejected[name].append(line)
+        action, known, _ = line.problem.removeprefix("is ").partition("; valid are ")
+        if line.field == "action" and known and len(self.unknown_actions) < _NAMES:
+            self.unknown_actions[action] += 1
 
     def as_it_stands(self, report: Report) -> None:
         """Repeats, and lines out of order, which the log's order would hide."""
@@ -99,23 +150,30 @@ class _Tally:
             ts = record.ts or 0
             self.counts["backwards"] += ts < before.get(type(record), 0)
             before[type(record)] = ts
-            name = record.event_id if isinstance(record, Interaction) else record.request_id
-            same = {hash((type(record).__name__, name))}
-            if isinstance(record, Interaction) and ts:
-                same.add(hash((record.user_id, record.item_id, record.action, ts)))
-            again = sum(known.add(one) for one in same) < len(same)
-            self.counts["repeated_events" if isinstance(record, Interaction) else "repeated_lists"] += again
+            if ts and len(self.hours) <= 2:
+                self.hours.add(ts % _DAY_MS)
+            if isinstance(record, Interaction):
+                what = record.user_id, record.item_id, record.action
+                same = {hash((*what, record.event_id)), *([hash((*what, ts))] if ts else [])}
+                self.counts["repeated_events"] += sum(known.add(one) for one in same) < len(same)
+            else:
+                self.counts["repeated_lists"] += not known.add(hash((record.user_id, record.request_id)))
 
     def in_order(self, report: Report) -> None:
         """Everything else."""
         for record in counted_off(folder_records(self.found, self.reject, report), "in order", report):
-            if isinstance(record, Item):
+            self.declared.see(record)
+            if isinstance(record, User):
+                self.people.add(hash(record.user_id))
+            elif isinstance(record, Item):
                 self.counts["repeated_items"] += hash(record.item_id) in self.described
                 self.described.add(hash(record.item_id))
                 self.alike.add(hash(_spelt(record.item_id)))
-            elif isinstance(record, Interaction | CandidateList):
-                ts = record.ts or 0
-                self.users.update((hash(record.user_id),))
+            else:
+                ts, user = record.ts or 0, hash(record.user_id)
+                self.counts["people"] += self.users.add(user) and user in self.people
+                if record.user_id.lower() in _NOBODY:
+                    self.nobody[record.user_id] += 1
                 self.times = [min(self.times[0], ts), max(self.times[1], ts)] if self.times else [ts, ts]
                 self.counts["ahead"] += ts > self.now
                 if isinstance(record, Interaction):
@@ -128,30 +186,36 @@ class _Tally:
         self.seen.update(items)
         self.counts["lists"] += 1
         self.counts["twice"] += len(set(items)) < len(items)
-        self._current.put(shown.user_id, _ShownItems(shown.request_id, np.array(items, np.int64).tobytes()))
+        looked = self._looked.get(shown.user_id) or LookedAt(0)
+        made = HashedList(shown.request_id, shown.ts or 0, np.array(items, np.int64).tobytes())
+        self._looked.put(shown.user_id, looked.showing(made))
 
     def _event(self, event: Interaction) -> None:
-        if event.item_id is None:
-            self.actions[event.action or ""] += 1
-            return
-        item = hash(event.item_id)
-        self.seen.update((item,))
         self.actions[event.action or ""] += 1
+        looked = self._looked.get(event.user_id)
+        chosen = None if event.item_id is None else self._touch(event, event.item_id, looked)
+        if looked is not None:
+            self._looked.put(event.user_id, looked.after(event, chosen))
+
+    def _touch(self, event: Interaction, item_id: str, looked: LookedAt | None) -> HashedList | None:
+        """Counts an event of an item; the list that it chose from."""
+        item = hash(item_id)
+        self.seen.update((item,))
         self.counts["events"] += 1
+        if item_id.lower() in _NOBODY:
+            self.nobody[item_id] += 1
         if item in self.described:
             self.counts["described"] += 1
-        elif hash(_spelt(event.item_id)) in self.alike:
+        elif hash(_spelt(item_id)) in self.alike:
             self.ids_alike.add(item)
         if event.action not in self.positives:
-            return
+            return None
         self.counts["positive"] += 1
-        shown = self._current.get(event.user_id)
-        if shown is None or event.request_id not in (None, shown.request_id):
-            return
-        if item in np.frombuffer(shown.items, np.int64):
+        chosen = None if looked is None else looked.chosen_from(event, item)
+        if chosen is not None:
             self.counts["choices"] += 1
-            self.counts["chosen_lists"] += not shown.chosen
-            self._current.put(event.user_id, _ShownItems(shown.request_id, shown.items, chosen=True))
+            self.counts["chosen_lists"] += not chosen.chosen
+        return chosen
 
 
 def check_log(found: FolderLog, now: int, shown: int = 3, report: Report = lambda _: None) -> LogFacts:
@@ -176,6 +240,7 @@ def check_log(found: FolderLog, now: int, shown: int = 3, report: Report = lambd
         events=counts["events"],
         actions={name: tally.actions[name] for name in found.config.schema.action_names},
         users=len(tally.users),
+        users_described=counts["people"],
         items_described=len(tally.described),
         items_seen=len(tally.seen),
         first=_iso(tally.times[0]) if tally.times else None,
@@ -200,10 +265,11 @@ def check_log(found: FolderLog, now: int, shown: int = 3, report: Report = lambd
     # Strictly increasing times of a user move lines of one time apart, a millisecond each.
     spread = tally.times[1] - tally.times[0] if tally.times else 0
     one_time = not found.timeless and spread <= counts["events"] + counts["lists"]
-    return msgspec.structs.replace(facts, verdict=_verdict(found, facts, counts["positive"], one_time))
+    doubts = (*_doubts(facts, found, counts["positive"]), *_odd(tally, facts, spread), *tally.declared.doubts())
+    return msgspec.structs.replace(facts, verdict=_verdict(found, facts, counts["positive"], one_time, doubts))
 
 
-def _verdict(found: FolderLog, facts: LogFacts, positive: int, one_time: bool) -> Verdict:
+def _verdict(found: FolderLog, facts: LogFacts, positive: int, one_time: bool, doubts: tuple[str, ...]) -> Verdict:
     names = ", ".join(action.name for action in found.config.schema.positives)
     cannot = []
     if not facts.events:
@@ -229,7 +295,7 @@ def _verdict(found: FolderLog, facts: LogFacts, positive: int, one_time: bool) -
             else "positive actions, from lists that are recalled"
         )
         can.append(f"a model can learn from {made} {how}, of {facts.users} users over {facts.items_seen} items")
-    return Verdict(can=tuple(can), doubts=tuple(_doubts(facts, found, positive)), cannot=tuple(cannot))
+    return Verdict(can=tuple(can), doubts=doubts, cannot=tuple(cannot))
 
 
 def _doubts(facts: LogFacts, found: FolderLog, positive: int) -> list[str]:
@@ -255,6 +321,22 @@ def _doubts(facts: LogFacts, found: FolderLog, positive: int) -> list[str]:
         ),
     }
     return [sentence for sentence, holds in said.items() if holds]
+
+
+def _odd(tally: _Tally, facts: LogFacts, spread: int) -> Iterator[str]:
+    """What looks as if a file did not say what it was meant to say."""
+    if tally.unknown_actions:
+        yield f"actions that [schema] does not declare: {_named(dict(tally.unknown_actions.most_common(_NAMED)))}"
+    if tally.nobody:
+        named = _named(dict(tally.nobody.most_common(_NAMED)))
+        yield f"ids are called {named}: leave a cell empty where nobody is known, else they are one user, or one item"
+    described = facts.events_with_described_item
+    if described is not None and described < 0.5:
+        yield f"{described:.0%} of the events are on an item that is described: compare the ids"
+    if len(tally.people) and not facts.users_described:
+        yield "nobody who is described does anything: compare the ids of users"
+    if len(tally.hours) <= 2 and spread > _DAY_MS and facts.events + facts.lists >= _FEW_LINES:
+        yield "times are whole days: within one, lists come before events, and the order of rows stands for the rest"
 
 
 def _named(actions: dict[str, int]) -> str:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ TABLE_FORMS = (".csv", ".tsv", ".jsonl", ".parquet")
 PACKED = (".gz", ".zst")
 _ROWS_AT_ONCE = 20_000
 _LONGEST_CELL = 1 << 26
-_LOOKED_AT = 1000  # lines of a JSONL file whose fields are its columns
+_PEEKED = 1000  # bytes that say what an encoding is
 
 
 class LogLine(NamedTuple):
@@ -57,13 +57,25 @@ def log_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def unread_files(folder: Path) -> list[Path]:
-    """What is called as a kind of file and is none that is read: another form, a folder in a folder, a dead link."""
+    """What is called as a kind of file and is none that is read (another form, a folder in a folder, a dead link), and
+    tables that are called otherwise.
+    """
+    meant = [path for kind in FIELDS for path in sorted(_meant(folder, kind))]
+    others = [path for path in sorted(folder.iterdir()) if path not in meant and path.name not in FIELDS]
     return [
         path
-        for kind in FIELDS
-        for path in sorted(_meant(folder, kind))
-        if not (path.is_file() and form_of(path) is not None) and path.name[0] not in "._"
+        for path in (*meant, *others)
+        if (path.is_file() and form_of(path) is not None) != (path in meant) and path.name[0] not in "._"
     ]
+
+
+def unread_names(folder: Path, paths: Iterable[Path]) -> str:
+    """What is not read, for a report; a folder that is called as a file says so."""
+    return ", ".join(
+        f"{path.relative_to(folder)}"
+        + (f" (a folder: call it {stem_of(path)})" if path.is_dir() and form_of(path) is not None else "")
+        for path in paths
+    )
 
 
 def _meant(folder: Path, kind: str) -> Iterator[Path]:
@@ -86,8 +98,17 @@ def _refuse_two_forms(paths: list[Path]) -> None:
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without its endings."""
-    return path.name.partition(".")[0]
+    """A file's name without the endings that say its form: `interactions-2024.01` of `interactions-2024.01.csv.gz`.
+
+    What follows the point in `interactions.old.csv` tells no part of a log.
+    """
+    name = path.name
+    if (kind := name.partition(".")[0]) in FIELDS:
+        return kind
+    for endings in (PACKED, TABLE_FORMS):
+        ending = next((one for one in endings if name.lower().endswith(one)), "")
+        name = name[: len(name) - len(ending)]
+    return name
 
 
 def form_of(path: Path) -> str | None:
@@ -99,22 +120,22 @@ def form_of(path: Path) -> str | None:
 
 
 def _is_of(path: Path, kind: str) -> bool:
-    stem = stem_of(path)
+    stem = path.name.partition(".")[0]
     return stem == kind or stem.startswith((f"{kind}-", f"{kind}_"))
 
 
 def columns_of(path: Path, delimiter: str | None = None) -> list[str]:
-    """The columns of a file; those of JSON lines are the fields of its first thousand.
+    """The columns of a file; those of JSON lines are the fields of all of them, for which it is read to its end.
 
     Raises:
         FolderError: it is no table.
     """
     names: dict[str, None] = {}
     fault = ""
-    for count, line in enumerate(lines_of(path, delimiter, header=True), 1):
+    for line in lines_of(path, delimiter, header=True):
         names |= dict.fromkeys(line.cells)
         fault = fault or (f" that can be read (line {line.number}: {line.fault})" if line.fault else "")
-        if form_of(path) != ".jsonl" or count >= _LOOKED_AT:
+        if form_of(path) != ".jsonl":
             break
     if not names:
         raise FolderError(f"{path} holds nothing{fault}; it must be {_WANTED[form_of(path) or '.csv']}")
@@ -217,7 +238,7 @@ def _first_undecodable(path: Path) -> int:
 def _text_lines(path: Path, delimiter: str | None, header: bool) -> Iterator[LogLine]:
     csv.field_size_limit(_LONGEST_CELL)
     with _unpacked(path) as file:
-        begins = file.peek(_LOOKED_AT)[:_LOOKED_AT]
+        begins = file.peek(_PEEKED)[:_PEEKED]
         # Spreadsheets save "Unicode text" as UTF-16, with a mark in front that says so.
         wide = begins.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         if b"\0" in begins.partition(b"\n")[0] and not wide:
@@ -229,17 +250,35 @@ def _text_lines(path: Path, delimiter: str | None, header: bool) -> Iterator[Log
                 raise FolderError(f"{path} has no header; its first line must name the columns")
             parted = delimiter or max(",;|\t", key=first.count)
             quoting: Literal[0, 3] = csv.QUOTE_NONE if form_of(path) == ".tsv" else csv.QUOTE_MINIMAL
-            reader = csv.reader(chain([first], text), delimiter=parted, quoting=quoting)
+            held: list[str] = []  # what the row that is read is made of
+            reader = csv.reader(_held(chain([first], text), held), delimiter=parted, quoting=quoting)
             names = [name.strip() for name in next(reader)]
             _refuse_twice(path, names)
             if header:
                 yield LogLine(path.name, 1, dict.fromkeys(names))
             ended = reader.line_num
+            held.clear()
             for cells in reader:
                 began, ended = ended + 1, reader.line_num
                 if cells:
-                    fault = _fault(len(cells), len(names), began, ended)
+                    paired = ended == began or _quotes_pair(held, parted)
+                    fault = _fault(len(cells), len(names), began, ended, paired)
                     yield LogLine(path.name, began, dict(zip(names, cells, strict=False)), fault)
+                held.clear()
+
+
+def _held(lines: Iterable[str], held: list[str]) -> Iterator[str]:
+    for line in lines:
+        held.append(line)
+        yield line
+
+
+def _quotes_pair(lines: list[str], delimiter: str) -> bool:
+    """Whether the quotes of a row that goes over several lines stand where they may. Else it holds other rows."""
+    try:
+        return len(list(csv.reader(lines, delimiter=delimiter, strict=True))) == 1
+    except csv.Error:
+        return False
 
 
 def _refuse_twice(path: Path, names: list[str]) -> None:
@@ -248,11 +287,13 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
             raise FolderError(f"{path} names {times} columns {name!r}; each must have a name of its own")
 
 
-def _fault(cells: int, names: int, began: int, ended: int) -> str | None:
-    if cells == names:
+def _fault(cells: int, names: int, began: int, ended: int, paired: bool) -> str | None:
+    if cells == names and paired:
         return None
-    on = f", and goes on to line {ended}: is a quote left open?" if ended > began else ""
-    return f"it has {cells} cells; the header has {names}{on}"
+    on = f"goes on to line {ended}: is a quote left open?" if ended > began else ""
+    if cells == names:
+        return f"it {on} One within a quoted text is written twice"
+    return f"it has {cells} cells; the header has {names}{', and ' if on else ''}{on}"
 
 
 def _json_lines(path: Path, header: bool) -> Iterator[LogLine]:

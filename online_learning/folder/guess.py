@@ -37,8 +37,13 @@ _CALLED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _VIEWS = ("view", "look", "seen", "detail", "browse", "pv", "impression")
 _CLICKS = ("click", "select", "tap", "open")
-#: Of an action's name: what people are wanted to do.
-POSITIVE = re.compile(r"click|purchas|buy|bought|order|transact|cart|like|book|rent|play|subscri|download|save|favo")
+_WANTED = re.compile(r"click|purchas|buy|bought|order|transact|cart|like|book|rent|play|subscri|download|save|favo")
+_UNDONE = re.compile(r"remov|delet|cancel|refund|return|abandon|dislike|un(like|subscri|book|save|favo)")
+
+
+def looks_wanted(action: str) -> bool:
+    """Whether an action's name is of what people are wanted to do, and not of what takes that back."""
+    return bool(_WANTED.search(action.lower())) and not _UNDONE.search(action.lower())
 
 
 class Guess(Struct, frozen=True):
@@ -80,6 +85,9 @@ def guess_config(folder: Path) -> Guess:
     guesser = _Guesser()
     tables = [guesser.table(kind, samples_of(paths)) for kind, paths in files.items()]
     lists = "candidates" in files or "impressions" in files
+    if guesser.features:
+        named = ", ".join(feature.name for feature in guesser.features)
+        guesser.unsure.append(f"known when a list is shown are taken to be {named}: take out what comes of it later")
     features = tuple(guesser.features) if lists else (_SCORE,)
     schema = FeatureSchema(
         actions=guesser.actions(), candidate_features=features, context=tuple(guesser.context),
@@ -137,6 +145,7 @@ class _Guesser:
         self.context: list[ContextField] = []
         self.numeric: list[str] = []
         self._found: dict[str, bool] = {}  # action -> positive
+        self._taken: set[str] = set()  # `features.price` and the like, of the table that is made
 
     def actions(self) -> tuple[Action, ...]:
         """View and click, then what else there is, the most frequent first."""
@@ -149,6 +158,7 @@ class _Guesser:
 
     def table(self, kind: str, columns: list[ColumnSample]) -> str:
         """`[data.KIND]`."""
+        self._taken.clear()
         taken = {field: column for field in FIELDS[kind] if (column := _column_for(field, columns)) is not None}
         if "user_id" in taken:
             taken.pop("session_id", None)
@@ -186,7 +196,7 @@ class _Guesser:
         else:
             yield f"action = {toml_value(self._action(column))}  # {_counted(column)}"
         if rest:
-            yield f"# not used: {', '.join(column.name for column in rest)}"
+            yield _not_used(*rest)
 
     def _action(self, column: ColumnSample) -> dict[str, Any]:
         values = [value for value, _ in column.counts.most_common()]
@@ -197,7 +207,7 @@ class _Guesser:
                 names[like] = own
         for value in values:
             name = names.get(value, value)
-            self._found[name] = bool(POSITIVE.search(name.lower()))
+            self._found[name] = looks_wanted(name)
         if len(values) > MAX_ACTIONS - 2:
             self.unsure.append(
                 f"{column.name} has {len(values)} values, more than the {MAX_ACTIONS} actions of a schema"
@@ -212,20 +222,16 @@ class _Guesser:
             return
         mark = None if taken["items"].json else taken["items"].separator()
         for column in rest:
-            name = _short(column.name, "features")
             if column.json or (mark and any(mark in value for value in column.counts)):
-                self._feature(name, positive=True)
                 parted = {"column": column.name, **({"separator": mark} if mark else {})}
-                yield f"features.{toml_key(name)} = {toml_value(parted)}"
+                yield from self._feature(column, parted, positive=True)
             else:
                 yield from self._moment(column, "context")
 
     def _rows(self, rest: list[ColumnSample]) -> Iterator[str]:
         for column in rest:
-            name = _short(column.name, "features")
             if column.numeric and not column.name.startswith("context."):
-                self._feature(name, positive=column.non_negative)
-                yield f"features.{toml_key(name)} = {toml_value(column.name)}"
+                yield from self._feature(column, column.name, positive=column.non_negative)
             else:
                 yield from self._moment(column, "context")
 
@@ -233,15 +239,18 @@ class _Guesser:
         del taken
         left = []
         for column in rest:
-            if not column.flags or not POSITIVE.search(column.name.lower()):
+            name = _short(column.name, "actions").lower()
+            if not column.flags or not _WANTED.search(name):
                 left.append(column)
                 continue
-            name = next(
-                (own for own, words in (("click", _CLICKS),) if any(word in column.name.lower() for word in words)), ""
-            )
-            name = name or _short(column.name, "actions").lower()
-            self._found[name] = True
-            yield f"actions.{toml_key(name)} = {toml_value(column.name)}"
+            wanted = looks_wanted(name)
+            if wanted and "actions.click" not in self._taken and any(word in name for word in _CLICKS):
+                name = "click"
+            if self._free(f"actions.{name}"):
+                self._found[name] = wanted
+                yield f"actions.{toml_key(name)} = {toml_value(column.name)}"
+            else:
+                yield _not_used(column)
         if not self._found:
             self.unsure.append("no column of impressions looks like a flag of an action: name them as actions.click")
         yield from self._rows(left)
@@ -250,11 +259,12 @@ class _Guesser:
         del taken
         for column in rest:
             name = _short(column.name, "numeric")
-            if column.numeric:
-                self.numeric.append(name)
+            if column.numeric and self._free(f"numeric.{name}"):
+                if name not in self.numeric:
+                    self.numeric.append(name)
                 yield f"numeric.{toml_key(name)} = {toml_value(column.name)}"
             else:
-                yield f"# not used: {column.name}"
+                yield _not_used(column)
 
     def _users(self, taken: dict[str, ColumnSample], rest: list[ColumnSample]) -> Iterator[str]:
         del taken
@@ -265,16 +275,30 @@ class _Guesser:
         """A field of the context, or of the user: one-hot where its values are few, else a number."""
         name = _short(column.name, group)
         if not column.few and not column.numeric:
-            yield f"# not used: {toml_value(column.name)}, which has too many values, or one"
+            yield f"{_not_used(column)}, which has too many values, or one"
+            return
+        if not self._free(f"{group}.{name}"):
+            yield _not_used(column)
             return
         values = () if column.numeric and not column.few else tuple(sorted(column.counts))
         if name not in {field.name for field in self.context}:
             self.context.append(ContextField(name=name, values=() if column.numeric else values))
         yield f"{group}.{toml_key(name)} = {toml_value(column.name)}"
 
-    def _feature(self, name: str, positive: bool) -> None:
+    def _feature(self, column: ColumnSample, source: Any, positive: bool) -> Iterator[str]:
+        name = _short(column.name, "features")
+        if not self._free(f"features.{name}"):
+            yield _not_used(column)
+            return
         if name not in {feature.name for feature in self.features}:
             self.features.append(feature_named(name, positive))
+        yield f"features.{toml_key(name)} = {toml_value(source)}"
+
+    def _free(self, key: str) -> bool:
+        """Whether no column of the table has this name yet: it is taken then."""
+        free = key not in self._taken
+        self._taken.add(key)
+        return free
 
 
 def feature_named(name: str, positive: bool) -> CandidateFeature:
@@ -296,5 +320,13 @@ def _short(name: str, group: str) -> str:
 
 
 def _counted(column: ColumnSample) -> str:
-    named = ", ".join(f"{value} ({count})" for value, count in column.counts.most_common(8))
-    return re.sub(r"[\x00-\x1f\x7f]", " ", named)
+    return _one_line(", ".join(f"{value} ({count})" for value, count in column.counts.most_common(8)))
+
+
+def _not_used(*columns: ColumnSample) -> str:
+    return f"# not used: {_one_line(', '.join(column.name for column in columns))}"
+
+
+def _one_line(text: str) -> str:
+    """What a comment may hold: names of columns, too, go over several lines where a spreadsheet breaks them."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)

@@ -22,7 +22,15 @@ from online_learning.folder.description import (
     FolderError,
     read_config,
 )
-from online_learning.folder.files import TABLE_FORMS, columns_of, lines_of, log_files, stem_of, unread_files
+from online_learning.folder.files import (
+    TABLE_FORMS,
+    columns_of,
+    lines_of,
+    log_files,
+    stem_of,
+    unread_files,
+    unread_names,
+)
 from online_learning.folder.records import (
     ListedRow,
     RejectedLine,
@@ -97,10 +105,41 @@ class FolderLog(Struct, frozen=True):
             found.append("the log has no times: the order of its rows stands for them, a second apart")
         if not self.lists and self.recalled:
             found.append(f"the log has no lists: {self.recalled} items are recalled from what is known at the time")
+        for file in self.of("candidates", "impressions"):
+            if file.by_row and not {"request_id", "ts"} & set(file.sources):
+                found.append(f"{file.path.name} has no request_id and no ts: all lines of a user are one list")
+            if file.by_row and "position" not in file.sources:
+                found.append(
+                    f"{file.path.name} has no position: the order of a list's lines stands for the order shown"
+                )
+        if undeclared := list(dict.fromkeys(name for file in self.files for name in self._undeclared(file))):
+            found.append(f"nothing is learned from {', '.join(undeclared)}: [schema] does not declare them")
         if self.unread:
-            names = ", ".join(str(path.relative_to(self.folder)) for path in self.unread)
-            found.append(f"not read: {names}; what is read ends in {', '.join(TABLE_FORMS)}, also .gz or .zst")
+            found.append(
+                f"not read: {unread_names(self.folder, self.unread)}; what is read ends in {', '.join(TABLE_FORMS)}, "
+                f"also .gz or .zst, and is called {', '.join(FIELDS)}"
+            )
         return tuple(found)
+
+    def _undeclared(self, file: LogFile) -> Iterator[str]:
+        """What a file says of items, lists and users, and the schema does not know."""
+        schema = self.config.schema
+        fields = [field.name for field in schema.context]
+        features = [feature.name for feature in schema.candidate_features]
+        known = {
+            "features": features,
+            "attributes": fields,
+            "numeric": schema.item_numeric,
+            "actions": schema.valid_actions,
+        }
+        if file.kind != "interactions":  # what an event says of its moment is kept, and read by nobody yet
+            known["context"] = fields
+        for name in file.sources:
+            group, _, key = name.partition(".")
+            if key and key not in known.get(group, (key,)):
+                yield name
+        if "score" in file.sources and "score" not in features:
+            yield "score"
 
     @property
     def recalled(self) -> int:
@@ -118,10 +157,9 @@ def read_log(folder: Path) -> FolderLog:
     """
     found, unread = log_files(folder), unread_files(folder)
     if "interactions" not in found and "impressions" not in found:
-        names = ", ".join(str(path.relative_to(folder)) for path in unread)
         raise FolderError(
             f"{folder} holds no events; it must hold interactions or impressions as .csv, .tsv, .jsonl or .parquet"
-            + (f", none of which is {names}" if names else "")
+            + (f", none of which is {unread_names(folder, unread)}" if unread else "")
         )
     config = read_config(folder)
     columns = {path: columns_of(path, config.data.delimiter) for paths in found.values() for path in paths}
@@ -131,6 +169,9 @@ def read_log(folder: Path) -> FolderLog:
         for kind, paths in found.items()
         for path in paths
     ]
+    if not {"candidates", "impressions"} & set(found):
+        for file in files:  # an event would name a list that nobody has, and none that is recalled would be its own
+            file.sources.pop("request_id", None)
     for file in files:
         _refuse_missing(file, columns[file.path])
     timed = {"ts" in file.sources for file in files if file.kind in _LISTS_FIRST}
@@ -164,7 +205,7 @@ def _refuse_unknown_columns(folder: Path, config: FolderConfig, columns: set[str
 def open_folder(folder: Path, report: Report = lambda _: None) -> DataSet:
     """A folder as a data set, for whoever trains, evaluates or replays.
 
-    Lines that make no record are left out, with one warning that counts them.
+    Lines that make no record are left out; one warning counts them, and a note once all are read.
 
     Args:
         folder: the folder.
@@ -174,16 +215,16 @@ def open_folder(folder: Path, report: Report = lambda _: None) -> DataSet:
         LiverankError: as for `read_log`.
     """
     found = read_log(folder)
-    recipe = found.config.recipe
+    recipe, notes = found.config.recipe, list(found.notes)
     if found.recalled and not recipe.neighbours:
         recipe = msgspec.structs.replace(recipe, neighbours=64)  # recall goes by what followed what
     return DataSet(
-        name=folder.resolve().name, schema=found.config.schema, records=lambda _: _with_warning(found, report),
-        source=str(folder), lists=found.lists, recalled=found.recalled, recipe=recipe, notes=found.notes,
+        name=folder.resolve().name, schema=found.config.schema, records=lambda _: _with_warning(found, report, notes),
+        source=str(folder), lists=found.lists, recalled=found.recalled, recipe=recipe, notes=notes,
     )  # fmt: skip
 
 
-def _with_warning(found: FolderLog, report: Report) -> Iterator[LogRecord]:
+def _with_warning(found: FolderLog, report: Report, notes: list[str]) -> Iterator[LogRecord]:
     rejected: list[RejectedLine] = []
     count = 0
 
@@ -202,7 +243,9 @@ def _with_warning(found: FolderLog, report: Report) -> Iterator[LogRecord]:
         said = f"{count} lines of {found.folder} are left out, the first {where}"
         if not taken:
             raise FolderError(f"no event of the log can be used: {said}")
-        log.warning("%s; `liverank data check %s` says more", said, found.folder)
+        if said not in notes:  # a log is read several times
+            notes.append(said)
+            log.warning("%s; `liverank data check %s` says more", said, found.folder)
 
 
 def folder_records(found: FolderLog, on_reject: OnReject, report: Report = lambda _: None) -> Iterator[LogRecord]:

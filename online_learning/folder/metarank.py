@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from online_learning.data.dataset import DataSet, DataSetError, LogRecord
-from online_learning.folder.cells import MAX_ID
+from online_learning.folder.cells import LATEST_TS, MAX_ID
 from online_learning.folder.description import RECALLED
 from online_learning.folder.files import LogLine, form_of, lines_of
-from online_learning.folder.guess import POSITIVE, feature_named
+from online_learning.folder.guess import feature_named, looks_wanted
 from online_learning.folder.samples import FEW_VALUES
 from online_learning.recipe import Recipe
 from ranker.contracts.decoding import EARLIEST_TS, Limits
@@ -170,7 +170,7 @@ class _MetarankLog:
 
     def schema(self) -> FeatureSchema:
         """Actions by count, numbers of candidates and items, and what rankings and users say in few values."""
-        positive = {name for name in self.actions if POSITIVE.search(name.lower())} or {next(iter(self._kept()))}
+        positive = {name for name in self.actions if looks_wanted(name)} or {next(iter(self._kept()))}
         numeric = dict.fromkeys(
             name for fields in self._items.values() for name, (_, value) in fields.items() if _is_number(value)
         )
@@ -287,8 +287,9 @@ def _checked(field: _Field) -> None:
 
 def _time(event: _AnyEvent) -> int:
     ts = milliseconds(event.timestamp, "ms", "UTC", "timestamp")
-    if ts < EARLIEST_TS:
-        raise BadCell("timestamp", f"is {event.timestamp!r}, before the year 1990; it must be milliseconds or ISO 8601")
+    if not EARLIEST_TS <= ts <= LATEST_TS:
+        where = "before the year 1990" if ts < EARLIEST_TS else "after the year 2200"
+        raise BadCell("timestamp", f"is {event.timestamp!r}, {where}; it must be milliseconds or ISO 8601")
     return ts
 
 

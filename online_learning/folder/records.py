@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -132,7 +133,8 @@ def _candidate(part: Any, numbers: dict[str, float | None]) -> Candidate:
             raise BadCell(
                 "items", f"holds {str(part)[:60]!r} ({error}); an item is an id, or has an item_id"
             ) from error
-    item_id = "" if part is None or isinstance(part, list) else text_of(part)
+    absent = part is None or isinstance(part, list) or (isinstance(part, float) and math.isnan(part))
+    item_id = "" if absent else text_of(part)
     if not 0 < len(item_id) <= MAX_ID:
         raise BadCell("items", f"holds {str(part)[:40]!r}; an id has 1 to {MAX_ID} characters")
     return _with_numbers(item_id, numbers)

@@ -202,7 +202,7 @@ class InputDecoder:
         if ts in (0, -1):
             return msgspec.structs.replace(item, published_at=None)
         self._not_ahead(ts, "published_at", now_ms)
-        if _DAY_MS < abs(ts) < _SECONDS_UNTIL:
+        if seconds_for_milliseconds(ts):
             raise InvalidRecord(
                 "past-timestamp",
                 f"published_at is {ts}, within 7 weeks of the epoch: seconds, most likely; it must be milliseconds "
@@ -217,6 +217,11 @@ class InputDecoder:
                 f"{name} is {ts}, {(ts - now_ms) / 1000:.0f} s ahead; at most {self.limits.max_ahead_ms / 1000:.0f} s "
                 "are allowed, in milliseconds since the epoch, UTC",
             )
+
+
+def seconds_for_milliseconds(published_at: int) -> bool:
+    """Whether a time at which an item was published is one in seconds, most likely, that was taken for milliseconds."""
+    return _DAY_MS < abs(published_at) < _SECONDS_UNTIL
 
 
 def _check_words(text: str | None, topic: str) -> None:

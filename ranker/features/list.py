@@ -105,14 +105,14 @@ def _context(row: UserRow, schema: FeatureSchema) -> np.ndarray:
     for field in schema.context:
         value = known.get(field.name)
         if field.values:
-            numbers += [float(_is(value, one)) for one in field.values]
+            numbers += [float(is_value(value, one)) for one in field.values]
         else:
             number = _number(value)
             numbers.append(math.copysign(math.log1p(abs(number)), number))
     return np.array(numbers, np.float32)
 
 
-def _is(value: object, declared: str) -> bool:
+def is_value(value: object, declared: str) -> bool:
     """Whether a field holds a declared value, which is a text: 1 and 1.0 are "1", true is "true"."""
     if isinstance(value, bool):
         return declared.lower() in (str(value).lower(), str(int(value)))

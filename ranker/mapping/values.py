@@ -35,7 +35,7 @@ def text_of(value: Any) -> str:
 
 
 def number_of(value: Any, field: str, decimal: str) -> float | None:
-    """A finite number; None for nothing.
+    """A finite number; None for nothing. True and false are 1 and 0, as text too.
 
     Raises:
         BadCell: it is none.
@@ -46,6 +46,8 @@ def number_of(value: Any, field: str, decimal: str) -> float | None:
     try:
         number = float(text)
     except (TypeError, ValueError):
+        if isinstance(value, str) and value.strip().lower() in _TRUTHS:
+            return _TRUTHS[value.strip().lower()]
         comma = isinstance(value, str) and "," in value
         hint = '; for 1.234,5 set decimal = ","; thousands need no sign between them' if comma else ""
         raise BadCell(field, f"is {str(value)[:40]!r}; it must be a number{hint}") from None
@@ -58,6 +60,7 @@ def number_of(value: Any, field: str, decimal: str) -> float | None:
     return number
 
 
+_TRUTHS = {"true": 1.0, "false": 0.0}
 # Numbers whose thousands are parted beyond doubt: by a space or an apostrophe; by the sign that is not the decimal's,
 # where there is a decimal sign too, or more than one group. `1,234` alone may be 1.234, so it is none of them.
 _MARKS = " \u00a0\u202f\u2019'"

@@ -60,7 +60,7 @@ BARS = '[data.candidates]\nitems = { column = "items", separator = "|" }\n'
 REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
     "nothing": ({}, "holds no events; it must hold interactions"),
     "nothing of ours": ({"events.xls": b"x", "interactions.xlsx": b"x"}, "none of which is interactions.xlsx"),
-    "a folder for a file": ({"interactions.csv/part.csv": LINES}, "none of which is interactions.csv"),
+    "a folder for a file": ({"interactions.csv/part.csv": LINES}, "interactions.csv (a folder: call it interactions)"),
     "no table": ({"interactions.csv": b"\x00\x01\xff"}, "interactions.csv is no text; it must be lines of text"),
     "no parquet": ({"interactions.parquet": b"rubbish"}, "interactions.parquet is no table"),
     "cut gz": ({"interactions.csv.gz": gzip.compress(LINES.encode())[:-200]}, "is no table (Compressed file ended"),

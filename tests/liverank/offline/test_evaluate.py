@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from online_learning.evaluation.lists import Judged
 from online_learning.folder.log import open_folder
 from ranker.contracts.errors import LiverankError
 from ranker.contracts.schema import FeatureSchema
+from tests.support.command import run_command
 from tests.support.folders import START, folder_of, shop
 
 
@@ -76,6 +78,24 @@ def test_recalled_lists_from_empty_keep_the_order_recalled(tmp_path: Path) -> No
     assert sum(point["n"] for point in found["curve"]) == found["n"]
     with pytest.raises(LiverankError, match="--offline is for lists that were logged"):
         evaluated(tmp_path, origin="empty", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("users", "says"), [(1, "are of one user: there are no intervals"), (3, "are of 3 users"), (25, None)]
+)
+def test_a_test_of_few_people_says_so(tmp_path: Path, users: int, says: str | None) -> None:
+    """A day of one person is no proof: what is printed is JSON with null for bounds, and a note says why."""
+    folder = shop(tmp_path / "log", users=users, lists_each=30 // users or 1)
+    (folder / "items.csv").unlink()
+    ran = run_command("evaluate", folder, "--from", "empty", "--json", tmp_path / "report.json")
+    assert ran.code == 0
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found == json.loads(ran.out, parse_constant=pytest.fail)
+    assert found["users"] == users
+    told = [note for note in found["notes"] if "choices of the test" in note]
+    assert len(told) == (says is not None) and all(str(says) in note for note in told)
+    difference = found["differences"]["touched"]["mrr"]
+    assert (difference["low"] is None) == (difference["p"] is None) == (users == 1)
 
 
 PEER = """

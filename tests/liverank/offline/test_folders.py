@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from ranker.contracts.records import Item
 from ranker.items.catalog import Catalog
 from ranker.items.tables import category_buckets
 from ranker.registry.bundle import read_manifest
+from tests.support.command import run_command
 from tests.support.folders import START, folder_of, shop
 
 HEAD = "user_id,item_id,action,ts\n"
@@ -85,6 +88,40 @@ def test_an_evaluation_without_a_choice_is_refused(log: Path, trained: tuple[Pat
         run_evaluation(open_folder(log), log, settings, question, lambda _: None)
 
 
+def test_a_version_of_another_schema_says_so(trained: tuple[Path, FirstModel], tmp_path: Path) -> None:
+    """An action that it does not know ends the evaluation with its name; what it means otherwise stands in a note."""
+    settings = changed(Settings(), registry=str(trained[0]), data=str(tmp_path))
+    folder = shop(tmp_path / "shop")
+    config = (folder / "liverank.toml").read_text()
+    (folder / "liverank.toml").write_text(config.replace('"click" }', '"click", positive = true }'))
+    found = run_evaluation(open_folder(folder), folder, settings, Question(), lambda _: None)
+    (note,) = [note for note in found["notes"] if "[schema]" in note]
+    assert f"of {trained[1].version} counts" in note and "positive of the action 'click' is true instead of" in note
+    (folder / "liverank.toml").write_text(config.replace('"purchase"', '"gift"'))
+    with pytest.raises(
+        LiverankError, match=f"{trained[1].version} is of another .schema. than shop: the action 'gift'"
+    ):
+        run_evaluation(open_folder(folder), folder, settings, Question(), lambda _: None)
+
+
+def test_a_test_that_begins_at_a_time_is_of_a_model_trained_until_then(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a registry, as without a time; and no training on a time in which nothing was chosen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LIVERANK_REGISTRY", raising=False)
+    data = open_folder(log)
+    start = newest_fifth(data, log, Question(), train=True).start
+    assert start is not None
+    when = datetime.fromtimestamp(start / 1000, UTC).isoformat()
+    ran = run_command("evaluate", log, "--test-from", when, "--json", tmp_path / "report.json")
+    assert ran.code == 0, ran.err
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["n"] == 30 and not [note for note in found["notes"] if "has learned" in note]
+    with pytest.raises(LiverankError, match="no list that drew a positive action in the time that is to be learned"):
+        fit(data, log, str(tmp_path / "registry"), until=START - 1)
+
+
 def test_sampled_lists_are_not_evaluated(tmp_path: Path) -> None:
     """A log that recalls no lists has none to rank, and the error says how it gets them."""
     lines = "".join(f"u{at % 3},i{at % 5},click,{START + at * 1000}\n" for at in range(50))
@@ -137,6 +174,16 @@ def test_odd_logs_are_learned_from(tmp_path: Path, kind: str) -> None:
     data = open_folder(log)
     made = fit(data, log, str(tmp_path / "registry"))
     assert made.examples > 20 and math.isfinite(made.loss)
+
+
+@pytest.mark.parametrize("recall", [10, 0])
+def test_events_that_name_lists_of_no_file_are_learned_from(tmp_path: Path, recall: int) -> None:
+    """A log of events alone may have the ids of searches: recalled and sampled lists are chosen from all the same."""
+    lines = "".join(f"u{at % 4},i{at % 7},click,{START + at * 1000},search {at}\n" for at in range(90))
+    config = f"[data]\nrecall = {recall}\n[recipe]\nepochs = 1\n[model]\nd = 16\nhidden = 16\n"
+    files = {"interactions.csv": f"user_id,item_id,action,ts,request_id\n{lines}", "liverank.toml": config}
+    log = folder_of(tmp_path / "log", files)
+    assert fit(open_folder(log), log, str(tmp_path / "registry")).examples > 20
 
 
 def test_a_list_that_names_an_item_twice_is_learned_from(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def read(tmp_path: Path, text: str) -> list[Message]:
         ('{"user_id":"u","item_id":"a","action":"view"}', "views", b"u"),
         ('{"user_id":"u","item_id":"a","action":"buy"}', "interactions", b"u"),
         ('{"user_id":"u","request_id":"r","items":[]}', "candidates", b"u"),
+        ('{"user_id":"u","text":"space war","action":"search"}', "interactions", b"u"),
+        ('{"user_id":"u","attributes":{"tier":"gold"}}', "users", b"u"),
         ('{"item_id":"a","title":"A"}', "items", b"a"),
         ('{"topic":"users","value":{"user_id":"u"}}', "users", b"u"),
         ('{"topic":"clicks","key":"k","value":{"user_id":"u"}}', "clicks", b"k"),
@@ -52,7 +54,8 @@ def test_raw_and_null_bodies_are_sent_as_they_are(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ("[]", "a JSON object is expected"),
-        ("{}", "neither a record"),
+        ("{}", "no record; a list has items, an event user_id and"),
+        ('{"user_id":"u"}', "no record; a list has items"),
         ('{"topic":"clicks"}', "neither"),
         ('{"topic":"rankings","value":{}}', "the topic is 'rankings'; valid are clicks, views"),
         ("[" * 5000, "not JSON"),

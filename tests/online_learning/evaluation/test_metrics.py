@@ -82,6 +82,17 @@ def test_chance_is_called_a_difference_as_often_as_promised():
     assert 0.02 < np.mean([not pair.low < 0 < pair.high for pair in found]) < 0.09
 
 
+def test_one_user_has_no_interval():
+    """However many of their queries there are: drawn again and again they are the same, which is not certainty."""
+    values, one = np.random.default_rng(5).random(50), np.repeat("u", 50)
+    found, difference = summarise(values, one), paired_bootstrap(values, np.zeros(50), one)
+    assert found.value == difference.value == pytest.approx(values.mean())
+    bounds = (found.low, found.high, difference.low, difference.high, difference.p, *summarise(values[:1])[1:])
+    assert all(math.isnan(number) for number in bounds)
+    two = np.array(["u", "v"] * 25)
+    assert summarise(values, two).low < summarise(values, two).high
+
+
 def test_unequal_queries_are_refused():
     """Values of different queries cannot be paired."""
     with pytest.raises(ValueError, match="3 values against 2; both must be of the same queries"):

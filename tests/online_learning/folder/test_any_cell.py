@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import io
 import json
@@ -81,6 +82,7 @@ def test_any_cell_makes_a_record_or_says_what_is_wrong(kind: str, decimal: str, 
         (".5", ".", 0.5),
         ("1e3", ".", 1000), ("1.234,5", ",", 1234.5), ("1.234", ",", 1234), ("1234,5", ",", 1234.5), ("5", ",", 5),
         ("1 234,5", ",", 1234.5), ("1,234", ".", None), ("1,5", ".", None), ("1.5", ",", None), ("1.23,5", ",", None),
+        ("True", ".", 1), (" false ", ",", 0), ("yes", ".", None),
         ("12,34.5", ".", None), ("1_000", ".", None), ("$5", ".", None), ("5%", ".", None), ("1,2,3", ".", None),
     ],
 )  # fmt: skip
@@ -202,3 +204,60 @@ def test_lists_as_python_writes_them(tmp_path: Path) -> None:
     for text, items in (("['a', 'b']", ["a", "b"]), ("[7.0, 8]", ["7", "8"]), (json.dumps(["a", 7]), ["a", "7"])):
         cells = Cells({"items": text, "user_id": "u"}, {"items": Source(), "user_id": Source()}, Description())
         assert [item.item_id for item in list_of(cells, SCHEMA, "x:1").items] == items
+
+
+def list_in(text: str) -> list[Any]:
+    """The items of a list that stands in a cell, and their prices."""
+    line = {"items": '["a", "b"]', "user_id": "u", "features.price": text}
+    cells = Cells(line, {name: Source(column=name) for name in line}, Description())
+    return [(item.features or {}).get("price") for item in list_of(cells, SCHEMA, "x:1").items]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["['i0' 'i1' 'i2']", "['i0' 'i1'\n 'i2']", "['i0', 'i1' 'i2']", """["it's" 'b']""", "[1 2 3]", "['' '']"],
+)
+def test_a_list_as_numpy_writes_it_is_none(text: str) -> None:
+    """Without commas Python reads texts side by side as one: a list of one item that nobody has."""
+    cells = Cells({"items": text, "user_id": "u"}, {"items": Source(), "user_id": Source()}, Description())
+    with pytest.raises(BadCell, match="its parts between commas"):
+        list_of(cells, SCHEMA, "x:1")
+
+
+@pytest.mark.parametrize("text", ["['', 'b']", """["a' 'b", 'c']""", "['a',\n 'b']", "['' , 'b']"])
+def test_quotes_within_texts_part_nothing(text: str) -> None:
+    """An empty text, a text that has quotes in it, and a list over two lines are what Python means by them."""
+    cells = Cells({"tags": text, "item_id": "i"}, {"tags": Source(), "item_id": Source()}, Description())
+    assert item_of(cells).tags == ast.literal_eval(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "prices"),
+    [("[1.5, nan]", [1.5, None]), ("[NaN, 2]", [None, 2]), ("[True, false]", None), ("[True, False]", [1, 0]),
+     ("[None, 1]", [None, 1]), ("[inf, 1]", None), ("[-inf, 1]", None), ("[1, -Infinity]", None), ("[name, 1]", None)],
+)  # fmt: skip
+def test_numbers_of_a_list_as_python_writes_them(text: str, prices: list[float | None] | None) -> None:
+    """`nan` is absent, true and false are 1 and 0, and what is not finite says so."""
+    if prices is None:
+        with pytest.raises(BadCell, match=r"price is .*; it must be a (finite number|JSON list)"):
+            list_in(text)
+    else:
+        assert list_in(text) == prices
+
+
+@pytest.mark.parametrize("text", ["[nan, 'a']", '[NaN, "a"]', "[None, 'a']"])
+def test_what_is_no_number_is_no_item(text: str) -> None:
+    """An id that is missing from a list is not one that is called `nan`."""
+    cells = Cells({"items": text, "user_id": "u"}, {"items": Source(), "user_id": Source()}, Description())
+    with pytest.raises(BadCell, match="an id has 1 to 256 characters"):
+        list_of(cells, SCHEMA, "x:1")
+    held = Cells({"items": [float("nan"), "a"], "user_id": "u"}, cells.sources, Description())
+    with pytest.raises(BadCell, match="an id has 1 to 256 characters"):
+        list_of(held, SCHEMA, "x:1")
+
+
+@pytest.mark.parametrize("text", ["x", "on", "1,5"])
+def test_what_is_no_flag_says_what_would_be(text: str) -> None:
+    """Not that it must be a number, which a flag need not be."""
+    with pytest.raises(BadCell, match="it must be true or false, yes or no, or a count"):
+        Cells({"click": text}, {"click": Source()}, Description()).flag("click")

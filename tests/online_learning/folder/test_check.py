@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 from pathlib import Path
 
 import pytest
 
 from online_learning.data.on_disk import HELD
+from online_learning.evaluation.lists import queries
 from online_learning.folder.check import LogFacts, check_log
-from online_learning.folder.log import read_log
+from online_learning.folder.log import open_folder, read_log
 from tests.support.folders import PLAIN, START, folder_of, shop
 
 NOW = START + 10**9
@@ -114,3 +117,93 @@ def test_more_people_than_are_held_in_memory(tmp_path: Path) -> None:
     facts = facts_of(folder_of(tmp_path, {**files, "liverank.toml": config}))
     assert (facts.users, facts.lists, facts.lists_with_a_choice) == (len(people), len(people), 1.0)
     assert (facts.choices, facts.events) == (len(people), len(people) * 3 // 2)
+
+
+HOUR = 3_600_000
+
+
+def people_with_many_tabs(folder: Path, seed: int) -> Path:
+    """People who look at several lists at once: some lists come again, some events name one, some come a day late."""
+    rng = random.Random(seed)
+    lists, events, clock = ["user_id,ts,request_id,items"], ["user_id,item_id,action,ts,request_id"], START
+    for at in range(400):
+        clock += rng.choice((1000, 1000, HOUR, 9 * HOUR))
+        user, request = f"u{rng.randrange(4)}", f"r{rng.randrange(9)}"
+        if rng.random() < 0.5:
+            items = json.dumps([f"i{one}" for one in rng.sample(range(8), 5)]).replace('"', '""')
+            lists.append(f'{user},{clock},{request},"{items}"')
+        else:
+            named = request if rng.random() < 0.5 else ""
+            events.append(f"{user},i{rng.randrange(8)},{rng.choice(('view', 'click'))},{clock + at % 2},{named}")
+    return folder_of(folder, {"candidates.csv": "\n".join(lists), "interactions.csv": "\n".join(events)})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_choices_are_those_that_are_learned_from(tmp_path: Path, seed: int) -> None:
+    """Of several lists at once the one that the event names, or the newest that holds its item, for a day: counted as
+    the rows have it that training and evaluation go by."""
+    folder = people_with_many_tabs(tmp_path, seed)
+    data = open_folder(folder)
+    asked = [query for _, query in queries(data.records(folder), data.schema) if query is not None]
+    facts = facts_of(folder)
+    assert facts.choices == len(asked) > 10
+    assert facts.lists_with_a_choice is not None and 0 < facts.lists_with_a_choice <= facts.choices / facts.lists
+
+
+def test_what_only_looks_repeated(tmp_path: Path) -> None:
+    """Three items of one order, and two people's lists of one number, are none; a second time they are."""
+    order = "".join(f"{user},{item},click,{START + item},o1\n" for user in "ab" for item in range(3))
+    lists = f'user_id,ts,request_id,items\na,{START - 1},1,"[1,2]"\nb,{START - 1},1,"[1,2]"\n'
+    folder_of(tmp_path, {"interactions.csv": HEAD + order, "candidates.csv": lists})
+    facts = facts_of(tmp_path)
+    assert (facts.repeated_events, facts.repeated_lists) == (0, 0)
+    folder_of(tmp_path, {"interactions.csv": HEAD + order + f"a,0,click,{START + 9},o1\n", "candidates.csv": lists * 2})
+    facts = facts_of(tmp_path)
+    assert (facts.repeated_events, facts.repeated_lists) == (1, 2)
+
+
+def clicks(ts: str = "{at}", user: str = "u{of}", action: str = "click") -> str:
+    """Sixty clicks of seven users on five items, an hour apart; each cell may name the line, its user or its time."""
+    return HEAD + "".join(
+        f"{user},i{at % 5},{action},{ts},e{at}\n".format(at=START + at * HOUR, of=at % 7, day=1 + at % 28)
+        for at in range(60)
+    )
+
+
+DEVICE = '[[schema.context]]\nname = "device"\nvalues = ["mobile", "1"]\n'
+LISTS = f'user_id,ts,items,context.device\nu1,{START},"[""i0""]",Mobile\nu2,{START},"[""i0""]",mobile\n'
+DOUBTED: dict[str, tuple[dict[str, str | bytes], str]] = {
+    "an id of pandas": (
+        {"interactions.csv": clicks() + clicks(user="nan").partition("\n")[2]}, "ids are called nan (60)",
+    ),
+    "days": ({"interactions.csv": clicks(ts="2024-05-{day:02}")}, "times are whole days: within one, lists come"),
+    "an action": (
+        {"interactions.csv": clicks() + clicks(action="scroll").partition("\n")[2] + f"u1,i1,a;b,{START},x\n"},
+        "actions that [schema] does not declare: 'scroll' (60), 'a;b' (1)",
+    ),
+    "items of other ids": ({"interactions.csv": clicks(), "items.csv": "item_id\nSKU-1\ni0\n"}, "20% of the events"),
+    "users of other ids": (
+        {"interactions.csv": clicks(), "users.csv": "user_id\n1\n"}, "nobody who is described does anything",
+    ),
+    "a value": (
+        {"interactions.csv": clicks(), "candidates.csv": LISTS, "liverank.toml": DEVICE},
+        "values of device that [schema] does not declare say nothing: Mobile (1)",
+    ),
+    "a feature": (
+        {"interactions.csv": clicks(), "candidates.csv": LISTS,
+         "liverank.toml": '[[schema.candidate_features]]\nname = "price"\n[schema]\nitem_numeric = ["size"]\n'},
+        "no line has features.price, numeric.size, which [schema] declares",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DOUBTED)
+def test_what_no_file_was_meant_to_say_is_a_doubt(tmp_path: Path, kind: str) -> None:
+    """Nothing of it stops anybody, so it has to be said; and nothing like it is said of the other logs."""
+    files, says = DOUBTED[kind]
+    (doubt,) = [one for one in facts_of(folder_of(tmp_path, files)).verdict.doubts if says in one]
+    begins = " ".join(doubt.split()[:3])
+    for other, (others, _) in DOUBTED.items():
+        if other != kind:
+            found = facts_of(folder_of(tmp_path / other, others)).verdict.doubts
+            assert not [one for one in found if one.startswith(begins)], other

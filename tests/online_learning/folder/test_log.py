@@ -66,6 +66,68 @@ def test_several_files_of_a_kind_are_one_log(tmp_path: Path) -> None:
     assert [record.item_id for record in records_of(tmp_path)[0]] == ["2", "3", "1"]
 
 
+def test_parts_may_have_points_in_their_names(tmp_path: Path) -> None:
+    """Days and Spark's parts: each line of each once. What is kept beside a file by its name still counts twice."""
+    files = {
+        f"{name}.csv": f"user_id,item_id,action,ts\na,{at},view,{START + at}\n"
+        for at, name in enumerate(
+            ("interactions-2024.01.01", "interactions-2024.01.02", "interactions/2024.01", "interactions/2024.02")
+        )
+    }
+    records, _ = records_of(folder_of(tmp_path, files))
+    assert [record.item_id for record in records] == ["0", "1", "2", "3"]
+    assert len({record.event_id for record in records}) == 4
+    folder_of(tmp_path, {"interactions.csv": PLAIN["interactions.csv"], "interactions.old.csv": "user_id\n"})
+    with pytest.raises(
+        FolderError, match=r"interactions.csv and interactions.old.csv look like one table in two forms"
+    ):
+        read_log(tmp_path)
+
+
+def test_a_field_that_comes_late_is_read(tmp_path: Path) -> None:
+    """JSON lines name their fields one by one: one that the first thousands do not have is a column all the same."""
+    late = [{**EVENTS[0], "event_id": f"e{at}", "ts": START + at} for at in range(3000)]
+    late[2500] |= {"price": 7.5, "context": {"device": "mobile"}}
+    content = "".join(json.dumps(event | {"value": None}) + "\n" for event in late)
+    config = '[data.interactions]\nvalue = "price"\n'
+    records, rejected = records_of(folder_of(tmp_path, {"interactions.jsonl": content, "liverank.toml": config}))
+    assert not rejected
+    assert [(record.value, record.context) for record in records if record.value is not None] == [
+        (7.5, {"device": "mobile"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "line", "says"),
+    [
+        ("", 3, "it goes on to line 6: is a quote left open?"),
+        ('9,"closed"\n', 3, "it goes on to line 7: is a quote left open?"),
+        ('9,a 5" disk\n', 3, "it goes on to line 7: is a quote left open?"),
+    ],
+)
+def test_a_quote_left_open_in_the_last_column_swallows_no_line(tmp_path: Path, last: str, line: int, says: str) -> None:
+    """Up to the end, or to the next quote: not one item with all of them for its title. Whole texts may go on."""
+    content = 'item_id,title\n1,one line\n2,"Foo\n3,Bar\n4,Baz\n5,Qux\n'
+    whole = 'item_id,title\n1,"over\ntwo lines, ""quoted"""\n'
+    folder_of(tmp_path, {**PLAIN, "items.csv": content + last, "items-2.csv": whole})
+    records, rejected = records_of(tmp_path)
+    assert [(one.file, one.line, one.field) for one in rejected] == [("items.csv", line, "line")]
+    assert says in rejected[0].problem
+    assert [record.title for record in records if isinstance(record, Item)] == ['over\ntwo lines, "quoted"', "one line"]
+
+
+def test_tables_that_are_called_otherwise_are_told(tmp_path: Path) -> None:
+    """Beside a log, where they would be missed, and where there is none."""
+    other = {"products.csv": "item_id\n1\n", "Items.csv": "item_id\n1\n", "notes.txt": "", "_tmp.csv": "x"}
+    folder_of(tmp_path, {**PLAIN, **other, "candidates.parquet/part-0.parquet": b"x"})
+    (note,) = [note for note in read_log(tmp_path).notes if note.startswith("not read: ")]
+    assert "candidates.parquet (a folder: call it candidates), Items.csv, products.csv; what is read" in note
+    assert "and is called interactions, candidates, impressions, items, users" in note
+    (tmp_path / "interactions.csv").rename(tmp_path / "events.csv")
+    with pytest.raises(FolderError, match=r"holds no events; .* none of which is .*, events.csv, products.csv"):
+        read_log(tmp_path)
+
+
 LIST = CandidateList(
     request_id="r",
     user_id="u",
@@ -196,6 +258,26 @@ def test_items_and_users_come_first(tmp_path: Path) -> None:
     ]
 
 
+def test_when_an_item_was_published_is_what_a_worker_takes_it_for(tmp_path: Path) -> None:
+    """0 and -1 are unknown, seconds for milliseconds say so, and a film of 1970 whose day is written out is one."""
+    times = ("0", "-1", "1700000000", "1700000000000000", "1970-01-20", "1969-07-20", "")
+    lines = "".join(f"{at},{ts}\n" for at, ts in enumerate(times))
+    records, rejected = records_of(folder_of(tmp_path, {**PLAIN, "items.csv": f"item_id,published_at\n{lines}"}))
+    items = {record.item_id: record.published_at for record in records if isinstance(record, Item)}
+    assert items == {"0": None, "1": None, "4": 19 * 86_400_000, "5": -165 * 86_400_000, "6": None}
+    assert [(one.line, one.field) for one in rejected] == [(4, "published_at"), (5, "published_at")]
+    assert "within seven weeks of 1970; set time" in rejected[0].problem
+
+
+def test_events_that_name_lists_which_the_log_has_not_are_learned_from(tmp_path: Path) -> None:
+    """Of a log of events alone: what they name is neither a recalled list nor a sampled one."""
+    lines = "".join(f"u{at % 4},i{at % 5},click,{START + at * 1000},search {at}\n" for at in range(60))
+    folder_of(tmp_path, {"interactions.csv": f"user_id,item_id,action,ts,request_id\n{lines}"})
+    records, rejected = records_of(tmp_path)
+    assert not rejected and len(records) == 60
+    assert {record.request_id for record in records} == {None}
+
+
 def test_lists_stand_before_events_of_their_time(tmp_path: Path) -> None:
     """A click in the same second as its list comes after it; a user's times strictly increase."""
     folder_of(
@@ -216,6 +298,9 @@ def test_lists_stand_before_events_of_their_time(tmp_path: Path) -> None:
         ("u,,view,1700000000000,", "item_id", "must be there"),
         (",i,view,1700000000000,", "user_id", "or a session_id"),
         ("u,i,view,1700000000,", "ts", "before the year 1990; set time"),
+        ("u,i,view,1700000000000000,", "ts", "after the year 2200; set time"),
+        ("u,i,view,20240501123000,", "ts", "after the year 2200; set time"),
+        ("u,i,view,9223372036854775807,", "ts", "after the year 2200; set time"),
         ("u,i,view,soon,", "ts", "ISO 8601"),
         ("u,i,view,,", "ts", "other lines have one"),
         ('u,i,view,1700000000000,"1,5"', "value", 'set decimal = ","'),
