@@ -23,6 +23,10 @@ def span_in_words(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
+def _since(seconds: float) -> str:
+    return f"{span_in_words(seconds)} ago" if seconds >= 1 else "just now"
+
+
 def event_in_words(action: str, item: str | None, seconds: float, relation: str | None, below: int) -> str:
     """What somebody did, by how it has to do with the item of which it is said.
 
@@ -34,25 +38,25 @@ def event_in_words(action: str, item: str | None, seconds: float, relation: str 
         relation: of the event's item to this one; None where there is none.
         below: places by which this item came below that one in the list, where they are related by that.
     """
-    did, ago = _DID.get(action, f"had as {action}"), span_in_words(seconds)
+    did, since = _DID.get(action, f"had as {action}"), _since(seconds)
     named = "something" if item is None else f"\N{LEFT DOUBLE QUOTATION MARK}{item}\N{RIGHT DOUBLE QUOTATION MARK}"
-    what = f"{named}, which you {did} {ago} ago"
+    what = f"{named}, which you {did} {since}"
     match relation:
         case "same item":
-            return f"you {did} it {ago} ago"
+            return f"you {did} it {since}"
         case "same category" | "similar text":
             return f"like {what}"
         case "chosen together":
             return f"often chosen with {what}"
         case "distance" if below:
             return f"{abs(below)} {'below' if below > 0 else 'above'} {what}"
-    return f"you {did} {named} {ago} ago"
+    return f"you {did} {named} {since}"
 
 
 def typed_in_words(action: str, seconds: float) -> str:
     """What somebody wrote so long ago; the text itself is kept nowhere."""
     said = {"search": "searched for", "question": "asked"}.get(action, "wrote")
-    return f"what you {said} {span_in_words(seconds)} ago"
+    return f"what you {said} {_since(seconds)}"
 
 
 def known_in_words(kind: str, name: str) -> str:

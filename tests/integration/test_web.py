@@ -211,6 +211,8 @@ def test_an_item_says_why_it_stands_there(page: Page, web: GatewayProcess, insta
 
     expect(reasons).to_have_text(shown(newest()))
     expect(page.locator("#said")).to_contain_text(f"Why {name} stands here: {shown(newest())[0]}")
+    sentence, line = (one.bounding_box() for one in (reasons.first, clicked))
+    assert sentence is not None and line is not None and sentence["width"] > line["width"] / 3  # it has room to be read
     assert grave_findings(page) == []
     for other in page.locator("#list li:not(.touched) .item-title").all()[:2]:
         ranked_after(page, other.click)

@@ -173,7 +173,7 @@ def test_what_was_typed_is_worth_what_it_changes(model: ServingModel) -> None:
             told_of += 1
             left = tuple(words for words in row.words if words.ts != one.ts)
             assert one.effect == pytest.approx(whole[item] - scores(model, replace(row, words=left))[item], abs=1e-5)
-            ago = {typed_at[0]: "searched for 2 min ago", typed_at[1]: "wrote 0 s ago"}[one.ts or 0]
+            ago = {typed_at[0]: "searched for 2 min ago", typed_at[1]: "wrote just now"}[one.ts or 0]
             assert one.words.endswith(f"what you {ago}") and "space war" not in one.words
     assert told_of > 2
 
