@@ -30,6 +30,7 @@ from liverank.bench.models import bench_people
 from liverank.bench.system import BenchSystem, started_system
 from liverank.local.processes import LIVERANK, Program
 from liverank.measure.deliveries import repeated
+from liverank.measure.processes import processor_seconds
 from liverank.simulate.users import SimulatedUser
 from ranker.contracts.clock import now_ms
 from ranker.contracts.errors import LiverankError
@@ -65,6 +66,7 @@ class LatencyStretch(Struct):
     end: int = 0
     seconds: float = 0.0
     cpu_s: float | None = None  # None where the worker's page does not tell
+    broker_s: float | None = None  # processor time of the broker, where it was started here and on Linux
 
 
 @dataclass
@@ -167,12 +169,20 @@ async def _beside_a_trainer(
 @contextmanager
 def _measured(bench: BenchSystem, load: Load) -> Iterator[LatencyStretch]:
     """What happens within: filled in at the end."""
-    cpu_s = _on_page(bench, _CPU)
+    cpu_s, broker_s = _on_page(bench, _CPU), _brokers(bench)
     stretch, began = LatencyStretch(first=len(load.sent)), time.perf_counter()
     yield stretch
     stretch.end, stretch.seconds = len(load.sent), time.perf_counter() - began
     now = _on_page(bench, _CPU)
     stretch.cpu_s = None if cpu_s is None or now is None else now - cpu_s
+    stretch.broker_s = None if broker_s is None else (_brokers(bench) or 0.0) - broker_s
+
+
+def _brokers(bench: BenchSystem) -> float | None:
+    """Processor seconds that the broker has used."""
+    if bench.broker_pid is None or sys.platform != "linux":
+        return None
+    return processor_seconds(bench.broker_pid)
 
 
 def _on_page(bench: BenchSystem, name: str) -> float | None:
@@ -233,7 +243,7 @@ def _figures(load: Load, run: LatencyRun, options: LatencyOptions) -> dict[str, 
             "seconds": round(seconds, 2),
             "inputs_per_s": round((run.burst.end - run.burst.first) / seconds),
             "rankings": sum(arrival.at >= started for arrival in load.arrivals),
-            "worker_cpu_us": _each(run.burst),
+            **_costs(run.burst),
         },
         "missing": run.covered.count(None),
         "repeated": repeated(load.arrivals),
@@ -249,7 +259,7 @@ def _figures(load: Load, run: LatencyRun, options: LatencyOptions) -> dict[str, 
             "with": _percentiles(during),
             "p50_ratio": round(float(np.median(during) / np.median(without)), 3),
             "p99_ratio": round(float(np.percentile(during, 99) / np.percentile(without, 99)), 3),
-            "worker_cpu_us": {"without": [_each(before), _each(after)], "with": _each(beside)},
+            "costs": {"without": [_costs(before), _costs(after)], "with": _costs(beside)},
             "swaps": run.swaps,
         }
     return {**found, "options": asdict(options)}
@@ -259,7 +269,7 @@ def _of_stretch(load: Load, run: LatencyRun, stretch: LatencyStretch) -> dict[st
     return {
         "latency_ms": _percentiles(_waits(load, run, stretch)),
         "rate": round((stretch.end - stretch.first) / stretch.seconds, 1),
-        "worker_cpu_us": _each(stretch),
+        **_costs(stretch),
     }
 
 
@@ -275,7 +285,8 @@ def _percentiles(waits: list[float]) -> dict[str, float]:
     return {"p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": round(max(waits), 3), "n": len(waits)}
 
 
-def _each(stretch: LatencyStretch) -> float | None:
-    """Microseconds of the worker's processor time for each input."""
+def _costs(stretch: LatencyStretch) -> dict[str, int | None]:
+    """Microseconds of processor time for each input."""
     inputs = stretch.end - stretch.first
-    return None if stretch.cpu_s is None else round(1e6 * stretch.cpu_s / inputs)
+    used = {"worker_cpu_us": stretch.cpu_s, "broker_cpu_us": stretch.broker_s}
+    return {name: None if seconds is None else round(1e6 * seconds / inputs) for name, seconds in used.items()}

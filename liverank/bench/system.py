@@ -49,6 +49,7 @@ class BenchSystem:
     console: Console
     report: dict[str, Any]
     stack: ExitStack  # ends everything
+    broker_pid: int | None = None  # of the broker, where the benchmark has started it
     own: Collection[str] = ()  # variables of the benchmark's own settings
     processes: list[Process] = field(default_factory=list)
 
@@ -171,7 +172,7 @@ def _set_up(
     producer = Producer(connection.librdkafka(settings.broker) | options, logger=log)
     bench = BenchSystem(
         settings, folder, names, VersionMaker(settings, names, folder), producer, console, report, stack,
-        [name.upper() for name in own],
+        broker.pid, [name.upper() for name in own],
     )  # fmt: skip
     with console.status("the first model and the catalogue"):
         bench.announce(bench.versions.publish())
