@@ -210,6 +210,21 @@ def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
     assert time.monotonic() - started < 60
 
 
+def test_any_folder_will_do(tmp_path: Path, new_topic: NewTopic) -> None:
+    """Spaces, other scripts and signs of its own in the path: the data lies there, and a later start finds it. A comma
+    Kafka cannot have, and says so."""
+    folder, before = tmp_path / "josé 物 🛒 \\u0041", sorted(tmp_path.parent.iterdir())
+    with start_broker("kafka", folder, heap_mb=256) as broker:
+        topic = new_topic(broker.address)
+        produce(broker.address, topic, b"kept")
+    with start_broker("kafka", folder, heap_mb=256) as broker:
+        assert read(broker.address, topic, 1) == [b"kept"]
+    assert (folder / "kafka" / "meta.properties").exists()
+    assert list(tmp_path.iterdir()) == [folder] and sorted(tmp_path.parent.iterdir()) == before
+    with pytest.raises(BrokerError, match="give a folder without one"), start_broker("kafka", tmp_path / "a,b"):
+        pass
+
+
 def test_in_the_foreground(tmp_path: Path) -> None:
     """`liverank broker` prints the address of a given port; SIGTERM ends it and the broker with exit status 0."""
     port = free_ports(1)[0]
