@@ -128,7 +128,8 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
             places[group, key] = PREFIX + variable
     _tell_of_misspelt(environ)
     try:
-        topics = topic_map(given.pop(TOPICS_TABLE), str(path or "the environment"))
+        named = sorted(place for (group, _), place in places.items() if group == TOPICS_TABLE and place != str(path))
+        topics = topic_map(given.pop(TOPICS_TABLE), ", ".join([*([str(path)] if path else []), *named]))
     except LiverankError as error:
         raise SettingsError(str(error)) from error
     made = {group: _converted(group, table, places) for group, table in given.items()}
@@ -260,10 +261,13 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         tables["worker"]["schema"] = tables["trainer"]["schema"] = found["schema"]
     for name in OF_TRAINING:
         found.pop(name, None)
+    known = [*GROUPS, TOPICS_TABLE, *OF_TRAINING]
     for name, table in found.items():
         if name not in (*GROUPS, TOPICS_TABLE, _EARLIER) or not isinstance(table, dict):
             raise SettingsError(
-                f"{path}: nobody reads {name!r}; {_nearest(name, [*GROUPS, TOPICS_TABLE, *OF_TRAINING], 'the tables')}"
+                f"{path}: {name} is {table!r}; it must be a table, [{name}]"
+                if name in (*GROUPS, TOPICS_TABLE, _EARLIER)
+                else f"{path}: nobody reads {name!r}; {_nearest(name, known, 'the tables', '')}"
             )
     tables[TOPICS_TABLE] = found.pop(TOPICS_TABLE, {})
     _take_earlier(path, found.pop(_EARLIER, {}), tables)
@@ -298,7 +302,7 @@ def _take_earlier(path: Path, table: Mapping[str, Any], tables: dict[str, dict[s
 
 def _nearest(given: str, valid: list[str], where: str, group: str | None = None) -> str:
     """What was probably meant: the nearest valid name, which may be in another table, and all that are valid here."""
-    others = {key: home for home, key in VARIABLES if home != group} if group else {}
+    others = {} if group is None else {key: home for home, key in VARIABLES if home != group}
     near = difflib.get_close_matches(given, valid, 1) or difflib.get_close_matches(given, others, 1, 0.8)
     meant = ""
     if near:
@@ -336,10 +340,17 @@ def _converted(group: str, table: Mapping[str, Any], places: Mapping[tuple[str, 
             place = places[group, key]
             where = f"{place} ({key} of [{group}])" if place.startswith(PREFIX) else f"{place}: {key} of [{group}]"
             if isinstance(value, dict):
-                raise SettingsError(f"{where}: {error}") from error
+                unknown = next((name for name in value if name not in _keys(types[key])), None)
+                hint = "" if unknown is None else f"; {_nearest(unknown, _keys(types[key]), f'[{group}.{key}]')}"
+                raise SettingsError(f"{where}: {error}{hint}") from error
             shown = shown_address(value[:200]) if isinstance(value, str) else value
             raise SettingsError(f"{where} is {shown!r}; it must be {_wanted(types[key])}") from error
     return found
+
+
+def _keys(kind: Any) -> list[str]:
+    """The keys of a table within a table; none of what is no table."""
+    return list(getattr(kind, "__struct_fields__", ()))
 
 
 def _wanted(kind: Any) -> str:
@@ -373,4 +384,4 @@ def _path(kind: type, value: object) -> Path:
     """The one type here that msgspec does not know."""
     if kind is not Path or not isinstance(value, str) or not value:
         raise TypeError(f"Expected a path, got {value!r}")
-    return Path(value)
+    return Path(value).expanduser()  # as a registry's is: no shell has seen what a file says

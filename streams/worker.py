@@ -58,8 +58,7 @@ def run_worker(settings: WorkerSettings, page: _Page) -> None:
         settings: of the process.
         page: opens its page.
 
-    Raises:
-        SystemExit: with status 1, after a fatal error.
+    The process ends with it: with status 1 after a fatal error, else with 0.
     """
     quieten()
     if settings.ready_file is not None:
@@ -74,8 +73,9 @@ async def _serve(settings: WorkerSettings, page: _Page) -> None:
     error = await WorkerProcess(settings, page).serve()
     if error is not None:
         log.critical("the worker ends: %s", " ".join(str(error).split()) or repr(error))
-        logging.shutdown()
-        os._exit(1)  # an orderly end would wait for threads, and they perhaps for a lost broker
+    logging.shutdown()
+    # All that has to be ended in order is; threads that are left may wait for a lost broker or registry.
+    os._exit(0 if error is None else 1)
 
 
 class WorkerProcess:

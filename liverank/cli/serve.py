@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +43,8 @@ def trainer_command(config: Config = None) -> None:
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
     from online_learning.trainer.process import run_trainer
-    from streams.access.rights import TRAINER, check_access
+    from streams.access.rights import TRAINER, check_access, rights_of
+    from streams.kafka.admin import check_there
     from streams.kafka.connection import aiokafka
     from streams.telemetry.logs import quieten
 
@@ -55,10 +55,14 @@ def trainer_command(config: Config = None) -> None:
     settings = settings_from(config)
     broker, own, another = settings.broker, settings.trainer, _ANOTHER.format("trainer", "LIVERANK_TRAINER_")
     taken = f"{own.data} is in use by the process {{holder}}: {another}"
+
+    def allowed() -> None:
+        check_access(broker, TRAINER, own.registry.model)
+        check_there(broker, rights_of(TRAINER, broker, own.registry.model).topics)
+
     # Of several that torchrun starts only the first has a folder and a page.
     with nullcontext() if int(os.environ.get("RANK", "0")) else held(own.data, taken):
         page = open_page(own.metrics_host, own.metrics_port, another)
-        allowed = partial(check_access, broker, TRAINER, own.registry.model)
         run_trainer(own, aiokafka(broker), f"{broker.group}-trainer", page, allowed)
 
 

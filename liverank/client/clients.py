@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,13 +20,14 @@ from liverank.client.http import OverGateway
 from liverank.client.kafka import OverKafka
 from liverank.client.messages import Accepted, SentRecord
 from liverank.settings import Settings, load_settings
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import CandidateList, Interaction, Ranking
 
 #: Where the token for a gateway is: the environment alone.
 TOKEN_VARIABLE = "LIVERANK_GATEWAY_TOKEN"  # noqa: S105  # its name
 _FILE = Path("liverank.toml")
 _USERS = 10_000  # whose newest rankings a client over Kafka remembers
+_CLOSED = "this client is closed; make another one"
 _Result = TypeVar("_Result")
 
 
@@ -84,9 +85,13 @@ class AsyncClient:
         Raises:
             LiverankError: settings, or an address, with which nobody is reached.
         """
+        if not give_up_after_s > 0:
+            raise LiverankError(f"give_up_after_s is {give_up_after_s}; it must be above 0")
+        self._made_in, self._closed = os.getpid(), False
+        self._loop: asyncio.AbstractEventLoop | None = None  # that asked first
         self._way: Way
         if gateway is not None:
-            self._way = OverGateway(gateway, os.environ.get(TOKEN_VARIABLE, ""), give_up_after_s)
+            self._way = OverGateway(gateway, os.environ.get(TOKEN_VARIABLE, "").strip(), give_up_after_s)
             return
         own = settings if settings is not None else load_settings(_FILE if _FILE.exists() else None)
         self._way = OverKafka(
@@ -103,7 +108,9 @@ class AsyncClient:
             Unavailable: some may not have arrived: the same may be sent again.
             Refused: a right, a topic or a token is missing.
         """
-        return await self._way.send(records) if records else []
+        way = self._usable()
+        _refuse_others(records, SentRecord)
+        return await way.send(records) if records else []
 
     async def withdraw(self, *item_ids: str) -> list[Accepted]:
         """Take items out of the catalogue: they are in no later ranking until they are described again. One that nobody
@@ -114,7 +121,8 @@ class AsyncClient:
             Unavailable: as `send`.
             Refused: as `send`.
         """
-        return await self._way.withdraw(item_ids) if item_ids else []
+        way = self._usable()
+        return await way.withdraw(item_ids) if item_ids else []
 
     async def rank(
         self, candidates: CandidateList, events: Iterable[Interaction] = (), within_s: float = 1.0
@@ -131,7 +139,10 @@ class AsyncClient:
             Unavailable: as `send`.
             Refused: as `send`.
         """
-        ranking, stale = await self._way.rank(candidates, list(events), within_s)
+        way, given = self._usable(), list(events)
+        _refuse_others([candidates], CandidateList)
+        _refuse_others(given, Interaction)
+        ranking, stale = await way.rank(candidates, given, within_s)
         return RankedList(ranking=ranking, stale=stale)
 
     async def rank_group(
@@ -156,13 +167,15 @@ class AsyncClient:
             Unavailable: as `send`.
             Refused: as `send`; also where workers leave the scores out.
         """
+        way, given = self._usable(), list(events)
         check_rule(by)
-        given = list(events)
+        _refuse_others([candidates], CandidateList)
+        _refuse_others(given, Interaction)
         own = events_by_member(members, [event.user_id for event in given])
         whole = replace(candidates, k=None, reasons=None)  # a group's ranking says none
         answers = await asyncio.gather(
             *(
-                self._way.rank(replace(whole, user_id=member), [given[number] for number in numbers], within_s)
+                way.rank(replace(whole, user_id=member), [given[number] for number in numbers], within_s)
                 for member, numbers in own.items()
             ),
             return_exceptions=True,
@@ -178,15 +191,34 @@ class AsyncClient:
     async def ranking(self, user_id: str, request_id: str | None = None) -> Ranking | None:
         """The newest ranking that is known of a list, or of any list of the user: over Kafka since the first question,
         over a gateway since that one looks. None where there is none."""
-        return await self._way.ranking(user_id, request_id)
+        return await self._usable().ranking(user_id, request_id)
 
-    def follow(self, user_id: str) -> AsyncGenerator[Ranking]:
+    async def follow(self, user_id: str) -> AsyncGenerator[Ranking]:
         """A user's rankings as they come, those that are known first; whoever is slow gets the newest of each list."""
-        return self._way.follow(user_id)
+        async with aclosing(self._usable().follow(user_id)) as rankings:
+            async for ranking in rankings:
+                yield ranking
 
     async def aclose(self) -> None:
-        """End; what was accepted is the broker's."""
-        await self._way.close()
+        """End; what was accepted is the broker's. A second time does nothing, nor does it after a fork."""
+        if not self._closed and os.getpid() == self._made_in:
+            self._closed = True
+            await self._way.close()
+
+    def _usable(self) -> Way:
+        """The way, where it can be gone: elsewhere an answer would never come, or be told to nobody.
+
+        Raises:
+            LiverankError: this client is closed, or another process's or event loop's.
+        """
+        if self._closed:
+            raise LiverankError(_CLOSED)
+        refuse_forked(self._made_in)
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise LiverankError("this client belongs to the event loop that asked it first; make one in each loop")
+        return self._way
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,6 +242,7 @@ class Client:
         self, gateway: str | None = None, *, settings: Settings | None = None, give_up_after_s: float = 10.0
     ) -> None:
         """As `AsyncClient`."""
+        self._made_in = os.getpid()
         self._client = AsyncClient(gateway, settings=settings, give_up_after_s=give_up_after_s)
         self._lock, self._closed = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
@@ -257,7 +290,9 @@ class Client:
             raise
 
     def close(self) -> None:
-        """End; what was accepted is the broker's. A second time does nothing."""
+        """End; what was accepted is the broker's. A second time does nothing, nor does it after a fork."""
+        if os.getpid() != self._made_in:
+            return
         with self._lock:
             if self._closed:
                 return
@@ -275,10 +310,15 @@ class Client:
         await self._client.aclose()
 
     def _wait(self, asked: Coroutine[Any, Any, _Result]) -> _Result:
+        try:
+            refuse_forked(self._made_in)  # before the lock, which another thread may have held then
+        except LiverankError:
+            asked.close()
+            raise
         with self._lock:
             if self._closed:
                 asked.close()
-                raise LiverankError("this client is closed; make another one")
+                raise LiverankError(_CLOSED)
             future = asyncio.run_coroutine_threadsafe(asked, self._loop)
         try:
             return future.result()
@@ -293,6 +333,31 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def refuse_forked(made_in: int) -> None:
+    """Nothing, in the process in which a client was made.
+
+    Raises:
+        LiverankError: this one was forked off since, and has none of its threads.
+    """
+    if os.getpid() != made_in:
+        raise LiverankError(
+            "this client was made before a fork, and its threads and connections are the other process's; make one in "
+            "each process"
+        )
+
+
+def _refuse_others(given: Iterable[object], wanted: Any) -> None:
+    """Nothing, where each is a record of a kind that goes there.
+
+    Raises:
+        InvalidRecord: one is something else.
+    """
+    for one in given:
+        if not isinstance(one, wanted):
+            kinds = " or ".join(kind.__name__ for kind in get_args(wanted) or (wanted,))
+            raise InvalidRecord("invalid", f"a {type(one).__name__} is given where a record belongs: give {kinds}")
 
 
 async def _next_of(stream: AsyncGenerator[Ranking]) -> Ranking | None:

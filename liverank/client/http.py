@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -65,10 +66,19 @@ class OverGateway:
             LiverankError: the address is none.
         """
         self._address = address.rstrip("/")
-        parts = urlsplit(self._address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        try:
+            parts = urlsplit(self._address)
+            host, self._port, self._root = parts.hostname, parts.port, parts.path
+        except ValueError:  # a port above 65535, half of an IPv6 address
+            parts, host = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not host or parts.username is not None:
             raise LiverankError("a gateway's address is http://host:port or https://host, without a user in it")
-        self._host, self._port, self._root = parts.hostname, parts.port, parts.path
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise LiverankError(
+                "LIVERANK_GATEWAY_TOKEN holds no token: one is of letters and digits, without spaces, as "
+                "LIVERANK_GATEWAY_TOKENS of the gateway has it"
+            )
+        self._host = host
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._try_for_s = try_for_s
@@ -171,7 +181,7 @@ class OverGateway:
                 raise why
 
     def _once(self, method: str, path: str, body: bytes | None, wait_s: float) -> tuple[int, float, bytes]:
-        connection = self._idle.pop() if self._idle else self._connection()
+        connection = self._kept() or self._connection()
         try:
             if connection.sock is not None:
                 connection.sock.settimeout(_ANSWER_S + wait_s)
@@ -185,10 +195,30 @@ class OverGateway:
         self._idle.append(connection)
         return response.status, _pause(response.headers.get("Retry-After")), answer
 
+    def _kept(self) -> HTTPConnection | None:
+        """A connection on which the next question can go; those that the gateway has closed meanwhile are let go of."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if not _is_closed(connection):
+                return connection
+            connection.close()
+
     def _connection(self) -> HTTPConnection:
         if self._tls is not None:
             return HTTPSConnection(self._host, self._port, timeout=_ANSWER_S, context=self._tls)
         return HTTPConnection(self._host, self._port, timeout=_ANSWER_S)
+
+
+def _is_closed(connection: HTTPConnection) -> bool:
+    """Whether the other side has closed a connection that rests: nothing else can have come on it."""
+    if connection.sock is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _pause(given: str | None) -> float:

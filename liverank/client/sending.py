@@ -64,10 +64,12 @@ class Deliveries:
         return [one for one in found if isinstance(one, Accepted)]
 
     def close(self) -> None:
-        """Wait a little for what is on its way, and end."""
+        """Wait a little for what is on its way, and end. Who still waits for a confirmation hears that none came."""
         self._closed.set()
         self._thread.join(_CLOSE_S)
-        self._producer.flush(_CLOSE_S)
+        if self._producer.flush(_CLOSE_S):
+            self._producer.purge()
+            self._producer.flush(_CLOSE_S)
 
     def _produce(self, loop: asyncio.AbstractEventLoop, one: Ready) -> asyncio.Future[Accepted]:
         topic, key, value = one.message

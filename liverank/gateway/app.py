@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -144,6 +145,10 @@ class Gateway:
         if who is None:
             error = "give a token of this gateway, as Authorization: Bearer TOKEN"
             raise Declined(401, error, {"WWW-Authenticate": "Bearer"})
+        try:
+            unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+        except UnicodeDecodeError as error:
+            raise Declined(400, "the path is not UTF-8 once its %XX are decoded, as ids are") from error
         if (wait_s := self._admission.wait_s(who)) > 0:
             rate = f"{self._settings.rate:g}"
             raise Declined(429, f"more than {rate} records a second; ask again later", again(wait_s))
@@ -159,6 +164,10 @@ class Gateway:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # which no page of another site can send without asking first
             raise Declined(415, "the body must be JSON, with Content-Type: application/json")
+        if (coding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+            raise Declined(
+                415, f"the body must be JSON as it is, and its Content-Encoding is {coding!r}: leave that out"
+            )
         most, parts, size = self._settings.max_body_bytes, [], 0
         too_large = Declined(413, f"the body has more than {most} bytes; send fewer records at once")
         if (length := request.headers.get("content-length", "")).isdigit() and int(length) > most:
@@ -243,8 +252,10 @@ class Gateway:
         if self._streams >= self._settings.streams:
             error = f"{self._settings.streams} streams are open, and no more are allowed (`streams` of [gateway])"
             raise Declined(503, error, again(AGAIN_S))
-        told = self._told(asked.request.path_params["user_id"])
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+        if asked.request.method == "HEAD":  # whose answer ends with its head
+            return Response(headers=headers, media_type="text/event-stream")
+        told = self._told(asked.request.path_params["user_id"])
         return StreamingResponse(told, headers=headers, media_type="text/event-stream")
 
     async def _told(self, user_id: str) -> AsyncIterator[bytes]:

@@ -14,10 +14,11 @@ from importlib.metadata import version as version_of
 from typing import Any, NamedTuple
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from liverank.client.kafka import OverKafka
 from liverank.gateway.admission import Admission, is_loopback, tokens_in
+from liverank.gateway.answers import AGAIN_S, Declined, again, answer_of
 from liverank.gateway.app import Gateway
 from liverank.gateway_settings import GatewaySettings
 from liverank.settings import Settings
@@ -138,11 +139,20 @@ async def serve_application(settings: GatewaySettings, way: OverKafka, served: S
         served: what answers.
         listener: where.
     """
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        """What asks whether the process lives is answered however many connections there are."""
+        application, most = served.app, settings.connections
+        probe = scope.get("path") in ("/live", "/ready")
+        if scope["type"] == "http" and not probe and len(server.server_state.connections) > most:
+            error = f"{most} connections are open, and no more are allowed (`connections` of [gateway])"
+            application = answer_of(Declined(503, error, {**again(AGAIN_S), "Connection": "close"}))
+        await application(scope, receive, send)
+
     server = _Server(
         uvicorn.Config(
-            served.app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            limit_concurrency=settings.connections, timeout_graceful_shutdown=_ANSWER_S,
-            timeout_keep_alive=_KEEP_OPEN_S,
+            limited, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=_ANSWER_S, timeout_keep_alive=_KEEP_OPEN_S,
         )
     )  # fmt: skip
 

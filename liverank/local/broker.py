@@ -22,6 +22,7 @@ from liverank.local.kafka import BrokerProgram, kafka_program
 from liverank.local.ports import free_ports, is_free
 from liverank.local.readiness import wait_until_ready
 from liverank.local.signals import handled
+from liverank.serve.own_folder import held
 
 VALID_CHOICES = "valid are: the address of a running broker, such as 'localhost:9092'; 'kafka', which starts one here"
 
@@ -148,6 +149,7 @@ def start_broker(
 
     Raises:
         BrokerError: the choice is unknown, what it needs is missing, or the broker does not start or answer.
+        LiverankError: another broker has the folder, or it cannot be written.
     """
     kind = kind_of(choice)
     if kind == "external":
@@ -155,13 +157,16 @@ def start_broker(
             raise BrokerError(f"no Kafka broker answers at {choice!r}; {VALID_CHOICES}")
         yield Broker(choice, kind)
         return
-    data_dir.mkdir(parents=True, exist_ok=True)
     folder = data_dir.resolve()
-    broker = _start_on_a_free_port(lambda at: kafka_program(folder, at, settings or {}, heap_mb), port, deadline_s)
-    try:
-        yield broker
-    finally:
-        broker.stop()
+    # Kafka's own lock comes too late: by then the second has read what the first is writing.
+    with held(
+        folder, f"{data_dir} is in use by the broker of the process {{holder}}: another needs a folder of its own"
+    ):
+        broker = _start_on_a_free_port(lambda at: kafka_program(folder, at, settings or {}, heap_mb), port, deadline_s)
+        try:
+            yield broker
+        finally:
+            broker.stop()
 
 
 def kind_of(choice: str) -> Kind:

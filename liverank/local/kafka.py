@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liverank.local.children import run_to_end
+from liverank.local.errors import BrokerError
 from liverank.local.jars import fetch_kafka
 from liverank.local.java import find_java
 from liverank.local.ports import free_ports
@@ -40,14 +41,17 @@ def kafka_program(
         cluster_id: of the cluster that a new storage is for; None: one of its own.
 
     Raises:
-        BrokerError: Java or the jars are missing, or the storage cannot be formatted.
+        BrokerError: Java or the jars are missing, the folder's path is none for Kafka, or the storage cannot be
+            formatted.
     """
     java, resources, classpath = find_java(), kafka_resources(), str(fetch_kafka() / "*")
     properties = data_dir / "server.properties"
     template = string.Template((resources / "server.properties").read_text(encoding="utf-8"))
     storage = data_dir / "kafka"
+    if "," in str(storage):
+        raise BrokerError(f"{data_dir}: Apache Kafka takes a comma in a path for its end; give a folder without one")
     controller_port = next(free for free in free_ports(2) if free != port)
-    text = template.substitute(port=port, controller_port=controller_port, data=storage)
+    text = template.substitute(port=port, controller_port=controller_port, data=_property(storage))
     text += "".join(f"{name}={value}\n" for name, value in settings.items())
     properties.write_text(text, encoding="utf-8")
 
@@ -60,6 +64,13 @@ def kafka_program(
     heap = (f"-Xms{min(256, heap_mb)}m", f"-Xmx{heap_mb}m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError")
     argv = (java, *heap, "-Djava.awt.headless=true", *logging_options, "kafka.Kafka", str(properties))
     return BrokerProgram(argv, f"127.0.0.1:{port}", cluster_id, data_dir / "broker.log")
+
+
+def _property(path: Path) -> str:
+    """A path as Java reads it back from a file of properties, which is Latin-1 and has escapes."""
+    units = str(path).encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if 32 < code < 127 and code != ord("\\") else f"\\u{code:04x}" for code in codes)
 
 
 def _stored_cluster_id(storage: Path) -> str | None:

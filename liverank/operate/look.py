@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,8 @@ from confluent_kafka import Message
 
 from liverank.operate.reading import ANSWER_S, read_to_end
 from liverank.settings import Settings
-from ranker.contracts.errors import LiverankError
+from ranker.contracts.decoding import decoded
+from ranker.contracts.errors import InvalidRecord, LiverankError
 from ranker.contracts.records import DeadLetter
 from ranker.contracts.schema import WORD_ACTIONS
 from ranker.contracts.topics import DEAD_LETTERS
@@ -20,6 +22,10 @@ from ranker.state.codec import assembled, decode_list, decode_row, list_prefix
 from ranker.state.row import EVENT, NO_TIME, UserRow
 from streams.kafka.admin import check_row_names
 from streams.kafka.connection import partition_of
+
+log = logging.getLogger(__name__)
+
+_dead_letter = msgspec.json.Decoder(DeadLetter)
 
 
 def newest_dead_letters(settings: Settings, count: int, answer_s: float = ANSWER_S) -> list[dict[str, Any]]:
@@ -36,7 +42,8 @@ def newest_dead_letters(settings: Settings, count: int, answer_s: float = ANSWER
     broker = settings.broker
     messages = list(read_to_end(broker, DEAD_LETTERS, range(broker.partitions), newest=count, answer_s=answer_s))
     messages.sort(key=_sent_at)
-    return [_letter(message) for message in messages[-count:]]
+    letters = (_letter(message) for message in messages[-count:])
+    return [letter for letter in letters if letter is not None]
 
 
 def state_of(settings: Settings, user_id: str) -> dict[str, Any]:
@@ -86,8 +93,13 @@ def _row(name: bytes, values: dict[bytes, bytes]) -> UserRow:
     return assembled(decode_row(values[name]), {listed.request_id: listed for listed in lists})
 
 
-def _letter(message: Message) -> dict[str, Any]:
-    letter = msgspec.json.decode(message.value() or b"", type=DeadLetter)
+def _letter(message: Message) -> dict[str, Any] | None:
+    """A dead letter; None, and a line on the log, where somebody else has sent something there."""
+    try:
+        letter = decoded(_dead_letter, message.value() or b"")
+    except InvalidRecord as why:
+        log.warning("%s-%s:%s is left out: %s", message.topic(), message.partition(), message.offset(), why)
+        return None
     key = message.key()
     return {
         "sent": _time(_sent_at(message)),

@@ -163,4 +163,6 @@ def _near_the_end(
 def _unread(settings: BrokerSettings, topic: str, error: KafkaError) -> str:
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return f"{shown_user(settings)} may not READ {topic}; `liverank topics acls` prints what an operator needs"
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return f"the topic {topic} does not exist on {settings.addresses}; see `liverank topics check`"
     return f"{topic} cannot be read from {settings.addresses}: {error.str()}; see `liverank topics check`"

@@ -9,12 +9,15 @@ from pathlib import Path
 from liverank.local.errors import BrokerError
 from liverank.local.ports import free_ports, is_free, page_port
 from liverank.serve.own_folder import held as nobody_else_in
-from liverank.settings import Settings, changed, load_settings
+from liverank.settings import Settings, changed, load_settings, setting_sources
 from ranker.contracts.errors import LiverankError
 
 DEFAULT_PORT = 9092
 #: Settings that follow from the folder, where neither file nor environment says otherwise.
-_OF_THE_FOLDER = {"REGISTRY": "registry", "DATA": "worker/data", "TRAINER_DATA": "trainer/data"}
+_OF_THE_FOLDER = {
+    "REGISTRY": (("registry", "address"), "registry"), "DATA": (("worker", "data"), "worker/data"),
+    "TRAINER_DATA": (("trainer", "data"), "trainer/data"),
+}  # fmt: skip
 
 
 class Places:
@@ -79,14 +82,16 @@ class Places:
             SettingsError: a setting that cannot be used.
         """
         found, defaults = load_settings(self.config), Settings()
-        given = {
-            "REGISTRY": found.registry.address != defaults.registry.address,
-            "DATA": found.worker.data != defaults.worker.data,
-            "TRAINER_DATA": found.trainer.data != defaults.trainer.data,
-        }
-        own: dict[str, object] = {
-            variable.lower(): self.own / place for variable, place in _OF_THE_FOLDER.items() if not given[variable]
-        }
+        sources = {(one.group, one.key): one for one in setting_sources(self.config)}
+        own: dict[str, object] = {}
+        for variable, (home, place) in _OF_THE_FOLDER.items():
+            said = sources[home]
+            if said.source == "default":
+                own[variable.lower()] = self.own / place
+            elif not said.value.startswith("~") and "://" not in said.value:
+                # Each process runs in a folder of its own: a relative path would be another place for each.
+                beside = self.folder if said.source == str(self.config) else Path.cwd()
+                own[variable.lower()] = beside / said.value
         if found.worker.metrics_port == defaults.worker.metrics_port:
             own["metrics_port"] = 0  # several installations may share a machine
         if found.trainer.metrics_port == defaults.trainer.metrics_port:

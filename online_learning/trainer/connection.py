@@ -202,7 +202,8 @@ class Connection:
         places = {place: f"{place.topic}-{place.partition}" for place in self.examples.assignment()}
         with suppress(KafkaError, Unreached):
             reached = {place: offsets[name] for place, name in places.items() if name in offsets}
-            await self.reached(self.examples.commit(reached))
+            if reached:  # else nothing has been read yet, and aiokafka takes no commit of nothing
+                await self.reached(self.examples.commit(reached))
 
     async def read_all(self, consumer: Any, handle: Callable[[Any], None], *, while_stopping: bool = False) -> None:
         """Everything that followed topics hold now; once asked to stop it ends early, unless `while_stopping`."""

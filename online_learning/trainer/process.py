@@ -132,6 +132,7 @@ class TrainerProcess:
         self._updates: list[ModelUpdate] = []  # read, and not yet complied with
         self._writing: asyncio.Task[None] | None = None
         self._purges = 0  # checkpoints to write until none holds an erased user
+        self._stands = False  # whether it has come to its offsets
 
     async def serve(self) -> None:
         """Run to the end.
@@ -147,24 +148,42 @@ class TrainerProcess:
             self._page(self._metrics.registry, lambda: self._unready, self._dead)
             with suppress(Unreached):
                 await self._kafka.connect(clients)
-                if await self._start():
+                self._stands = await self._started()
+                if self._stands:
                     with suppress(Unreached):
                         await self._go_on()
                     await self._end()
         finally:
-            self._learning.shutdown()
+            self._learning.shutdown(wait=self._stands, cancel_futures=True)
             self._tracker.close()
             # aiokafka lets out that it ends a fetch of its own that waits for a broker.
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(ENDING_S):
                     await clients.aclose()
         log.info("stopped")
+        if not self._stands:
+            logging.shutdown()
+            os._exit(0)  # an orderly end would wait for threads, and they perhaps for a registry
 
     def _dead(self) -> str | None:
         """Why only a restart would help; asked on a thread of the page's. A broker that is away is waited for."""
         answered = threading.Event()
         self._loop.call_soon_threadsafe(answered.set)
         return None if answered.wait(_ANSWER_S) else f"the event loop has not answered for {_ANSWER_S:.0f} s"
+
+    async def _started(self) -> bool:
+        """`_start`, which is left where it is once the process is asked to stop: nothing of it must be ended in order.
+
+        Returns:
+            Whether it came to its end, and the trainer stands at its offsets.
+        """
+        starting, asked = asyncio.create_task(self._start()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        return False
 
     async def _start(self) -> bool:
         """Read what is known, take up the trainer, and stand at its offsets; False where asked to stop before."""

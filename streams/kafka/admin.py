@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -155,6 +155,28 @@ def create_missing(
             if why.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process was faster
                 raise TopicError(f"the topic {name} cannot be created: {why.str()}") from error
     return made
+
+
+def check_there(settings: BrokerSettings, topics: Iterable[str]) -> None:
+    """That topics exist: who follows one that does not would wait for it, and say nothing.
+
+    Args:
+        settings: where the broker is.
+        topics: by the broker's names.
+
+    Raises:
+        TopicError: some do not, or the broker does not answer.
+    """
+    there = topics_there(AdminClient(connection.librdkafka(settings), logger=log), settings).topics
+    if missing := [name for name in topics if name not in there]:
+        raise TopicError(told_missing(missing))
+
+
+def told_missing(topics: Sequence[str]) -> str:
+    """That these topics of ours do not exist, in a sentence."""
+    if len(topics) == 1:
+        return f"the topic {topics[0]} does not exist; `liverank topics create` makes it"
+    return f"the topics {', '.join(topics)} do not exist; `liverank topics create` makes them"
 
 
 def check_row_names(settings: BrokerSettings) -> None:

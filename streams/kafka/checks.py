@@ -20,6 +20,7 @@ from streams.kafka.admin import (
     TopicLayout,
     cluster_facts,
     least_in_sync,
+    told_missing,
     topic_layouts,
 )
 from streams.settings import BrokerSettings
@@ -59,15 +60,21 @@ def examine(settings: BrokerSettings) -> list[Finding]:
 def findings(layouts: Iterable[TopicLayout], cluster: ClusterFacts) -> list[Finding]:
     """Everything that is wrong with topics, errors first; what holds for several of them is said once."""
     found: dict[Finding, list[str]] = {}
+    missing: list[str] = []  # that we would make
     for layout in layouts:
         facts = cluster.topics.get(layout.name)
-        if facts is None and cluster.other_key is not None and layout.own not in TOPICS:
-            continue  # the changelog is not missing: it has the name of another key
-        for finding in [_missing(layout)] if facts is None else _of_topic(layout, facts, cluster.brokers):
-            found.setdefault(finding, []).append(layout.shown)
+        if facts is not None:
+            for finding in _of_topic(layout, facts, cluster.brokers):
+                found.setdefault(finding, []).append(layout.shown)
+        elif layout.theirs:
+            found[_missing(layout)] = [layout.shown]
+        elif cluster.other_key is None or layout.own in TOPICS:  # else the changelog has the name of another key
+            missing.append(layout.name)
     named = [
         Finding(finding.error, finding.text.replace("{on}", ", ".join(topics))) for finding, topics in found.items()
     ]
+    if missing:
+        named.append(Finding(True, told_missing(missing)))
     if cluster.other_key is not None:
         named.insert(0, Finding(True, cluster.other_key))
     if cluster.offset_copies == 1 and cluster.brokers > 1:
@@ -83,13 +90,11 @@ def findings(layouts: Iterable[TopicLayout], cluster: ClusterFacts) -> list[Find
 
 
 def _missing(layout: TopicLayout) -> Finding:
-    if layout.theirs:
-        return Finding(
-            True,
-            f"the topic {layout.name}, which [topics] names for {layout.own}, does not exist; correct its name, or "
-            "make it: liverank makes none that others have named",
-        )
-    return Finding(True, f"the topic {layout.name} does not exist; `liverank topics create` makes it")
+    return Finding(
+        True,
+        f"the topic {layout.name}, which [topics] names for {layout.own}, does not exist; correct its name, or make "
+        "it: liverank makes none that others have named",
+    )
 
 
 def _of_topic(layout: TopicLayout, facts: TopicFacts, brokers: int) -> Iterator[Finding]:

@@ -79,6 +79,7 @@ class ModelManager:
         self._retried: dict[str, int] = {}
         self._loading: str | None = None
         self._told_unsigned = False  # that no starter is made, since nobody would take it
+        self._looks = 0  # for a first version
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         updates = {MODEL_UPDATES: self._announced}
         self._followers = [Follower(settings.broker, updates, failed, set_aside=metrics.set_aside)]
@@ -300,7 +301,6 @@ class ModelManager:
 
     async def _first(self) -> ServingModel:
         """What the control topic names, else the newest of the registry, else a copy of what was served here before."""
-        looks = 0
         while True:
             error: BundleError | None = None
             for version in await self._on_loader(self._choices):
@@ -310,16 +310,17 @@ class ModelManager:
                     )
                 except BundleError as found:
                     error = error or found
-                    self._metrics.models.rejected.labels(found.reason).inc()
-                    log.error("%s does not serve (%s): %s", version, found.reason, found)
+                    if self._tells:
+                        self._metrics.models.rejected.labels(found.reason).inc()
+                        log.error("%s does not serve (%s): %s", version, found.reason, found)
                 else:
                     return model
             if error is not None and error.reason != "missing":
                 raise error
-            if looks % _WAITING_EVERY == 0:
+            if self._tells:
                 model_name, registry = self._settings.registry.model, shown_address(self._settings.registry.address)
                 log.warning("waiting for the first bundle of model %r in %s", model_name, registry)
-            looks += 1
+            self._looks += 1
             await asyncio.sleep(_REGISTRY_EVERY_S)
 
     def _choices(self) -> list[str]:
@@ -332,9 +333,10 @@ class ModelManager:
             if found is None and settings.starter and not (choices or copies):
                 found = self._starter()
         except BundleError as error:
-            log.error("%s", error)
+            if self._tells:
+                log.error("%s", error)
             found = None
-        if found is None and copies:
+        if found is None and copies and self._tells:
             log.warning(
                 "the registry %s gives no bundle; there are copies here: %s",
                 shown_address(settings.registry.address),
@@ -345,6 +347,11 @@ class ModelManager:
         # Nothing that was announced can be had: better the newest one than none, unless that one failed before.
         last = [found] if found is not None and found not in (stages.canary, stages.rolled_back) else []
         return list(dict.fromkeys([*choices, *copies, *last]))
+
+    @property
+    def _tells(self) -> bool:
+        """Whether this look for a first version is one that says what is wrong: they come every second."""
+        return self._looks % _WAITING_EVERY == 0
 
     def _starter(self) -> str | None:
         """Nothing was ever published here: a model that needs no data. Every worker makes the same one, or none may."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import uuid
@@ -130,6 +132,37 @@ def test_what_is_too_large_or_too_much_is_refused(gateway: GatewayProcess, other
     refused = slow.ask("POST", "/v1/events", click(user, "i"), FIRST)
     assert refused.status == 429 and int(refused.headers["Retry-After"]) > 60
     assert slow.ask("POST", "/v1/events", click(user, "i"), SECOND).status == 200
+
+
+def test_what_http_brings_along_is_answered_too(gateway: GatewayProcess, user: str) -> None:
+    """A body that is compressed, a path in another encoding, and a question for the head of a stream alone."""
+    packed = gzip.compress(json.dumps(click(user, "item-1")).encode())
+    refused = gateway.ask("POST", "/v1/events", packed, FIRST, Content_Encoding="gzip")
+    assert refused.status == 415 and "its Content-Encoding is 'gzip'" in refused.json["error"]
+    for method, path in (("DELETE", "/v1/items/caf%E9"), ("GET", "/v1/users/caf%E9/ranking")):
+        refused = gateway.ask(method, path, token=FIRST)
+        assert (refused.status, refused.json["error"][:23]) == (400, "the path is not UTF-8 o")
+    connection = HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+    for _ in range(2):  # on one connection: the first is over
+        connection.request("HEAD", f"/v1/users/{user}/rankings", headers={"Authorization": f"Bearer {FIRST}"})
+        answered = connection.getresponse()
+        assert (answered.status, answered.read()) == (200, b"")
+    connection.close()
+
+
+def test_of_too_many_connections_probes_alone_are_answered(others: Any) -> None:
+    """The others hear so in a sentence, and when to come again; once there is room they are let in."""
+    process = others("few", gateway_connections=2).ready()
+    open_ones = [socket.create_connection(("127.0.0.1", process.port)) for _ in range(2)]
+    try:
+        refused = process.ask("POST", "/v1/events", click("u", "i"), FIRST)
+        assert refused.status == 503 and "2 connections are open, and no more are allowed" in refused.json["error"]
+        assert (refused.headers["Retry-After"], refused.headers["Connection"]) == ("1", "close")
+        assert process.ask("GET", "/live").status == process.ask("GET", "/ready").status == 200
+    finally:
+        for one in open_ones:
+            one.close()
+    eventually("there is room", lambda: process.ask("POST", "/v1/events", click("u", "i"), FIRST).status == 200)
 
 
 MALFORMED: dict[str, tuple[str, str, Any]] = {

@@ -31,6 +31,9 @@ def test_the_newest_dead_letters(installation: Installation, monkeypatch: pytest
     assert {letter["reason"] for letter in found} == {"not-json"}
     assert {(letter["partition"], letter["offset"]) for letter in found} <= set(places)
     assert (found[-1]["key"], found[-1]["value"]) == ("u5", "{no json")
+    installation.send("dead-letters", "stranger", b"no letter of ours")
+    after = asked(installation, monkeypatch, tmp_path / "out", "dead-letters", "--newest", "100")["dead_letters"]
+    assert after[-4:] == found, "what somebody else has sent there is left out"
 
 
 def test_the_state_of_a_user(installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import msgspec
@@ -104,9 +105,29 @@ def test_it_ends_in_order_while_it_starts(bare: Installation, registry: Path) ->
 
 
 def test_topics_that_are_missing_are_named(bare: Installation) -> None:
-    """With the command that makes them."""
-    worker = bare.worker("no-topics").start()
-    assert re.search(r"the topic \S+ does not exist; `liverank topics create` makes it", ends_with(worker))
+    """All of them once, with the command that makes them; of a trainer those that it reads and writes."""
+    worker = bare.worker("no-topics", topics_prefix="no.").start()
+    assert re.search(
+        r"the topics no\.clicks, .*-changelog do not exist; `liverank topics create` makes them$", ends_with(worker)
+    )
+    own = {"ready_file": bare.folder / "ready", "trainer_metrics_port": -1, "topics_prefix": "no."}
+    ended = Process(changed(bare.settings, **own), bare.folder).ended()
+    assert re.search(r"the trainer ends: the topics no\.examples, .* do not exist; `liverank topics create` mak", ended)
+
+
+def test_it_ends_at_once_while_nobody_answers(bare: Installation) -> None:
+    """A worker that waits for a broker which says nothing, a trainer that waits for such a registry."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        worker = bare.worker("waits", brokers=address).start()
+        silent.accept()
+        assert worker.stop() <= 5.0
+        bare.create_topics()
+        own = {"ready_file": bare.folder / "ready", "trainer_metrics_port": -1, "trainer_data": bare.folder / "trainer"}
+        trainer = Process(changed(bare.settings, registry=f"ftp://{address}/models", **own), bare.folder)
+        silent.accept()
+        assert trainer.stop(5.0) == 0
+        assert "Traceback" not in trainer.log
 
 
 def test_a_broker_that_does_not_answer_is_named(bare: Installation) -> None:

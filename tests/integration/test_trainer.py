@@ -111,6 +111,23 @@ def test_nothing_changes_a_pinned_version(installation: Installation, tmp_path: 
         assert trainer.stop() == 0
 
 
+def test_one_that_has_read_nothing_ends_in_order(kafka: str, tmp_path: Path) -> None:
+    """As on the first day, before anybody has clicked: there is no offset to commit."""
+    settings = changed(
+        Settings(), brokers=kafka, registry=str(tmp_path / "registry"), app="idle", model="idle", topics_prefix="idle.",
+        trainer_data=tmp_path / "trainer", trainer_metrics_port=-1, ready_file=tmp_path / "ready",
+    )  # fmt: skip
+    Installation(settings, tmp_path).create_topics()
+    tiny_bundle(tmp_path / "registry", stream.SCHEMA, model="idle")
+    trainer = Process(settings, tmp_path)
+    try:
+        trainer.ready()
+        assert trainer.stop() == 0, trainer.log
+    finally:
+        trainer.kill()
+    assert "Traceback" not in trainer.log
+
+
 def started(installation: Installation, folder: Path) -> Process:
     """A trainer with a folder of its own that stands at its offsets."""
     folder.mkdir()

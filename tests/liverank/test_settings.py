@@ -175,9 +175,12 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
         ("[wroker]\nbatch = 3", r"nobody reads 'wroker'; the nearest is 'worker'"),
         (
             "batch = 3",
-            r"nobody reads 'batch'; known in the tables are broker, registry, worker, trainer, gateway, web, topics,",
+            r"nobody reads 'batch'; the nearest is 'batch' of \[(worker|trainer)\], and known in the tables are broker",
         ),
-        ("[worker.rules]\ncategory_cup = 3", r"rules of \[worker\]: .*category_cup"),
+        (
+            "[worker.rules]\ncategory_cup = 3",
+            r"rules of \[worker\]: .*category_cup.*; the nearest is 'category_cap', and known in \[worker.rules\] are",
+        ),
         ("[liverank]\nbrocker = 'x'", r"nobody reads 'brocker' of \[liverank\]; the nearest is 'brokers'"),
         ("[topics]\nclick = 'x'", r"nobody reads 'click' of \[topics\]; the nearest is 'clicks'"),
         ("[topics]\nclicks = 'liverank-rows-changelog'", "which is the changelog of the users' rows"),
@@ -189,7 +192,7 @@ def test_every_setting_is_read_back_from_the_environment() -> None:
         ("[data]\nitem = 'sku'", r"nobody reads 'item' of \[data\]; the nearest is 'items'"),
         ("[data.users]\nitem_id = 'sku'", r"nobody reads 'item_id' of \[data.users\]"),
         ("[worker\n", "cannot be read"),
-        ("worker = 3", r"nobody reads 'worker'"),
+        ("worker = 3", r"worker is 3; it must be a table, \[worker\]"),
     ],
 )
 def test_what_nobody_reads_is_an_error_that_names_the_nearest(tmp_path: Path, text: str, says: str) -> None:
@@ -215,7 +218,8 @@ def test_topics_are_called_as_the_file_and_the_environment_say(tmp_path: Path) -
         (line.group, line.key): (line.value, line.source) for line in setting_sources(tmp_path / "liverank.toml")
     }
     assert sources["topics", "prefix"] == ("shop-a.", str(tmp_path / "liverank.toml"))
-    with pytest.raises(SettingsError, match=r"the environment: clicks and views of \[topics\] are both called 'x'"):
+    both = r"LIVERANK_TOPICS_CLICKS, LIVERANK_TOPICS_VIEWS: clicks and views of \[topics\] are both called 'x'"
+    with pytest.raises(SettingsError, match=both):
         load_settings(environ={"LIVERANK_TOPICS_CLICKS": "x", "LIVERANK_TOPICS_VIEWS": "x"})
 
 
@@ -285,6 +289,13 @@ def test_a_value_of_the_environment_that_is_none_is_named() -> None:
         load_settings(environ={"LIVERANK_BATCH": "many"})
     with pytest.raises(SettingsError, match=r"LIVERANK_TRAINER_MODE \(mode of \[trainer\]\) is 'x'"):
         load_settings(environ={"LIVERANK_TRAINER_MODE": "x"})
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file and in the environment, which no shell has seen; a registry's is taken so, too."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = load_settings(written(tmp_path, "[worker]\ndata = '~/w'\n"), environ={"LIVERANK_TRAINER_DATA": "~/t"})
+    assert (found.worker.data, found.trainer.data) == (tmp_path / "w", tmp_path / "t")
 
 
 def test_the_earlier_table_is_taken_and_says_what_it_is_now(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

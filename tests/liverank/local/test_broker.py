@@ -21,6 +21,7 @@ from liverank.local import broker as broker_module
 from liverank.local.broker import Broker, kind_of, start_broker
 from liverank.local.errors import BrokerError
 from liverank.local.ports import free_ports
+from ranker.contracts.errors import LiverankError
 
 NewTopic = Callable[..., str]
 DEADLINE_S = 30.0
@@ -208,6 +209,34 @@ def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:
     ):
         pass
     assert time.monotonic() - started < 60
+
+
+def test_any_folder_will_do(tmp_path: Path, new_topic: NewTopic) -> None:
+    """Spaces, other scripts and signs of its own in the path: the data lies there, and a later start finds it. A comma
+    Kafka cannot have, and says so."""
+    folder, before = tmp_path / "josé 物 🛒 \\u0041", sorted(tmp_path.parent.iterdir())
+    with start_broker("kafka", folder, heap_mb=256) as broker:
+        topic = new_topic(broker.address)
+        produce(broker.address, topic, b"kept")
+    with start_broker("kafka", folder, heap_mb=256) as broker:
+        assert read(broker.address, topic, 1) == [b"kept"]
+    assert (folder / "kafka" / "meta.properties").exists()
+    assert list(tmp_path.iterdir()) == [folder] and sorted(tmp_path.parent.iterdir()) == before
+    with pytest.raises(BrokerError, match="give a folder without one"), start_broker("kafka", tmp_path / "a,b"):
+        pass
+
+
+def test_a_folder_is_one_brokers_own(tmp_path: Path) -> None:
+    """A second one is told who has it, before it reads or writes anything there; the first goes on."""
+    with start_broker("kafka", tmp_path, heap_mb=256) as broker:
+        properties = (tmp_path / "server.properties").read_bytes()
+        with (
+            pytest.raises(LiverankError, match=rf"is in use by the broker of the process {os.getpid()}: another needs"),
+            start_broker("kafka", tmp_path, heap_mb=256),
+        ):
+            pass
+        assert (tmp_path / "server.properties").read_bytes() == properties
+        assert broker.running
 
 
 def test_in_the_foreground(tmp_path: Path) -> None:

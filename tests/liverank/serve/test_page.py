@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +16,7 @@ from liverank.local.ports import free_ports
 from liverank.serve.own_folder import held
 from liverank.serve.page import open_page
 from ranker.contracts.errors import LiverankError
+from tests.support.waiting import eventually
 
 
 def answer(port: int, path: str) -> tuple[int, str]:
@@ -37,6 +40,21 @@ def test_a_page_answers_as_the_process_is() -> None:
     assert answer(port, "/ready") == (200, "ready\n")
     assert answer(port, "/live") == (503, "stuck\n")
     assert "seen_total 3.0" in answer(port, "/metrics")[1]
+
+
+def test_who_goes_away_is_no_news(capfd: pytest.CaptureFixture[str]) -> None:
+    """A probe of the port alone, which resets its connection: the log has no traceback for each."""
+    (port,) = free_ports(1)
+    open_page("127.0.0.1", port, "")(CollectorRegistry(), lambda: None, lambda: None)
+    before = set(threading.enumerate())
+    probe = socket.create_connection(("127.0.0.1", port))
+    eventually("it is taken up", lambda: set(threading.enumerate()) - before)
+    (asked,) = set(threading.enumerate()) - before
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    probe.close()
+    asked.join(30)
+    assert answer(port, "/live")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_that_is_taken_is_one_sentence() -> None:

@@ -44,6 +44,23 @@ def test_what_file_and_environment_say_holds(tmp_path: Path, monkeypatch: pytest
     assert settings.worker.rules.category_cap == 3
 
 
+def test_a_relative_path_is_one_place_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's is beside the file, the environment's where the command was called: worker and trainer run elsewhere,
+    each in a folder of its own. What is said counts, also where it is what would be taken elsewhere."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "liverank.toml").write_text(
+        "[registry]\naddress = 'registry'\n[worker]\ndata = 'rows'\n[trainer]\ndata = '/t'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = Places(Path("shop")).settings(None)
+    assert Path(settings.registry.address) == tmp_path / "shop" / "registry"
+    assert (settings.worker.data, settings.trainer.data) == (tmp_path / "shop" / "rows", Path("/t"))
+    monkeypatch.setenv("LIVERANK_REGISTRY", "models")
+    assert Path(Places(Path("shop")).settings(None).registry.address) == tmp_path / "models"
+    monkeypatch.setenv("LIVERANK_REGISTRY", "ftp://u:p@h/models")
+    assert Places(Path("shop")).settings(None).registry.address == "ftp://u:p@h/models"
+
+
 def test_the_page_finds_the_metrics_that_it_shows() -> None:
     """What the system would choose is chosen once, so that a part which is started again is found again; what is asked
     for, or turned off, stays so."""

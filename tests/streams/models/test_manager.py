@@ -67,6 +67,19 @@ async def test_what_is_overtaken_while_it_loads_never_serves(stage: str) -> None
     assert {model.version for model in models.slot.serving.models} == {"old", "second"}
 
 
+async def test_a_registry_that_takes_no_starter_is_told_seldom(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at every second, and a worker may wait there for hours, as where it may only read."""
+    (tmp_path / "registry").write_text("no folder")
+    where = {"registry": tmp_path / "registry" / "in it", "data": tmp_path / "data"}
+    models = ModelManager(changed(Settings(), **where).worker, Metrics(), lambda error: None)
+    for _ in range(5):
+        assert models._choices() == []
+        models._looks += 1
+    assert caplog.text.count("cannot be written") == 1
+
+
 async def test_no_starter_is_made_that_nobody_would_take(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
