@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 
 _REGISTRY_EVERY_S = 1.0
 _HEARD_WITHIN_S = 60.0  # longer than a client takes to find a broker that is back
+_PUBLISHED_WITHIN_S = 2.0  # what is being published when the process is asked to end
 _ANSWER_S = 10.0  # for so long the event loop may keep silent
 
 #: Opens the page of a process: its numbers, what keeps it from being ready, why it should be started anew.
@@ -132,7 +133,7 @@ class TrainerProcess:
         self._updates: list[ModelUpdate] = []  # read, and not yet complied with
         self._writing: asyncio.Task[None] | None = None
         self._purges = 0  # checkpoints to write until none holds an erased user
-        self._stands = False  # whether it has come to its offsets
+        self._orderly = False  # whether it has come to its offsets, and nothing is left behind that hangs
 
     async def serve(self) -> None:
         """Run to the end.
@@ -148,20 +149,20 @@ class TrainerProcess:
             self._page(self._metrics.registry, lambda: self._unready, self._dead)
             with suppress(Unreached):
                 await self._kafka.connect(clients)
-                self._stands = await self._started()
-                if self._stands:
+                self._orderly = await self._started()
+                if self._orderly:
                     with suppress(Unreached):
                         await self._go_on()
                     await self._end()
         finally:
-            self._learning.shutdown(wait=self._stands, cancel_futures=True)
+            self._learning.shutdown(wait=self._orderly, cancel_futures=True)
             self._tracker.close()
             # aiokafka lets out that it ends a fetch of its own that waits for a broker.
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(ENDING_S):
                     await clients.aclose()
         log.info("stopped")
-        if not self._stands:
+        if not self._orderly:
             logging.shutdown()
             os._exit(0)  # an orderly end would wait for threads, and they perhaps for a registry
 
@@ -251,8 +252,13 @@ class TrainerProcess:
         """The last checkpoint."""
         self._unready = "stopping"
         if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=_PUBLISHED_WITHIN_S)
+            if not self._writing.done():
+                log.warning("a publication that does not end is left behind; learning goes on from the last checkpoint")
+                self._orderly = False
+                return
             with suppress(Unreached):
-                await self._writing
+                self._writing.result()
         state = await self._in_turn(partial(capture, self._trainer))
         await asyncio.to_thread(self._releases.save, state)
         await self._kafka.commit(state.facts["offsets"])

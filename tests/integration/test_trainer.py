@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from liverank.settings import Settings, changed
 from online_learning.trainer import checkpoint
 from online_learning.trainer.checkpoint import load_checkpoint, newest_checkpoint
+from ranker.contracts.bundle_files import MANIFEST
 from ranker.contracts.clock import now_ms
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import ModelDelta, ModelUpdate
@@ -41,6 +45,7 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.create_topics()
     tiny_bundle(folder / "registry", stream.SCHEMA, model="trained")
     try:
+        made.worker("worker").start()
         yield made
     finally:
         made.close()
@@ -49,7 +54,6 @@ def installation(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Path) -> None:
     """Versions that learned from the clicks serve, deltas follow each other, an erased user leaves the memory."""
     settings = installation.settings
-    installation.worker("worker").start()
     ready = changed(settings, ready_file=tmp_path / "ready")
     trainer = Process(ready, tmp_path)
     installation.workers[0].ready()
@@ -76,6 +80,36 @@ def test_clicks_reach_rows_and_weights(installation: Installation, tmp_path: Pat
     assert 0 < state.facts["trained"] <= len(distinct)
     assert {name.rpartition("-")[0] for name in state.facts["offsets"]} == {"shop.examples", "shop.erasures"}
     assert hash_id("user-1") in state.arrays["forgotten.users"].tolist()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_a_registry_that_hangs_does_not_hold_up_the_end(installation: Installation, tmp_path: Path) -> None:
+    """Who reads a manifest there waits for ever, as of a share that is away: five seconds are enough all the same, and
+    the next trainer goes on from the checkpoint that was written before."""
+    folder = tmp_path / "hangs"
+    folder.mkdir()
+    settings = changed(
+        installation.settings, trainer_data=folder / "data", ready_file=folder / "ready", keep_bundles=1, bundle_s=1.0
+    )
+    trainer = Process(settings, folder)
+    trainer.ready()
+    home = Path(settings.registry.address) / "trained"
+    old, kept = (home / f"20000101T00000000{at}-abcdef" for at in range(2))
+    old.mkdir()
+    kept.mkdir()
+    os.mkfifo(old / MANIFEST)
+    (kept / MANIFEST).touch()  # the newest of an hour is not pruned
+    try:
+        clicks = clicking(installation)
+        until(lambda: next(clicks) and " is promoted" in trainer.log)
+        assert trainer.stop(5.0) == 0, trainer.log
+        assert "a publication that does not end is left behind" in trainer.log
+        known = newest_checkpoint(settings.trainer.data)
+        assert known is not None and known.facts["trained"] > 0
+    finally:
+        trainer.kill()
+        for made in (old, kept):
+            shutil.rmtree(made)
 
 
 def test_one_trainer_a_model(installation: Installation, tmp_path: Path) -> None:
