@@ -1,4 +1,4 @@
-# Needs Python 3.11, make and the package indexes (PyPI; the Maven repository for Apache Kafka, once).
+# Needs Python 3.11 to 3.13, make and the package indexes (PyPI; the Maven repository for Apache Kafka, once).
 # uv installs everything else into .venv, in the versions of uv.lock. Without a uv on PATH one is put into .liverank/uv.
 
 .DEFAULT_GOAL := help
@@ -69,7 +69,7 @@ audit: $(UV) ## known vulnerabilities of the dependencies, and an SBOM, in .live
 	@echo "==> audit"
 	@.ci/audit $(UV)
 
-sync: $(UV)
+sync: $(UV) ## .venv with everything that commands and tests need
 	@echo "==> dependencies, with those of the tests"
 	@$(UV) sync --frozen --extra all
 

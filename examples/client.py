@@ -1,7 +1,7 @@
 """A page on the command line: a list for a visitor, re-ordered after each item that is typed.
 
 liverank up --headless &
-python examples/client.py --gateway http://127.0.0.1:8080        # or over Kafka, by LIVERANK_BROKERS
+python examples/client.py --gateway http://127.0.0.1:8090    # its page is a gateway; or over Kafka, by LIVERANK_BROKERS
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ VARIABLES: dict[tuple[str, str], str] = {
 
 
 #: Variables that are no settings: where jars come from and stay, what tests read.
-_BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS", "SCREENSHOTS")
+BESIDE = ("MAVEN", "CACHE", "TEST_BROKER", "FAULT_ROUNDS", "SCREENSHOTS")
 #: What Kubernetes tells every container of a service that is called `liverank` or `liverank-…`.
 _OF_KUBERNETES = re.compile(r"(.*_)?SERVICE_(HOST|PORT.*)=.*|(.*_)?PORT(_\d+_.*=.*|=(tcp|udp|sctp).*)", re.DOTALL)
 
@@ -170,6 +170,7 @@ class SettingSource(Struct, frozen=True, kw_only=True):
 
     group: str
     key: str
+    variable: str = ""  # of the environment; empty where none can hold it
     value: str
     source: str  # the variable of the environment, the file, or "default"
 
@@ -188,11 +189,11 @@ def setting_sources(path: Path | None = None, environ: Mapping[str, str] | None 
         source = str(path) if key in tables.get(group, {}) else "default"
         source = PREFIX + variable if PREFIX + variable in environ else source
         shown = "" if value is None else shown_address(str(value))  # a registry's may hold a password
-        found.append(SettingSource(group=group, key=key, value=shown, source=source))
+        found.append(SettingSource(group=group, key=key, variable=PREFIX + variable, value=shown, source=source))
     for name, (group, key) in SECRETS.items():
         held = bool(environ.get(PREFIX + name))
         shown, source = ("set", PREFIX + name) if held else ("", "default")
-        found.append(SettingSource(group=group, key=key, value=shown, source=source))
+        found.append(SettingSource(group=group, key=key, variable=PREFIX + name, value=shown, source=source))
     for group, name in (("worker", "rules"), ("worker", "schema")):
         given = tables.get(group, {}).get(name, {})
         for key, value in msgspec.structs.asdict(getattr(settings.worker, name) or FeatureSchema()).items():
@@ -313,13 +314,13 @@ def _nearest(given: str, valid: list[str], where: str, group: str | None = None)
 
 def _tell_of_misspelt(environ: Mapping[str, str]) -> None:
     """A variable of our prefix that nobody reads. No error: others name variables too, as Kubernetes does."""
-    known = [*dict.fromkeys(VARIABLES.values()), *SECRETS, *_BESIDE]
+    known = [*dict.fromkeys(VARIABLES.values()), *SECRETS, *BESIDE]
     for name, value in environ.items():
         own = name.removeprefix(PREFIX)
         if name == own or own in known or _OF_KUBERNETES.fullmatch(f"{own}={value}"):
             continue
         near = difflib.get_close_matches(own, known, 1)
-        hint = f"the nearest is {PREFIX}{near[0]}" if near else "docs/operations.md says which there are"
+        hint = f"the nearest is {PREFIX}{near[0]}" if near else "`liverank config show` says which there are"
         log.warning("nobody reads %s of the environment; %s", name, hint)
 
 

@@ -16,7 +16,7 @@ from ranker.registry.settings import Provider
 # ruff: noqa: PLC0415
 
 bench_app = typer.Typer(
-    help="Measure latency, swaps, freshness and recovery, or let things fail; each starts a broker and processes.",
+    help="Measure latency, swaps, freshness, recovery and parts by themselves, or let things fail: docs/benchmarks.md.",
     no_args_is_help=True,
 )
 

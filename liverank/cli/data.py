@@ -41,15 +41,14 @@ DataName = Annotated[
     str,
     typer.Argument(
         metavar="DIR|NAME",
-        help="A folder of files (docs/data.md); or trivago, yoochoose, movielens-100k, movielens-1m; "
-        "or (replay) a JSONL file.",
+        help="A folder of files (docs/data.md); or trivago, yoochoose, movielens-100k, movielens-1m.",
     ),
 ]
 
 
 def train_command(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DIR|NAME]", help="A folder of files (docs/data.md), or a data set's name.")
+        str | None, typer.Argument(metavar="DIR|NAME", help="A folder of files (docs/data.md), or a data set's name.")
     ] = None,
     data: Data = None,
     from_kafka: Annotated[
@@ -152,7 +151,9 @@ def evaluate_command(
 
 
 def replay_command(
-    dataset: DataName,
+    dataset: Annotated[
+        str, typer.Argument(metavar="DIR|NAME|FILE", help="As for evaluate; or a JSONL file, a record a line.")
+    ],
     data: Data = None,
     pace: Annotated[
         float, typer.Option(help="1: the log's own speed, 10: ten times it, 0: as fast as it goes.", min=0)
@@ -191,7 +192,7 @@ def replay_command(
 
 
 def rank_command(
-    events: Annotated[Path, typer.Argument(help="JSONL: one user's events and candidate lists.")],
+    events: Annotated[Path, typer.Argument(help="JSONL, a record a line: a user's events and lists (docs/topics.md).")],
     user: Annotated[str | None, typer.Option(help="Whose list to rank, where the file holds several users.")] = None,
     version: Version = None,
     registry: Registry = None,

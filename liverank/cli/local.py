@@ -14,7 +14,7 @@ from liverank.terminal import console, report
 # Torch and Kafka are imported inside the commands that need them.
 # ruff: noqa: PLC0415
 
-BrokerChoice = Annotated[str, typer.Option("--broker", help="The address of a running broker, or kafka.")]
+BrokerChoice = Annotated[str, typer.Option("--broker", help="A broker's address; kafka: one is started here.")]
 
 WebChoice = Annotated[bool, typer.Option("--web/--no-web", help="Serve the page for people.")]
 

@@ -39,6 +39,7 @@ def _tell_version(asked: bool) -> None:
 
 app = typer.Typer(
     help="Re-ranks each person's list after every event, with a Transformer that keeps learning from the same stream.",
+    epilog="Settings come from liverank.toml and from LIVERANK_ variables; `liverank config show` lists them all.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

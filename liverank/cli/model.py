@@ -24,7 +24,7 @@ model_app = typer.Typer(help="The bundles of the registry, and which one serves.
 NamedVersion = Annotated[str, typer.Argument(help="The version; `liverank model list` shows them.")]
 OptionalVersion = Annotated[str | None, typer.Argument(help="A version.", show_default=False)]
 #: Where it stood before there was `--version`.
-EarlierVersion = Annotated[str | None, typer.Argument(hidden=True)]
+EarlierVersion = Annotated[str | None, typer.Argument(hidden=True, metavar="VERSION")]
 Reason = Annotated[str | None, typer.Option("--reason", help="For whoever reads it later.", show_default=False)]
 
 

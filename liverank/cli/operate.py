@@ -15,16 +15,17 @@ from liverank.terminal import report
 # Kafka is imported inside the commands that need it.
 # ruff: noqa: PLC0415
 
-config_app = typer.Typer(help="The settings.", no_args_is_help=True)
+config_app = typer.Typer(help="The settings of liverank.toml and of the environment.", no_args_is_help=True)
 
 
 @config_app.command("show", epilog="Example:  liverank config show --config liverank.toml")
 def config_show(config: Config = None, json: Json = None) -> None:
-    """Each setting, its value, and where that comes from. The password is not among them."""
+    """Each setting, its variable, its value, and where that comes from; of a secret only whether it is set."""
     found = setting_sources(config_file(config))
-    table = Table("setting", "value", "from")
+    table = Table("setting", "variable", "value", "from")
     for line in found:
-        table.add_row(f"[{line.group}] {line.key}", line.value, line.source)
+        source = "the environment" if line.source == line.variable else line.source
+        table.add_row(f"[{line.group}] {line.key}", line.variable, line.value, source)
     report({"settings": msgspec.to_builtins(found)}, json, table)
 
 

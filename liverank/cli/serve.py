@@ -98,15 +98,15 @@ def topics_create(
         int | None,
         typer.Option(
             min=1,
-            help="Brokers that hold each new topic (with 3, min.insync.replicas is 2); else `replication` of [broker], "
-            "else 3 where there are as many brokers, else 1.",
+            help="Brokers that hold each new topic (with 3, min.insync.replicas is 2); else `replication` of the "
+            "settings, else 3 where there are as many brokers, else 1.",
             show_default=False,
         ),
     ] = None,
     config: Config = None,
     json: Json = None,
 ) -> None:
-    """Create every topic that is missing, with its partitions and clean-up policy, but none that [topics] names."""
+    """Create each topic that is missing, with its partitions and clean-up policy, but none that liverank.toml names."""
     from streams.access.preflight import check_reached
     from streams.kafka.admin import create_topics
 

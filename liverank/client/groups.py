@@ -82,7 +82,7 @@ def put_together(
 
     By the scores alone, which are comparable: the value that the model expects of showing an item to somebody. Where
     two items are worth the same to the group, the mean decides, then the order in which the list was shown. An item
-    that some member's ranking leaves out, as a rule may, is left out.
+    that some member's ranking leaves out, since it was withdrawn by then, is left out.
 
     Args:
         candidates: the list as it was shown; `k` counts for the group.

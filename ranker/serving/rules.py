@@ -1,4 +1,4 @@
-"""Rules after the model: what never shows, what is lifted, and how many of a kind may stand at the top."""
+"""Rules after the model: what is withdrawn never shows, what is lifted, how many of a kind may stand at the top."""
 
 from __future__ import annotations
 

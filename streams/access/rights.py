@@ -102,7 +102,10 @@ def rights_of(role: str, settings: BrokerSettings, model: str = "default") -> Ri
             return Rights(topics=_by_topic(may), groups=(f"{settings.group}-operator",), group_prefix=APPLICATION)
         case _:
             may = {
-                "READ": [*inputs, settings.changelog, called(DEAD_LETTERS), updates, examples], "WRITE": [updates],
+                "READ": [
+                    *inputs, vectors, settings.changelog, called(DEAD_LETTERS), updates, deltas, examples,
+                ],
+                "WRITE": [updates],
                 "CREATE": ours, "DESCRIBE": everything, "DESCRIBE_CONFIGS": everything,
             }  # fmt: skip
             return Rights(topics=_by_topic(may), groups=(f"{settings.group}-operator",))

@@ -52,3 +52,38 @@ def test_what_is_named_is_there(text: Path) -> None:
     missing = {path for path in PATH.findall(content) if not (ROOT / path).exists()}
     missing |= {dotted for dotted in DOTTED.findall(content) if dotted not in FILES and not resolves(dotted)}
     assert not missing, f"{text.relative_to(ROOT)} names {sorted(missing)}"
+
+
+#: `[text](target)`, of pictures too.
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+#: `kafka/progress.py`: the end of a path, or the whole of it.
+FILE = re.compile(r"`([\w./-]+\.py)`")
+PAGES = [text for text in TEXTS if text.suffix == ".md"]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may lead to within a page, as GitHub names headings."""
+    headings = HEADING.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file, and where a heading is named to one that the page has."""
+    broken = []
+    for link in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        target, _, anchor = link.partition("#")
+        led = (page.parent / target).resolve() if target else page
+        if not link.startswith(("http:", "https:")) and (not led.exists() or (anchor and anchor not in anchors(led))):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_in_short_are_there(page: Path) -> None:
+    """By the end of their path."""
+    known = [f"/{path.relative_to(ROOT)}" for path in TEXTS + sorted((ROOT / "tests").rglob("*.py"))]
+    named = FILE.findall(page.read_text(encoding="utf-8"))
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in known)]

@@ -88,6 +88,20 @@ def test_rooms_import_downward(package: str) -> None:
                 assert order[parts[1]] <= order[room], f"{path.relative_to(ROOT)} imports upward: {name}"
 
 
+def test_the_map_shows_every_room_in_this_order() -> None:
+    """docs/architecture.md has each folder of a package, from the ground up as here."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    at = text.index("```\nranker/") + 4
+    shown: dict[str, list[str]] = {}
+    for line in text[at : text.index("```", at)].splitlines():
+        if found := re.match(r"(\w+)/", line):
+            here = shown[found[1]] = []
+        elif found := re.match(r"  ((?:\w+/ )+)", line):
+            here += re.findall(r"\w+", found[1])
+    for package, rooms in ROOMS.items():
+        assert shown[package] == [room for room in rooms if (ROOT / package / room).is_dir()]
+
+
 def test_no_room_is_crowded() -> None:
     """A folder holds about a dozen files at most: what grows beyond has two concepts in it."""
     for package in PACKAGES:

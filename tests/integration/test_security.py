@@ -193,6 +193,7 @@ def test_the_whole_loop_works_under_these_rights(loop: Loop) -> None:
         ("topics", "check"): "do not fit",  # the message that a dead letter was made of
         ("dead-letters", "--newest", "3"): "invalid",
         ("state", USERS[0]): '"user_id"',
+        ("explain", USERS[0]): f"{USERS[0]}, list r-{USERS[0]}, by ",
         ("model", "list"): "promoted",
         ("model", "verify", served): "signed by trainer",
         ("model", "show", served): '"signed by trainer"',

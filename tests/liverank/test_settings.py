@@ -317,7 +317,7 @@ def test_the_earlier_table_is_taken_and_says_what_it_is_now(tmp_path: Path, capl
         ("BROKER", "the nearest is LIVERANK_BROKERS"),
         ("METRIC_PORT", "the nearest is LIVERANK_METRICS_PORT"),
         ("TRAINR_MODE", "the nearest is LIVERANK_TRAINER_MODE"),
-        ("QQQ", "docs/operations.md says which there are"),
+        ("QQQ", "`liverank config show` says which there are"),
     ],
 )
 def test_a_variable_that_nobody_reads_is_told(name: str, says: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -347,6 +347,9 @@ def test_each_setting_says_where_it_comes_from_and_no_secret(tmp_path: Path) -> 
     }  # fmt: skip
     found = {(line.group, line.key): line for line in setting_sources(path, environ)}
     shown = {key: (line.value, line.source) for key, line in found.items()}
+    assert found["trainer", "batch"].variable == "LIVERANK_TRAIN_BATCH"
+    assert found["gateway", "tokens"].variable == "LIVERANK_GATEWAY_TOKENS"
+    assert found["worker.rules", "category_cap"].variable == "", "a table, which no variable can hold"
     assert shown["worker", "batch"] == ("3", str(path))
     assert shown["worker.rules", "category_cap"] == ("2", str(path))
     assert shown["schema", "window"] == ("8", str(path))

@@ -135,3 +135,10 @@ def test_earlier_names_go_on_to_work(names: tuple[str, ...], earlier: str) -> No
     """What was documented once is still taken, and told to nobody."""
     (option,) = [option for option in ALL[names].params if earlier in (*option.opts, option.name)]
     assert option.hidden
+
+
+@pytest.mark.parametrize("names", ALL, ids=" ".join)
+def test_what_help_says_is_shown_whole(names: tuple[str, ...]) -> None:
+    """Square brackets are markup of whoever draws the help: what stands in them would be missing."""
+    said = [ALL[names].help, ALL[names].epilog, *(getattr(option, "help", "") for option in ALL[names].params)]
+    assert not [text for text in said if "[" in (text or "")]

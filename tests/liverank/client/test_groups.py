@@ -67,7 +67,7 @@ def test_who_has_no_ranking_is_named_and_left_out() -> None:
 
 
 def test_what_a_ranking_leaves_out_is_left_out_and_k_is_the_groups() -> None:
-    """A rule may hide an item from one of them."""
+    """An item may be withdrawn before the last of their rankings."""
     eve = ranking("eve", drama=0.9, western=0.8)
     listed = shown("drama", "comedy", "western", k=1)
     found = put_together(listed, {"ann": ANN, "eve": eve}, [], "most-pleasure")
