@@ -1,11 +1,11 @@
 """`liverank bench soak`: does anything grow, or get slower, while events and versions come for a long time?
 
 A worker and a trainer under a steady load; the trainer learns from what the users do and makes a version every few
-seconds, and each that is not worse for certain replaces the one before. Both processes' resident memory is looked at
-all the time. The first third of the run is for warming up, since caches fill and the first versions are unlike later
-ones: what is told is of the other two thirds. The slope of memory is a straight line through them
-(`liverank.measure.slopes`); the 99th percentile of latency in the last sixth of the run is compared with that in the
-first sixth after the warm-up. So 30 minutes are ten of warming up, and five against five.
+seconds, and each that its gate lets pass replaces the one before. Both processes' resident memory is looked at all the
+time. The first third of the run is for warming up, since caches fill and the first versions are unlike later ones: what
+is told is of the other two thirds. The slope of memory is a straight line through them (`liverank.measure.slopes`); the
+99th percentile of latency in the last sixth of the run is compared with that in the first sixth after the warm-up. So
+30 minutes are ten of warming up, and five against five.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from ranker.contracts.errors import LiverankError
 
 _WARM, _WINDOW = 1 / 3, 1 / 6  # parts of the run
 _LOOKS = 6000  # at each process's memory, in a run: a step takes and gives back tens of megabytes
-_EASY_GATE = {"gate_least": 0, "gate_margin": 1.0}  # nobody is served worse by it, and every swap counts
 _ANSWERS_S = 60.0
 _SERVES_S = 120.0
 _MB = 1e6
@@ -78,7 +77,7 @@ def bench_soak(options: SoakOptions, console: Console) -> dict[str, Any]:
         raise LiverankError("minutes, rate and every-s must be above 0, candidates 1 to items")
     if sys.platform != "linux":
         raise LiverankError("what a process holds in memory is read from /proc, which Linux alone has")
-    own = {"bundle_s": options.every_s, **_EASY_GATE}
+    own = {"bundle_s": options.every_s}
     with started_system(options.broker, ("worker", "trainer"), options.items, console, own) as bench:
         load, run = Load(bench), SoakRun()
         uvloop.run(attended(bench, load, _perform(bench, load, run, options)))
