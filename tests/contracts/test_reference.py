@@ -7,13 +7,10 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from prometheus_client import CollectorRegistry
 
-from liverank.cli.main import app
 from liverank.gateway.metrics import GatewayMetrics
 from liverank.settings import BESIDE, GROUPS, PREFIX, SECRETS, VARIABLES, Settings
 from online_learning.recipe import MODEL_SIZES
@@ -23,6 +20,7 @@ from ranker.contracts.schema import Action, CandidateFeature, ContextField, Feat
 from ranker.contracts.topics import ITEM_VECTORS, TOPICS
 from ranker.serving.rules import Rules
 from streams.telemetry.metrics import Metrics
+from tests.support.command import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 #: The pages that say how it is used; decisions say how it came to be so.
@@ -118,16 +116,6 @@ def test_metrics_are_named_as_prometheus_has_them() -> None:
     assert not set(known) - named
 
 
-def commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each command by what a person types."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*names, name))
-        else:
-            yield (*names, name), command
-
-
-COMMANDS = dict(commands(typer.main.get_command(app)))
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

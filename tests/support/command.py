@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from liverank.cli.main import main
+import typer
+
+from liverank.cli.main import app, main
+
+
+def _walked(group: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _walked(command, (*names, name))
+        else:
+            yield (*names, name), command
+
+
+#: Every command with its options, by what a person types.
+COMMANDS = dict(_walked(typer.main.get_command(app)))
 
 
 class Ran(NamedTuple):

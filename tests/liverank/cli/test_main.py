@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from liverank.cli.main import app
+from tests.support.command import COMMANDS as ALL
 from tests.support.tiny import tiny_bundle
 
 COMMANDS = (
@@ -90,16 +88,6 @@ def test_rank_reads_events_and_prints_the_list(tmp_path: Path) -> None:
     assert ranking["applied"] == {"candidates": 1, "clicks": 2}
 
 
-def walked(group: object, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command with its options, by what a person types."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from walked(command, (*names, name))
-        else:
-            yield (*names, name), command
-
-
-ALL = dict(walked(typer.main.get_command(app)))
 #: They have no result but what they do.
 WITHOUT_RESULT = {
     ("worker",),
