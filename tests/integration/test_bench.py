@@ -172,7 +172,7 @@ def test_scale(kafka: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("latency", "--burst", "0"), "seconds, rate and burst must be above 0"),
+        (("latency", "--burst", "0"), "seconds, rate, rates and burst must be above 0, candidates 1 to items"),
         (("gateway", "--pairs", "0"), "pairs, seconds and rate must be above 0"),
         (("recovery", "--kills", "0"), "kills, rate and stretch-s must be above 0"),
         (("swap", "--swaps", "0"), "swaps and candidates must be at least 1"),
