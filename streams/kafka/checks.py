@@ -155,7 +155,7 @@ def _copies(facts: TopicFacts, brokers: int) -> Iterator[Finding]:
 
 
 def _sizes(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
-    """Whether records of ours fit: one that does not ends its sender. What others send is theirs to fit."""
+    """Whether records of ours fit. What others send is theirs to fit."""
     most = _number(facts, "max.message.bytes")
     topic = TOPICS.get(layout.own)
     if most is None or "max.message.bytes" not in layout.config or (topic is not None and topic.direction == "in"):
@@ -164,7 +164,7 @@ def _sizes(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
         yield Finding(
             most < _LEAST_MESSAGE_BYTES,
             f"max.message.bytes is {most} of {{on}}: rows, rankings and examples of long lists need up to "
-            f"{connection.MAX_MESSAGE_BYTES}, and one that is not taken ends its sender",
+            f"{connection.MAX_MESSAGE_BYTES}; a ranking that is not taken becomes a dead letter, a row ends its worker",
         )
 
 

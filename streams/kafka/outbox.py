@@ -17,8 +17,15 @@ from streams.settings import BrokerSettings
 log = logging.getLogger(__name__)
 
 Confirmed = Callable[[int], None]
+#: Topic, key and value of a record.
+Outgo = tuple[str, bytes | None, bytes]
+#: What goes out in place of a record that its topic does not take for its size, or nothing.
+Instead = Callable[[], Outgo | None]
 
 _POLL_S = 0.001
+#: A record of so many bytes is alone in its batch (`batch.size`): what is said of the batch's size is said of it.
+#: Smaller ones are refused by topics alone that no worker starts with.
+_ALONE = 1_000_000
 
 
 class SendError(LiverankError):
@@ -67,6 +74,7 @@ class Outbox:
         partition: int = -1,
         confirmed: Confirmed | None = None,
         at_ms: int | None = None,
+        instead: Instead | None = None,
     ) -> None:
         """Send one record. Any thread may; where the buffer is full, the call waits for room.
 
@@ -77,11 +85,27 @@ class Outbox:
             partition: -1 lets the key choose.
             confirmed: called with the record's offset.
             at_ms: the record's timestamp; else the present.
+            instead: gives what is sent in its place where its topic takes no record of its size; without it that is an
+                error as any other.
         """
         with self._lock:  # together, or a cut between the two would miss this record
             sent = self._open
             sent.waiting += 1
-        report = self._report(sent, confirmed)
+        self._send(sent, topic, key, value, partition, confirmed, at_ms, instead)
+
+    def _send(
+        self,
+        sent: SentRecords,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = -1,
+        confirmed: Confirmed | None = None,
+        at_ms: int | None = None,
+        instead: Instead | None = None,
+    ) -> None:
+        own = instead if len(value or b"") >= _ALONE else None
+        report = self._report(sent, confirmed, own)
         while True:
             try:
                 self._producer.produce(
@@ -90,7 +114,7 @@ class Outbox:
             except BufferError:
                 self._poll(0.05)
             except KafkaException as error:
-                self._settle(sent, SendError(f"a record for {topic} cannot be sent: {error.args[0].str()}"))
+                self._failed(sent, topic, error.args[0], own)
                 return
             else:
                 return
@@ -140,16 +164,27 @@ class Outbox:
         except KafkaException as error:  # fatal: it was fenced
             raise SendError(refused(error)) from error
 
-    def _report(self, sent: SentRecords, confirmed: Confirmed | None) -> Callable[[Any, Message], None]:
+    def _report(
+        self, sent: SentRecords, confirmed: Confirmed | None, instead: Instead | None
+    ) -> Callable[[Any, Message], None]:
         def report(error: Any, message: Message) -> None:
             if error is not None:
-                self._settle(sent, SendError(undelivered(str(message.topic()), error)))
+                self._failed(sent, str(message.topic()), error, instead)
                 return
             self._settle(sent, None)
             if confirmed is not None:
                 confirmed(message.offset())
 
         return report
+
+    def _failed(self, sent: SentRecords, topic: str, error: Any, instead: Instead | None) -> None:
+        """A record was not taken. What goes out in its place counts among those that were sent with it."""
+        if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or instead is None:
+            self._settle(sent, SendError(undelivered(topic, error)))
+        elif (other := instead()) is None:
+            self._settle(sent, None)
+        else:
+            self._send(sent, *other)
 
     def _settle(self, sent: SentRecords, error: SendError | None) -> None:
         with self._lock:
@@ -177,4 +212,9 @@ def undelivered(topic: str, error: Any) -> str:
     """Why the broker has not taken a record for a topic, by librdkafka's error."""
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return f"this process's user may not WRITE {topic}; `liverank topics acls` prints what each role needs"
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return (
+            f"a record for {topic} was not delivered: it is larger than max.message.bytes of that topic, which "
+            f"should be {connection.MAX_MESSAGE_BYTES}; `liverank topics check` says it of each"
+        )
     return f"a record for {topic} was not delivered: {error.str()}"

@@ -8,7 +8,7 @@ from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.inputs import Position
 from ranker.contracts.records import DeadLetter
 from ranker.contracts.topics import DEAD_LETTERS
-from streams.kafka.outbox import Outbox
+from streams.kafka.outbox import Outbox, Outgo
 from streams.telemetry.metrics import Metrics
 
 #: Most bytes of the input that its dead letter carries; the position names the whole of it.
@@ -31,6 +31,10 @@ class DeadLetters:
             value: its bytes; none count as empty.
             why: what is wrong with it, and what would be right.
         """
+        self._outbox.send(*self.letter(at, key, value, why))
+
+    def letter(self, at: Position, key: bytes | None, value: bytes | None, why: InvalidRecord) -> Outgo:
+        """The same as a record that the caller sends; it counts as sent."""
         letter = DeadLetter(
             reason=why.reason,
             error=why.error,
@@ -39,5 +43,5 @@ class DeadLetters:
             offset=at.offset,
             value=(value or b"")[:VALUE_LIMIT],
         )
-        self._outbox.send(DEAD_LETTERS, key, msgspec.json.encode(letter))
         self._metrics.dead_letter(at.broker_topic, why.reason)
+        return DEAD_LETTERS, key, msgspec.json.encode(letter)

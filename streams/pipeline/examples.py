@@ -265,7 +265,16 @@ class Examples:
         self._metrics.examples.labels(
             "none" if example.outcome is None else "late" if example.late else "in-time"
         ).inc()
-        self._outbox.send(EXAMPLES, user, _encode(msgspec.structs.replace(example, model_name=self._model_name)))
+        body = _encode(msgspec.structs.replace(example, model_name=self._model_name))
+        self._outbox.send(EXAMPLES, user, body, instead=partial(self._too_large, user, len(body)))
+
+    def _too_large(self, user: bytes, size: int) -> None:
+        """Its topic does not take it: it is not learned from."""
+        self._metrics.examples.labels("failed").inc()
+        log.error(
+            "an example of %s is left out: it has %d bytes, more than max.message.bytes of its topic",
+            self._names.shown(user), size,
+        )  # fmt: skip
 
 
 def statistics_of(model: ServingModel, listed: CurrentList) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from ranker.serving.slot import ModelSlot, Serving
 from ranker.state.bounded import BoundedCache
 from ranker.state.row import UserRow
 from streams.kafka.faults import Faults
-from streams.kafka.outbox import Outbox
+from streams.kafka.outbox import Outbox, Outgo
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
@@ -213,10 +214,18 @@ class Rankings:
         ranking = encode_ranking(
             user_id, row, result, cause, model.version, previous, model.sequence, self._detail, told
         )
-        self._outbox.send(RANKINGS, job.user, ranking)
+        self._outbox.send(RANKINGS, job.user, ranking, instead=partial(self._too_large, job, len(ranking)))
         self._metrics.ranked(time() - at.ts / 1000)
         self._remember(user_id, row, model.version, result, last)
         self._recent.put(user_id, row)
+
+    def _too_large(self, job: RankList, size: int) -> Outgo:
+        """A list of long ids whose ranking its topic does not take must not stop all others: that is a dead letter."""
+        wrong = (
+            f"the ranking has {size} bytes, more than max.message.bytes of its topic; raise that, or send fewer "
+            "items or shorter ids, or ask for the first `k`; the state itself is kept"
+        )
+        return self._dead_letters.letter(job.at, job.user, job.value, InvalidRecord("unrankable", wrong))
 
     def _reasons(
         self, model: ServingModel, user_id: str, row: UserRow, by_score: Ranked, shown: Ranked

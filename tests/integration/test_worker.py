@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from ranker.contracts.clock import now_ms
 from ranker.contracts.records import DeadLetter, Ranking
@@ -229,6 +230,33 @@ def test_a_repeated_event_changes_nothing(installation: Installation, user: str)
     installation.send("views", user, {"user_id": user, "item_id": "item-2"})
     installation.all_handled()
     assert max(ranking.revision for ranking in installation.rankings() if ranking.user_id == user) == 3
+
+
+def test_a_ranking_too_large_for_its_topic_costs_itself(installation: Installation, user: str) -> None:
+    """A list of 1,000 long ids on a topic that takes 1 MiB: its input has a dead letter, others are ranked, the worker
+    goes on, and the state is kept: the next event is of a list that is known."""
+    most_bytes(installation, "rankings", 1 << 20)
+    try:
+        long = [f"{number:04}" + "🛒" * 252 for number in range(1000)]
+        place = installation.send("candidates", user, json.dumps(shown(user, *long), ensure_ascii=False).encode())
+        letter = letter_of(installation, "candidates", *place)
+        assert letter.reason == "unrankable" and "more than max.message.bytes of its topic" in letter.error
+        other = f"{user}-other"
+        _, offset = installation.send("candidates", other, shown(other, "item-1", "item-2"))
+        assert ranking_of(installation, other, "candidates", offset).revision == 1
+    finally:
+        most_bytes(installation, "rankings", 8 << 20)
+    _, offset = installation.send("clicks", user, {"user_id": user, "item_id": long[7]})
+    assert len(ranking_of(installation, user, "clicks", offset).items) == 1000
+
+
+def most_bytes(installation: Installation, topic: str, size: int) -> None:
+    """How large a record of a topic may be from now on."""
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": installation.settings.broker.addresses})
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(30)
 
 
 def test_after_all_this_state_and_rankings_are_right(installation: Installation) -> None:

@@ -35,7 +35,7 @@ from ranker.serving.model import ServingModel, load_model
 from ranker.serving.slot import ModelSlot
 from ranker.state.fold import apply_input
 from ranker.state.row import UserRow
-from streams.kafka.outbox import Confirmed, Outbox
+from streams.kafka.outbox import Confirmed, Instead, Outbox
 from streams.models.canary_watch import CanaryWatch
 from streams.models.deltas import Deltas
 from streams.pipeline.dead_letters import DeadLetters
@@ -88,6 +88,7 @@ class _Counted(Outbox):
         partition: int = -1,
         confirmed: Confirmed | None = None,
         at_ms: int | None = None,
+        instead: Instead | None = None,
     ) -> None:
         """As `Outbox.send`."""
         self.sent[topic] += 1

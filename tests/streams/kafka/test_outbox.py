@@ -70,6 +70,31 @@ async def test_a_record_that_is_not_delivered_is_an_error(kafka: str) -> None:
         await outbox.confirmed(outbox.cut())
 
 
+async def test_a_record_too_large_for_its_topic_has_another_in_its_place(
+    kafka: str, new_topic: Callable[..., str]
+) -> None:
+    """Or none, as the caller says; what goes out beside it is not affected, and what counts is confirmed."""
+    topic, other = new_topic(kafka, config={"max.message.bytes": str(1 << 20)}), new_topic(kafka)
+    outbox = Outbox(BrokerSettings(addresses=kafka))
+    for number in range(20):
+        outbox.send(topic, b"k", b"%d" % number)
+        if number in (5, 15):
+            outbox.send(topic, b"k", b"x" * (2 << 20), instead=lambda: (other, b"k", b"too large"))
+    outbox.send(topic, b"k", b"x" * (9 << 20), instead=lambda: None)
+    await outbox.confirmed(outbox.cut())
+    assert sorted(int(value or b"") for _, _, value in read(kafka, topic)) == list(range(20))
+    assert [value for _, _, value in read(kafka, other)] == [b"too large"] * 2
+
+
+async def test_a_topic_that_takes_too_little_is_named(kafka: str, new_topic: Callable[..., str]) -> None:
+    """One that no worker starts with ends its sender, whatever the record: the setting is said, and what is right."""
+    topic = new_topic(kafka, config={"max.message.bytes": "1000"})
+    outbox = Outbox(BrokerSettings(addresses=kafka))
+    outbox.send(topic, b"k", b"x" * 2000, instead=lambda: None)
+    with pytest.raises(SendError, match=rf"{topic} .* max\.message\.bytes of that topic, which should be 8388608"):
+        await outbox.confirmed(outbox.cut())
+
+
 async def test_a_dead_letter_holds_what_was_wrong(
     kafka: str, new_topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ class Sent:
     def __init__(self) -> None:
         self.rankings: list[Ranking] = []
 
-    def send(self, topic: str, key: bytes, value: bytes) -> None:
+    def send(self, topic: str, key: bytes, value: bytes, **more: Any) -> None:
         self.rankings.append(msgspec.json.decode(value, type=Ranking))
 
 
