@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from aiokafka.errors import KafkaError
 
 from liverank.operate.look import stored_row
 from liverank.operate.models import version_in_use
+from liverank.operate.reading import spans_of
 from liverank.settings import Settings
 from ranker.contracts.clock import now_ms
 from ranker.contracts.decoding import InputDecoder, decoded
@@ -166,6 +168,13 @@ async def _followed(settings: Settings, model: ServingModel, wanted: set[int]) -
     follower = Follower(settings.broker, handlers | {ITEMS: item, MODEL_DELTAS: delta}, failed.append)
     try:
         await follower.start()
+    except KafkaError as error:
+        for topic in (*handlers, MODEL_DELTAS):
+            spans_of(settings.broker, topic)  # says which is not there, or may not be read
+        raise LiverankError(
+            f"what workers know cannot be read from {settings.broker.addresses}: {error}; `liverank topics acls` "
+            "prints what an operator needs"
+        ) from error
     finally:
         await follower.stop()
     for one in sorted(deltas, key=lambda each: each.sequence):

@@ -81,3 +81,5 @@ def test_why_a_list_is_ranked_as_it_is(
         ([user, "--request", "r9"], "no current list 'r9'; current: r1"),
     ):  # fmt: skip
         assert error in str(CliRunner().invoke(app, ["explain", *arguments]).exception)
+    missing = CliRunner().invoke(app, ["explain", user], env={"LIVERANK_TOPICS_MODEL_DELTAS": "nowhere"})
+    assert "the topic nowhere does not exist on" in str(missing.exception)
