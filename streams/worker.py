@@ -61,8 +61,6 @@ def run_worker(settings: WorkerSettings, page: _Page) -> None:
     The process ends with it: with status 1 after a fatal error, else with 0.
     """
     quieten()
-    if settings.ready_file is not None:
-        settings.ready_file.unlink(missing_ok=True)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the loop of Faust's consumer thread too
     # A second thread of numpy's spins on after each product, for 100 ms, on a core that rankings want.
     with threadpool_limits(settings.threads, "blas"):

@@ -27,6 +27,7 @@ def worker_command(config: Config = None) -> None:
     from liverank.serve.heap import SERVER_S, give_back_always, settle_heap
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
+    from liverank.serve.readiness import not_ready
     from streams.worker import run_worker
 
     settle_heap()
@@ -34,6 +35,7 @@ def worker_command(config: Config = None) -> None:
     log_to_stderr()
     settings, another = settings_from(config).worker, _ANOTHER.format("worker", "LIVERANK_")
     with held(settings.data, f"{settings.data} is in use by the process {{holder}}: {another}"):
+        not_ready(settings.ready_file)
         run_worker(settings, open_page(settings.metrics_host, settings.metrics_port, another))
 
 
@@ -42,6 +44,7 @@ def trainer_command(config: Config = None) -> None:
     from liverank.serve.heap import MAKER_S, give_back_always, settle_heap
     from liverank.serve.own_folder import held
     from liverank.serve.page import open_page
+    from liverank.serve.readiness import not_ready
     from online_learning.trainer.process import run_trainer
     from streams.access.rights import TRAINER, check_access, rights_of
     from streams.kafka.admin import check_there
@@ -60,8 +63,9 @@ def trainer_command(config: Config = None) -> None:
         check_access(broker, TRAINER, own.registry.model)
         check_there(broker, rights_of(TRAINER, broker, own.registry.model).topics)
 
-    # Of several that torchrun starts only the first has a folder and a page.
-    with nullcontext() if int(os.environ.get("RANK", "0")) else held(own.data, taken):
+    first = not int(os.environ.get("RANK", "0"))  # of several that torchrun starts: it alone has a folder and a page
+    with held(own.data, taken) if first else nullcontext():
+        not_ready(own.ready_file if first else None)
         page = open_page(own.metrics_host, own.metrics_port, another)
         run_trainer(own, aiokafka(broker), f"{broker.group}-trainer", page, allowed)
 
@@ -69,26 +73,26 @@ def trainer_command(config: Config = None) -> None:
 def gateway_command(config: Config = None) -> None:
     """Let applications ask over HTTP: events and lists in, rankings out. Stops on SIGTERM."""
     from liverank.gateway.process import run_gateway
+    from liverank.serve.readiness import not_ready
     from streams.telemetry.logs import quieten
 
     log_to_stderr()
     quieten()
     settings = settings_from(config)
-    if settings.gateway.ready_file is not None:
-        settings.gateway.ready_file.unlink(missing_ok=True)
+    not_ready(settings.gateway.ready_file)
     run_gateway(settings)
 
 
 def web_command(config: Config = None) -> None:
     """A page for people: lists that re-order as they click, and how the system does. Stops on SIGTERM."""
+    from liverank.serve.readiness import not_ready
     from liverank.web.process import run_web
     from streams.telemetry.logs import quieten
 
     log_to_stderr()
     quieten()
     settings = settings_from(config)
-    if settings.web.ready_file is not None:
-        settings.web.ready_file.unlink(missing_ok=True)
+    not_ready(settings.web.ready_file)
     run_web(settings)
 
 

@@ -205,6 +205,11 @@ def refused(error: KafkaException) -> str:
             "this process's user may not WRITE under its transactional id; `liverank topics acls` prints what each "
             "role needs"
         )
+    if why.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+        return (
+            "a checkpoint may take as long as LIVERANK_SESSION_TIMEOUT_S, and that is longer than the broker's "
+            "transaction.max.timeout.ms: give a shorter one"
+        )
     return f"a checkpoint was not taken: {why.str()}"
 
 

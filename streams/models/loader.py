@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Users ranked while warming up; of the others only the histories are encoded.
 _RANKED = 16
+#: Users encoded in one piece: two take as much processor time as one.
+_ENCODED_TOGETHER = 2
 _FREED_TOGETHER = 32  # users
 
 Row = tuple[str, UserRow]
@@ -135,10 +137,11 @@ def warm_up(model: ServingModel, rows: Sequence[Row], pace: Pace) -> None:
     Raises:
         BundleError: a ranking fails.
     """
-    newest, others = rows[:_RANKED], rows[_RANKED:]
+    newest, others = rows[:_RANKED], rows[_RANKED:][::-1]  # the cache drops what was used longest ago
+    together = range(0, len(others), _ENCODED_TOGETHER)
     work: list[Callable[[], object]] = [
         partial(model.rank, [("", example_row(model.schema))]),
-        *(partial(model.encode, [row]) for row in reversed(others)),  # the cache drops what was used longest ago
+        *(partial(model.encode, others[at : at + _ENCODED_TOGETHER]) for at in together),
         *(partial(model.rank, [row]) for row in reversed(newest)),
     ]
     for step in work:

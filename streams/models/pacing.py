@@ -15,24 +15,25 @@ _HAND_OVER_S = 0.0005
 
 
 class Pace:
-    """Work that goes on beside what matters more: after each piece a pause of some times its length, within limits.
+    """Work of a thread that goes on beside what matters more: after each piece a pause of some times the processor time
+    that the piece took, within limits.
 
-    Where others want the cores a piece takes longer, and so does the pause.
+    What it waited for a core, or for the interpreter, was given to others already, and counts for nothing.
     """
 
     def __init__(self, pauses: float) -> None:
         """
         Args:
-            pauses: length of a pause, in lengths of the piece before it; 0: no pauses.
+            pauses: length of a pause, in processor times of the piece before it; 0: no pauses.
         """
-        self._pauses, self._since = pauses, time.monotonic()
+        self._pauses, self._since = pauses, time.thread_time()
 
     def rest(self) -> None:
         """A piece of the work is done."""
         if self._pauses:
-            length = self._pauses * (time.monotonic() - self._since)
+            length = self._pauses * (time.thread_time() - self._since)
             time.sleep(min(max(length, PAUSE_S), _LONGEST_PAUSE_S))
-        self._since = time.monotonic()
+        self._since = time.thread_time()
 
 
 @contextmanager

@@ -115,6 +115,22 @@ def test_topics_that_are_missing_are_named(bare: Installation) -> None:
     assert re.search(r"the trainer ends: the topics no\.examples, .* do not exist; `liverank topics create` mak", ended)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (1.0, r"session timeout of 1 s: LIVERANK_SESSION_TIMEOUT_S must lie between its group\.min\.session\.timeout"),
+        (3000.0, r"LIVERANK_SESSION_TIMEOUT_S, and that is longer than the broker's transaction\.max\.timeout\.ms"),
+    ],
+)
+def test_a_session_timeout_that_no_broker_takes_is_named(
+    bare: Installation, registry: Path, seconds: float, said: str
+) -> None:
+    """Nobody would ever get a partition: the worker ends, and says what to set."""
+    bare.create_topics()
+    shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+    assert re.search(said, ends_with(bare.worker("session", session_timeout_s=seconds).start()))
+
+
 def test_it_ends_at_once_while_nobody_answers(bare: Installation) -> None:
     """A worker that waits for a broker which says nothing, a trainer that waits for such a registry."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aiokafka.errors import InvalidSessionTimeoutError
 from faust.transport.drivers import aiokafka as driver
 
 from ranker.contracts.clock import now_ms
+from ranker.contracts.errors import LiverankError
 from streams.kafka import connection
 from streams.kafka.transactions import Membership
 
@@ -47,9 +49,17 @@ class MemberThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._subscription.register_fetch_waiters({refused})
 
     def _refused(self, told: asyncio.Future[None]) -> None:
+        """End the process: who has no partition yet takes no records, and would not hear of it there."""
         error = None if told.cancelled() else told.exception()
+        if isinstance(error, InvalidSessionTimeoutError):
+            seconds = self.app.settings.broker.session_timeout_s
+            error = LiverankError(
+                f"the broker lets nobody into a group with a session timeout of {seconds:g} s: "
+                "LIVERANK_SESSION_TIMEOUT_S must lie between its group.min.session.timeout.ms and its "
+                "group.max.session.timeout.ms"
+            )
         if isinstance(error, Exception):
-            self.consumer.records.fail(error)
+            self.app.failed(error)
 
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Nothing: Faust looks here whether aiokafka fetches. `liverank_lag` tells what waits."""
