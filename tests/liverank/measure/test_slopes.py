@@ -23,7 +23,7 @@ def waves(rng: np.random.Generator, alike: float, deviation: float) -> np.ndarra
 def test_a_straight_line_is_found_exactly() -> None:
     """In MB an hour, with nothing left to doubt."""
     found = growth(SECONDS, 400 + 30 * SECONDS / 3600)
-    assert found.slope_mb_per_h == found.high == 30.0
+    assert found.slope_mb_per_h == found.high == found.least_slope_mb_per_h == found.least_high == 30.0
     assert (found.first_mb, found.last_mb, found.peak_mb) == (400.1, 409.9, 410.0)
     flat = growth(SECONDS, np.full(len(SECONDS), 400.0))
     assert (flat.slope_mb_per_h, flat.high) == (0.0, 0.0)
@@ -43,6 +43,16 @@ def test_a_leak_shows_through_waves() -> None:
     found = growth(SECONDS, 400 + 72 * SECONDS / 3600 + waves(rng, 0.9, 5.0))
     assert found.slope_mb_per_h > 40
     assert growth(SECONDS, 400 + waves(rng, 0.9, 5.0)).slope_mb_per_h < 20
+
+
+def test_what_is_held_between_pieces_of_work_is_told_apart() -> None:
+    """Pieces that take more and more while they last, above a floor that rises by 6 MB an hour."""
+    hours = SECONDS / 3600
+    work = np.where(SECONDS % 10 < 5, 100 + 300 * hours, 0.0)
+    found = growth(SECONDS, 400 + 6 * hours + work)
+    assert found.least_slope_mb_per_h == pytest.approx(6, abs=0.5)
+    assert found.least_slope_mb_per_h <= found.least_high < 10
+    assert found.slope_mb_per_h > 100
 
 
 def test_too_few_looks_say_nothing() -> None:
