@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 #: No group is joined; librdkafka wants a name, and applications have the right to such.
 _GROUP = "application-listening"
 _ANSWER_S, _POLL_S, _CLOSE_S, _TOLD_AGAIN_S = 5.0, 0.2, 2.0, 10.0
+MORE_EVERY_S = 30.0  # between two looks whether topics have been given more partitions
 _AT_ONCE = 500
 #: A partition without a leader has one soon, as after its topic was made or a broker was started again.
 _LEADERS_CHANGE, _LEADERS_S = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE), 10.0
@@ -57,6 +58,7 @@ class Listener:
         self._behind: set[tuple[str, int]] = set()
         self._stop = threading.Event()
         self._told = -_TOLD_AGAIN_S
+        self._looked = monotonic()
         self.caught_up = asyncio.Event()  # everything that was there at the start is taken in
 
     async def start(self, since_ms: int | None = None) -> None:
@@ -137,6 +139,8 @@ class Listener:
         assert self._consumer is not None
         try:
             while not self._stop.is_set():
+                if monotonic() - self._looked > MORE_EVERY_S:
+                    self._take_more(self._consumer)
                 first = self._consumer.poll(_POLL_S)
                 if first is None:
                     continue
@@ -149,6 +153,16 @@ class Listener:
             log.exception("rankings are not followed any more")
         finally:
             self._consumer.close()
+
+    def _take_more(self, consumer: Consumer) -> None:
+        """Read partitions that topics have been given since, from their beginning. A broker may be away."""
+        self._looked = monotonic()
+        known = {(place.topic, place.partition) for place in consumer.assignment()}
+        for topic in map(self._called, (RANKINGS, DEAD_LETTERS)):
+            with suppress(KafkaException):
+                there = consumer.list_topics(topic, timeout=1.0).topics[topic].partitions
+                more = [TopicPartition(topic, one, 0) for one in there if (topic, one) not in known]
+                consumer.incremental_assign(more)
 
     def _hand_on(self, loop: asyncio.AbstractEventLoop, heard: list[Heard]) -> bool:
         """Have the loop take a batch in before the next is read; whether there is still a loop that does."""

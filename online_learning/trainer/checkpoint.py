@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import Struct
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ranker.contracts.errors import LiverankError
+from ranker.items.arrays import save_arrays
 from ranker.registry.address import sha256
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,16 @@ def save_checkpoint(folder: Path, number: int, state: TrainerState) -> Path:
         folder: of all checkpoints of one trainer.
         number: higher than that of any before it.
         state: what to keep.
+
+    Raises:
+        OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{number:012d}"
     partial = folder / f".{final.name}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    save_file({name: np.asarray(array, order="C") for name, array in state.arrays.items()}, partial / _ARRAYS)
+    save_arrays(state.arrays, partial / _ARRAYS)
     facts = _Facts(sha256=sha256(partial / _ARRAYS), facts=state.facts)
     (partial / _FACTS).write_bytes(msgspec.json.encode(facts))
     for path in (partial / _ARRAYS, partial / _FACTS, partial):

@@ -162,6 +162,16 @@ class Connection:
             else:
                 self.examples.seek(place, offset)
 
+    @property
+    def grown(self) -> bool:
+        """Whether a topic has partitions that are not read, as of when aiokafka asked last: every five minutes."""
+        read = self.examples.assignment()
+        return any(
+            TopicPartition(topic, number) not in read
+            for topic in {place.topic for place in read}
+            for number in self.examples.partitions_for_topic(topic) or ()
+        )
+
     async def gather(self, most: int) -> list[Any]:
         """Records for one step: as many as it takes, or what `train_ms` brings."""
         records: list[Any] = []

@@ -97,7 +97,7 @@ def run_trainer(
         # A second thread of numpy's spins on after each product, on a core that a worker beside it may want.
         with threadpool_limits(settings.threads, "blas"):
             uvloop.run(TrainerProcess(settings, connection, group_id, page, group).serve())
-    except (LiverankError, KafkaError) as error:
+    except (LiverankError, KafkaError, OSError) as error:
         log.critical("the trainer ends: %s", " ".join(str(error).split()))
         sys.exit(1)
 
@@ -140,6 +140,7 @@ class TrainerProcess:
 
         Raises:
             LiverankError: what it cannot go on with.
+            OSError: its folder cannot be written.
         """
         self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -245,8 +246,11 @@ class TrainerProcess:
                 await self._send_deltas(now)
             if (Publish.BUNDLE in due or self._purges) and self._writing is None:
                 self._purges = max(0, self._purges - 1)
-                draft = await self._in_turn(partial(self._releases.draft, now))
-                self._writing = asyncio.create_task(self._write(draft))
+                await self._take_up_partitions()
+                # Held by no name here: a draft's state would stay until the next one is made.
+                self._writing = asyncio.create_task(
+                    self._write(await self._in_turn(partial(self._releases.draft, now)))
+                )
 
     async def _end(self) -> None:
         """The last checkpoint."""
@@ -321,6 +325,7 @@ class TrainerProcess:
         releases, kafka = self._releases, self._kafka
         await asyncio.to_thread(releases.save, draft.state)
         await self._kafka.commit(draft.state.facts["offsets"])
+        draft = draft.kept()
         update = await asyncio.to_thread(releases.write, draft)
         if update is None:
             return
@@ -333,6 +338,12 @@ class TrainerProcess:
         if releases.confirm(draft, update):
             await kafka.reached(kafka.announce(MODEL_UPDATES, key_of(update), update))
             await asyncio.to_thread(releases.prune)
+
+    async def _take_up_partitions(self) -> None:
+        """Topics may have been given more of them since they were taken."""
+        if self._kafka.grown:
+            log.warning("more partitions are read from now on: examples or erasures have some that they had not")
+            await self._kafka.assign(self._trainer.offsets)
 
     async def _follow(self) -> None:
         """Items, and which versions serve, as of now."""

@@ -50,6 +50,10 @@ class Draft(NamedTuple):
     stage: str = ""
     back: GoBack | None = None  # instead of a candidate
 
+    def kept(self) -> Draft:
+        """The same once its state is on disk. That is as large as all that is learned, and publishing takes a while."""
+        return self._replace(state=TrainerState(arrays={}, facts={}))
+
 
 def _refuse_others(origin: Origin, mine: Origin) -> None:
     """See that a version can be learned on from as it is.

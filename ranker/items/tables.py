@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ranker.contracts.errors import BundleError
+from ranker.items.arrays import save_arrays
 from ranker.items.catalog import UNKNOWN, Catalog, grown
 
 #: Item statistics, decayed by nothing: how often the item was shown in a list, chosen from one, touched at all.
@@ -36,8 +37,12 @@ class TableArrays(Struct, frozen=True, kw_only=True):
     reduction_mean: np.ndarray  # float32 [e]
 
     def save(self, path: Path) -> None:
-        """Write as safetensors."""
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__struct_fields__}, path)
+        """Write as safetensors.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        save_arrays({name: getattr(self, name) for name in self.__struct_fields__}, path)
 
     @classmethod
     def load(cls, path: Path) -> TableArrays:

@@ -179,6 +179,14 @@ def told_missing(topics: Sequence[str]) -> str:
     return f"the topics {', '.join(topics)} do not exist; `liverank topics create` makes them"
 
 
+def told_partitions(topic: str, found: int, wanted: int) -> str:
+    """That a user-keyed topic has another number of partitions than it must have, in a sentence."""
+    return (
+        f"the topic {topic} has {found} partitions and must have {wanted}, as the setting `partitions` says: a user's "
+        "inputs would reach workers that do not hold the user's row"
+    )
+
+
 def check_row_names(settings: BrokerSettings) -> None:
     """That rows are stored under the names by which this process would look for them. To be asked before anything of
     them is read or written: under other names nothing would be found, and all users would start anew.

@@ -21,6 +21,7 @@ from streams.kafka.admin import (
     cluster_facts,
     least_in_sync,
     told_missing,
+    told_partitions,
     topic_layouts,
 )
 from streams.settings import BrokerSettings
@@ -111,8 +112,7 @@ def _shape(layout: TopicLayout, facts: TopicFacts) -> Iterator[Finding]:
         advice = "; set `partitions` to what all user-keyed topics have" if layout.theirs else ""
         yield Finding(
             True,
-            f"the topic {layout.shown} has {facts.partitions} partitions and must have {layout.partitions}, as the "
-            f"setting `partitions` says: a user's inputs would reach workers that do not hold the user's row{advice}",
+            told_partitions(layout.shown, facts.partitions, layout.partitions) + advice,
         )
     policy = facts.config.get("cleanup.policy")
     if policy and set(policy.split(",")) != {layout.policy}:

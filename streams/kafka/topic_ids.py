@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from streams.kafka import connection
+from streams.kafka.admin import TopicError, told_partitions
 from streams.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,9 @@ class TopicIds:
         """Ask the broker; the ids that are other ones than those known. They are known with `learn`.
 
         A topic that is not there now, or a broker that does not answer, says nothing.
+
+        Raises:
+            TopicError: a topic has been given more partitions.
         """
         found = await asyncio.to_thread(self._described)
         return {topic: one for topic, one in found.items() if one != self.of(topic)}
@@ -71,9 +75,11 @@ class TopicIds:
         asked = self._client.describe_topics(TopicCollection(self._topics), request_timeout=_ANSWER_S)
         for topic, described in asked.items():
             try:
-                bits = described.result(_ANSWER_S).topic_id.get_most_significant_bits()
+                said = described.result(_ANSWER_S)
             except (KafkaException, TimeoutError):
                 continue
-            if bits:
+            if (count := len(said.partitions)) > self._settings.partitions:
+                raise TopicError(told_partitions(topic, count, self._settings.partitions))
+            if bits := said.topic_id.get_most_significant_bits():
                 found[topic] = bits.to_bytes(8, "big", signed=True)
         return found

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from pathlib import Path
 
 import pytest
 
+from liverank.settings import changed
 from streams.kafka.connection import partition_of
 from tests.support.installation import Installation, Worker, assert_state_and_rankings
 from tests.support.load import Load
+from tests.support.trainer_process import Process
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are set from outside on Linux alone")
@@ -77,10 +80,9 @@ def test_damaged_rows_come_back_with_the_changelog(installation: Installation) -
     worker.stop()
 
 
-def limited(worker: Worker, size: int) -> None:
-    """No file of the worker's may grow beyond so many bytes: as on a full disk, writing fails."""
-    assert worker.process is not None
-    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (size, size))
+def limited(pid: int, size: int) -> None:
+    """No file of the process may grow beyond so many bytes: as on a full disk, writing fails."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
 
 
 def ends(worker: Worker) -> str:
@@ -109,7 +111,8 @@ def users_of(installation: Installation, partition: int, count: int) -> list[str
 def test_a_full_disk_ends_a_worker_with_its_reason(installation: Installation) -> None:
     """Also where it fills up in the midst of a recovery; with room again the worker comes back, and nothing is lost."""
     worker = installation.worker("full").start().ready()
-    limited(worker, LIMIT)
+    assert worker.process is not None
+    limited(worker.process.pid, LIMIT)
     producer = installation.producer()
     for number, user in enumerate(users_of(installation, 1, 60)):
         items = ", ".join(f'{{"item_id": "item-{number}-{item:0150}"}}' for item in range(80))
@@ -121,9 +124,27 @@ def test_a_full_disk_ends_a_worker_with_its_reason(installation: Installation) -
     assert_state_and_rankings(installation)
     worker.stop()
     empty = installation.worker("filling").start()
-    limited(empty, LIMIT)
+    assert empty.process is not None
+    limited(empty.process.pid, LIMIT)
     assert is_full(ends(empty))
     empty.start().ready()
     loaded(installation, "room", 1)
     assert_state_and_rankings(installation)
     empty.stop()
+
+
+def test_a_full_disk_ends_a_trainer_with_its_reason(installation: Installation) -> None:
+    """At its next checkpoint, of which nothing counts: with room again it goes on from the one before."""
+    folder = installation.folder / "learns"
+    own = {"ready_file": folder / "ready", "trainer_data": folder, "trainer_metrics_port": -1, "bundle_s": 1.0}
+    folder.mkdir()
+    trainer = Process(changed(installation.settings, **own), folder)
+    trainer.ready()
+    limited(trainer.pid, LIMIT)
+    last = trainer.ended().strip().splitlines()[-1]
+    assert " CRITICAL " in last
+    assert re.search(r"the trainer ends: .*File too large.*state\.safetensors", last)
+    assert "Traceback" not in trainer.log
+    again = Process(trainer.settings, folder)
+    again.ready()
+    assert again.stop() == 0

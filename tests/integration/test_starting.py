@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from liverank.settings import Settings, changed
 from ranker.contracts.clock import now_ms
@@ -113,6 +113,17 @@ def test_topics_that_are_missing_are_named(bare: Installation) -> None:
     own = {"ready_file": bare.folder / "ready", "trainer_metrics_port": -1, "topics_prefix": "no."}
     ended = Process(changed(bare.settings, **own), bare.folder).ended()
     assert re.search(r"the trainer ends: the topics no\.examples, .* do not exist; `liverank topics create` mak", ended)
+
+
+def test_more_partitions_under_a_running_worker_are_named(bare: Installation, registry: Path) -> None:
+    """A user's inputs would go to partitions of which nobody holds the row: the worker ends, and says which topic."""
+    own = Installation(changed(bare.settings, topics_prefix="grown."), bare.folder)
+    own.create_topics()
+    shutil.copytree(registry / "default", bare.folder / "registry" / "default")
+    worker = own.worker("grown").start().ready()
+    admin = AdminClient({"bootstrap.servers": own.settings.broker.addresses})
+    admin.create_partitions([NewPartitions("grown.clicks", 7)], operation_timeout=30)["grown.clicks"].result(30)
+    assert re.search(r"the topic grown\.clicks has 7 partitions and must have 4", ends_with(worker))
 
 
 @pytest.mark.parametrize(

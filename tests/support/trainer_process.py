@@ -33,6 +33,11 @@ class Process:
         assert self._process.poll() is None, (self.folder / "trainer.log").read_text()[-3000:]
 
     @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Whether it runs no more."""
         return self._process.poll() is not None
