@@ -53,7 +53,11 @@ class TopicIds:
         return {topic: one for topic, one in found.items() if one != self.of(topic)}
 
     async def take(self) -> set[str]:
-        """Ask the broker, until it says of all topics, and know them; which are not what they were."""
+        """Ask the broker, until it says of all topics, and know them; which are not what they were.
+
+        Raises:
+            TopicError: as `look`.
+        """
         for _ in range(_TRIES):
             found = await self.look()
             changed = {topic for topic in found if self.of(topic)}

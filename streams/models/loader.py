@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: Users ranked while warming up; of the others only the histories are encoded.
 _RANKED = 16
-#: Users encoded in one piece: two take as much processor time as one.
+#: Users encoded in one piece: part of what one costs is the same for two.
 _ENCODED_TOGETHER = 2
 _FREED_TOGETHER = 32  # users
 

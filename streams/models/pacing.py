@@ -18,7 +18,8 @@ class Pace:
     """Work of a thread that goes on beside what matters more: after each piece a pause of some times the processor time
     that the piece took, within limits.
 
-    What it waited for a core, or for the interpreter, was given to others already, and counts for nothing.
+    What it waited for a core, or for the interpreter, was given to others already, and counts for nothing. Threads of
+    ONNX Runtime's own, of which there are none where `threads` is 1, are not seen.
     """
 
     def __init__(self, pauses: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from liverank.serve.readiness import not_ready
+from ranker.contracts.errors import LiverankError
 
 #: By command, the variable that names its file.
 PROCESSES = {
@@ -47,5 +48,5 @@ def test_one_that_cannot_be_written_is_said_at_once(tmp_path: Path, command: str
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     """The path names something else."""
-    with pytest.raises(Exception, match=r"the ready file .* cannot be written"):
+    with pytest.raises(LiverankError, match=r"the ready file .* cannot be written"):
         not_ready(tmp_path)
