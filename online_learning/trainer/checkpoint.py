@@ -1,9 +1,10 @@
-"""The trainer's whole state in a folder: arrays as safetensors, the rest as JSON. Never pickle.
+"""The trainer's whole state in a folder: arrays as safetensors, remembered examples as msgpack, the rest as JSON. Never
+pickle.
 
-    FOLDER/checkpoint-000000000042/state.safetensors, state.json
+    FOLDER/checkpoint-000000000042/state.safetensors, replay.msgpack, state.json
 
-It is written under a temporary name, flushed to disk and renamed; `state.json` holds the hash of the arrays. So after a
-kill at any moment there is the new one or the one before, and one that is torn or changed is passed over.
+It is written under a temporary name, flushed to disk and renamed; `state.json` holds the hashes of the others. So after
+a kill at any moment there is the new one or the one before, and one that is torn or changed is passed over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,18 @@ import numpy as np
 from msgspec import Struct
 from safetensors.numpy import load_file
 
+from online_learning.learning.replay_buffer import Remembered
 from ranker.contracts.errors import LiverankError
 from ranker.items.arrays import save_arrays
 from ranker.registry.address import sha256
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 KEPT = 2
 _PREFIX = "checkpoint-"
-_ARRAYS, _FACTS = "state.safetensors", "state.json"
+_ARRAYS, _REPLAY, _FACTS = "state.safetensors", "replay.msgpack", "state.json"
+_REPLAY_1 = "replay"  # the array that has the remembered examples in format 1
 
 
 class CheckpointError(LiverankError):
@@ -40,11 +44,13 @@ class TrainerState(Struct, frozen=True, kw_only=True):
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # JSON values
+    replay: Sequence[Remembered] = ()  # by far the most of it; entries never change, so nothing is copied
 
 
 class _Facts(Struct, frozen=True, kw_only=True):
     format: int = CHECKPOINT_FORMAT
-    sha256: str
+    sha256: str  # of the arrays
+    replay_sha256: str = ""  # of the remembered examples; none in format 1
     facts: dict[str, Any]
 
 
@@ -65,9 +71,11 @@ def save_checkpoint(folder: Path, number: int, state: TrainerState) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     save_arrays(state.arrays, partial / _ARRAYS)
-    facts = _Facts(sha256=sha256(partial / _ARRAYS), facts=state.facts)
+    _write_replay(state.replay, partial / _REPLAY)
+    hashes = sha256(partial / _ARRAYS), sha256(partial / _REPLAY)
+    facts = _Facts(sha256=hashes[0], replay_sha256=hashes[1], facts=state.facts)
     (partial / _FACTS).write_bytes(msgspec.json.encode(facts))
-    for path in (partial / _ARRAYS, partial / _FACTS, partial):
+    for path in (partial / _ARRAYS, partial / _REPLAY, partial / _FACTS, partial):
         _flush(path)
     if final.exists():  # a number comes again only where its first holder was torn
         shutil.rmtree(final)
@@ -86,12 +94,19 @@ def load_checkpoint(path: Path) -> TrainerState:
     """
     try:
         found = msgspec.json.decode((path / _FACTS).read_bytes(), type=_Facts)
-        if found.format != CHECKPOINT_FORMAT:
-            raise CheckpointError(f"{path} is of format {found.format}; this release reads {CHECKPOINT_FORMAT}")
-        if sha256(path / _ARRAYS) != found.sha256:
-            raise CheckpointError(f"{path / _ARRAYS} was cut or changed: its sha256 is not {found.sha256}")
-        return TrainerState(arrays=load_file(path / _ARRAYS), facts=found.facts)
-    except (OSError, msgspec.DecodeError, ValueError) as error:
+        if not 1 <= found.format <= CHECKPOINT_FORMAT:
+            raise CheckpointError(f"{path} is of format {found.format}; this release reads 1 to {CHECKPOINT_FORMAT}")
+        _check(path / _ARRAYS, found.sha256)
+        arrays = load_file(path / _ARRAYS)
+        if found.format == 1:
+            replay = arrays.pop(_REPLAY_1).tobytes()
+        else:
+            _check(path / _REPLAY, found.replay_sha256)
+            replay = (path / _REPLAY).read_bytes()
+        return TrainerState(
+            arrays=arrays, facts=found.facts, replay=msgspec.msgpack.decode(replay, type=list[Remembered])
+        )
+    except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is no checkpoint: {error}") from error
 
 
@@ -114,6 +129,20 @@ def _folders(folder: Path) -> list[Path]:
     """Oldest first."""
     found = folder.glob(f"{_PREFIX}*") if folder.exists() else ()
     return sorted(path for path in found if path.name.removeprefix(_PREFIX).isdigit())
+
+
+def _write_replay(entries: Sequence[Remembered], path: Path) -> None:
+    """One by one: together they are as large as what they are made of."""
+    encode = msgspec.msgpack.Encoder().encode
+    with path.open("wb") as file:
+        file.write(b"\xdd" + len(entries).to_bytes(4, "big"))  # msgpack's array 32
+        for entry in entries:
+            file.write(encode(entry))
+
+
+def _check(path: Path, wanted: str) -> None:
+    if sha256(path) != wanted:
+        raise CheckpointError(f"{path} was cut or changed: its sha256 is not {wanted}")
 
 
 def _flush(path: Path) -> None:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from online_learning.learning.optimisation import Optimisation
-from online_learning.learning.replay_buffer import Remembered
 from online_learning.online_recipe import Mode
 from online_learning.releases.anchors import Anchor
 from online_learning.trainer.checkpoint import CheckpointError, TrainerState
@@ -33,7 +32,9 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def capture(trainer: Trainer) -> TrainerState:
     """Everything that the trainer is, between two calls of `learn`. The arrays are copies."""
     return TrainerState(
-        arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)}, facts=_facts(trainer)
+        arrays={**_rows(trainer), **_dense(trainer.optimisation), **_memory(trainer)},
+        facts=_facts(trainer),
+        replay=tuple(trainer.replay.entries),
     )
 
 
@@ -213,9 +214,7 @@ def _restore_dense(optimisation: Optimisation, arrays: Mapping[str, np.ndarray])
 
 
 def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
-    entries = msgspec.msgpack.encode(list(trainer.replay.entries))
     return {
-        "replay": np.frombuffer(entries, np.uint8),
         "known": trainer.known.state(),
         "refused": trainer.refused.state(),
         "forgotten.users": np.array(list(trainer.forgotten), np.int64),
@@ -227,8 +226,7 @@ def _memory(trainer: Trainer) -> dict[str, np.ndarray]:
 
 def _restore_memory(trainer: Trainer, state: TrainerState) -> None:
     arrays, facts = state.arrays, state.facts
-    entries = msgspec.msgpack.decode(arrays["replay"].tobytes(), type=list[Remembered])
-    trainer.replay.restore(facts["replay_seen"], entries)
+    trainer.replay.restore(facts["replay_seen"], state.replay)
     trainer.known.restore(arrays["known"].tolist())
     trainer.refused.restore(refused_of(state))
     _restore_forgotten(trainer, arrays)

@@ -96,6 +96,8 @@ def test_a_trainer_goes_on_from_a_checkpoint() -> None:
     for name in set(state.arrays) - by_item:
         near = 1e-6 if name == "counts.count" else 0.0  # float32 since
         np.testing.assert_allclose(again.arrays[name], state.arrays[name], rtol=near, atol=0, err_msg=name)
+    assert state.replay
+    assert list(again.replay) == state.replay
     assert set(again.arrays["rows.items"].tolist()) == set(state.arrays["rows.items"].tolist())
     done = trainer.learn(stream.examples(10, seed=3), 10**6)
     assert done.trained > 0

@@ -229,7 +229,7 @@ def _remembers(settings: Settings, user: bytes) -> bool:
     """Whether any checkpoint on disk holds an example of the user."""
     found = list(settings.trainer.data.glob("checkpoint-*"))
     try:
-        replays = [load_checkpoint(path).arrays["replay"].tobytes() for path in found]
+        replays = [load_checkpoint(path).replay for path in found]
     except checkpoint.CheckpointError:  # pruned under our eyes
         return True
-    return any(b"\xa6" + user + b"\xcf" in replay for replay in replays)  # MessagePack: a string of 6, then a time
+    return any(entry.user_id == user.decode() for replay in replays for entry in replay)

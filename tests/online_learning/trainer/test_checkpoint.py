@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from online_learning.learning.replay_buffer import Remembered
 from online_learning.trainer.checkpoint import (
     CheckpointError,
     TrainerState,
@@ -23,7 +26,8 @@ from online_learning.trainer.checkpoint import (
 def state(number: int) -> TrainerState:
     """A state that can be told from others."""
     arrays = {"a": np.arange(number, dtype=np.float32), "step": np.array(number), "none": np.zeros((0, 3), np.int64)}
-    return TrainerState(arrays=arrays, facts={"number": number, "rng": {"state": 2**127 + number}})
+    replay = [Remembered(f"user-{at}", at, b"x" * at, b"", b"\x00") for at in range(number)]
+    return TrainerState(arrays=arrays, facts={"number": number, "rng": {"state": 2**127 + number}}, replay=replay)
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -32,6 +36,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.facts == state(5).facts
+    assert found.replay == state(5).replay
     for name, array in state(5).arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array)
         assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
@@ -53,13 +58,13 @@ def test_a_torn_one_is_passed_over(tmp_path_factory: pytest.TempPathFactory, dat
     folder = tmp_path_factory.mktemp("torn")
     save_checkpoint(folder, 1, state(1))
     newest = save_checkpoint(folder, 2, state(2))
-    path = newest / data.draw(st.sampled_from(["state.safetensors", "state.json"]))
+    path = newest / data.draw(st.sampled_from(["state.safetensors", "replay.msgpack", "state.json"]))
     content = path.read_bytes()
     at = data.draw(st.integers(0, len(content) - 1))
     match data.draw(st.sampled_from(["cut", "flip", "gone"])):
         case "cut":
             path.write_bytes(content[:at])
-        case "flip" if path.suffix == ".safetensors":
+        case "flip" if path.suffix != ".json":
             path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
         case _:
             path.unlink()
@@ -68,6 +73,28 @@ def test_a_torn_one_is_passed_over(tmp_path_factory: pytest.TempPathFactory, dat
     found = newest_checkpoint(folder)
     assert found is not None
     assert found.facts["number"] == 1
+
+
+def test_what_is_remembered_is_not_copied_to_be_written(tmp_path: Path) -> None:
+    """It is nearly all of a state: a trainer holds it once, also while it writes."""
+    entries = [Remembered(f"user-{at}", at, bytes(20_000)) for at in range(1000)]
+    tracemalloc.start()
+    try:
+        path = save_checkpoint(tmp_path, 1, TrainerState(arrays={}, facts={}, replay=entries))
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+    assert load_checkpoint(path).replay == entries
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_checkpoint_of_another_format_is_named(tmp_path: Path, number: int) -> None:
+    """One of a later release is not half understood."""
+    path = save_checkpoint(tmp_path, 1, state(1))
+    facts = json.loads((path / "state.json").read_bytes())
+    (path / "state.json").write_text(json.dumps({**facts, "format": number}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"is of format {number}; this release reads 1 to 2"):
+        load_checkpoint(path)
 
 
 def test_what_was_left_half_written_is_no_checkpoint(tmp_path: Path) -> None:
