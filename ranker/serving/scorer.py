@@ -21,6 +21,16 @@ from ranker.serving.options import ServingOptions
 
 log = logging.getLogger(__name__)
 
+# One arena for what graphs need while they run on the CPU, of all sessions of a process; weights are not in it. By
+# default each session has its own, which stays as large as its largest batch: memory that comes and goes with every
+# version, lies beside that of the version before, and is cold when a version begins to serve.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+    ort.OrtArenaCfg(
+        {"max_mem": 0, "arena_extend_strategy": -1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+    ),
+)
+
 
 class Encoding:
     """A user's attention keys, values and event encodings, filled up to `length`."""
@@ -61,6 +71,8 @@ def open_session(path: Path, wanted: str, threads: int) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     chosen = providers(wanted)
     session = ort.InferenceSession(str(path), options, providers=chosen)
     if chosen[0] != session.get_providers()[0]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,27 @@ SCHEMA = FeatureSchema(
     window=8,
 )
 T0 = 1_700_000_000_000
+
+# What the first session of a process, and then a second one of the same graph, keeps of a large batch.
+_SESSIONS = """
+import os, sys
+from pathlib import Path
+from liverank.measure.processes import resident_bytes
+from ranker.serving.scorer import open_session
+
+sessions = [open_session(Path(sys.argv[1]), "cpu", 1) for _ in range(2)]
+import numpy as np
+types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+sizes = {"B": 32, "C": 200, "L": 60, "W": 3}
+feed = {
+    given.name: np.zeros([sizes.get(size, size) for size in given.shape], types[given.type])
+    for given in sessions[0].get_inputs()
+}
+for session in sessions:
+    before = resident_bytes(os.getpid())
+    session.run(None, feed)
+    print(resident_bytes(os.getpid()) - before)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +225,12 @@ def test_k_cuts_the_list(folder: Path) -> None:
     assert row.candidates is not None
     cut = row.of(msgspec.structs.replace(row.candidates, k=2))
     assert model.rank([("u", cut)])[0].item_ids == whole[:2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells what a process holds")
+def test_versions_share_what_they_calculate_in(folder: Path) -> None:
+    """Megabytes for the largest batch, once and not with every version that comes and goes."""
+    command = [sys.executable, "-c", _SESSIONS, str(folder / "score.onnx")]
+    first, second = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(first) > 8e6
+    assert int(second) < int(first) / 4
