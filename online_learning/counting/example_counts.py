@@ -47,7 +47,8 @@ class ExampleCounts:
         """
         catalog, changed = self.items.tables.catalog, set[int]()
         if self._lists.add(_id(f"{example.user_id}:{example.request_id}")):
-            listed = catalog.add_all(np.array([hash_id(item.item_id) for item in example.items], np.int64))
+            assert row.candidates is not None
+            listed = catalog.add_all(row.candidates.hashes)
             self.items.show(listed)
             changed.update(listed.tolist())
         user = _id(example.user_id)

@@ -22,6 +22,7 @@ from ranker.items.catalog import Catalog
 from ranker.items.tables import STATISTICS, ItemTables, TableArrays, category_buckets, pack_row
 from ranker.network.transformer import History, ItemTable, ModelConfig, Ranker, Slate
 from ranker.state.codec import decode_row
+from ranker.state.row import UserRow
 
 CATEGORY_BUCKETS = 256
 _FREE_ROOM = 1024
@@ -35,12 +36,27 @@ class TrainingExample(Struct, frozen=True):
     head: int = 0  # which positive action, in the schema's order
 
 
-def training_example(example: Example, tables: ItemTables, schema: FeatureSchema) -> TrainingExample:
-    """An example of the topic as the learner takes it: its features from the state and statistics that it carries."""
-    row = decode_row(example.state)
+def shown_statistics(example: Example) -> np.ndarray:
+    """float32 [C, len(STATISTICS)] of an example's items, as known when its list was ranked."""
+    if example.items:
+        return np.array([item.statistics for item in example.items], np.float32)
+    return np.frombuffer(example.statistics, "<f4").reshape(-1, len(STATISTICS))
+
+
+def training_example(
+    example: Example, tables: ItemTables, schema: FeatureSchema, row: UserRow | None = None
+) -> TrainingExample:
+    """An example of the topic as the learner takes it: its features from the state and statistics that it carries.
+
+    Args:
+        example: one that holds together.
+        tables: item rows, as of now.
+        schema: the model's.
+        row: its state, where it has been decoded.
+    """
+    row = decode_row(example.state) if row is None else row
     listed = list_inputs(row, tables.catalog, schema)
-    statistics = np.array([item.statistics for item in example.items], np.float32)
-    inputs = user_inputs(row, listed, tables, schema, statistics)
+    inputs = user_inputs(row, listed, tables, schema, shown_statistics(example))
     if example.outcome is None:
         return TrainingExample(inputs, None)
     heads = [action.name for action in schema.positives]

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from online_learning.learning.learner import Learner, TrainingExample, training_example
+from online_learning.learning.learner import Learner, TrainingExample, shown_statistics, training_example
 from online_learning.releases.versions import Versions
 from ranker.contracts.errors import InvalidRecord
 from ranker.contracts.ids import hash_id
@@ -68,12 +68,13 @@ def prepared(
         RowError: its state is no row.
     """
     row, catalog = checked_row(example, schema), learner.tables.catalog
-    catalog.add_all(np.array([hash_id(item.item_id) for item in example.items], np.int64))
+    assert row.candidates is not None
+    catalog.add_all(row.candidates.hashes)
     learner.tables.sync()
-    training, others = training_example(example, learner.tables, schema), None
+    training, others = training_example(example, learner.tables, schema, row), None
     if tested:
         listed = list_inputs(row, catalog, schema)
-        shown = np.array([item.statistics for item in example.items], np.float32)
+        shown = shown_statistics(example)
         others = Others(versions.serving.inputs(row, listed, shown), versions.first.inputs(row, listed))
     for inputs in (training.inputs, *(others or ())):
         for name in ("gap", "value", "age", "features", "covisit", "context"):
@@ -137,11 +138,8 @@ def check_example(example: Example, row: UserRow, schema: FeatureSchema) -> None
     """
     if row.candidates is None:
         raise InvalidRecord("misfit", "its state has no list; it must hold the one that was shown")
-    shown = tuple(item.item_id for item in example.items)
-    if shown != row.candidates.item_ids:
-        raise InvalidRecord("misfit", "its items are not those of the list in its state; they must be, in that order")
-    if any(len(item.statistics) != len(STATISTICS) for item in example.items):
-        raise InvalidRecord("misfit", f"an item has not the statistics {', '.join(STATISTICS)}")
+    shown = row.candidates.item_ids
+    _check_shown(example, shown)
     events = np.frombuffer(row.events, EVENT)
     if len(events) > schema.window or row.count < len(events):
         raise InvalidRecord(
@@ -156,3 +154,21 @@ def check_example(example: Example, row: UserRow, schema: FeatureSchema) -> None
         raise InvalidRecord("misfit", f"its outcome names {outcome.item_id!r}, which was not shown")
     if outcome.action not in (positive := [action.name for action in schema.positives]):
         raise InvalidRecord("misfit", f"its outcome is {outcome.action!r}; valid are {', '.join(positive)}")
+
+
+def _check_shown(example: Example, shown: tuple[str, ...]) -> None:
+    """What an example says of the items of its state's list is said of each of them."""
+    if example.items:  # of an earlier release
+        if shown != tuple(item.item_id for item in example.items):
+            raise InvalidRecord(
+                "misfit", "its items are not those of the list in its state; they must be, in that order"
+            )
+        if any(len(item.statistics) != len(STATISTICS) for item in example.items):
+            raise InvalidRecord("misfit", f"an item has not the statistics {', '.join(STATISTICS)}")
+        return
+    for column, size in (("statistics", 4 * len(STATISTICS)), ("ranks", 4), ("propensities", 8)):
+        taken, wanted = len(getattr(example, column)), size * len(shown)
+        if taken != wanted and (taken or column == "statistics"):
+            raise InvalidRecord("misfit", f"its {column} are {taken} bytes; {len(shown)} items have {wanted}")
+    if not (shown_statistics(example) >= 0).all():
+        raise InvalidRecord("misfit", "its statistics are no counts; each must be a number from 0 on")

@@ -192,7 +192,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 class Shown(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An item of an example's list: `statistics` are the item's as known when the list was ranked."""
+    """An item of the list of an earlier release's example: `statistics` are the item's as known when it was ranked."""
 
     item_id: str
     statistics: list[Count]
@@ -213,7 +213,8 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was shown, the state it was ranked from, and what happened (no `outcome`: nothing, in time).
 
-    `example_id` is the same whenever and wherever the example is made, so that one which comes again is known.
+    `example_id` is the same whenever and wherever the example is made, so that one which comes again is known. What is
+    known of the C items of the state's list is in columns, little-endian, in the order in which the list came.
     """
 
     example_id: str
@@ -222,8 +223,11 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts: Timestamp
     model: str  # the version that ranked
     schema: str  # hash of the feature schema
-    state: bytes  # the user's row before the outcome, its current list included; see ranker.state.fold
-    items: list[Shown]  # in the order of the candidate list
+    state: bytes  # the user's row before the outcome, with the one list; see ranker.state.fold
+    statistics: bytes = b""  # float32 [C, 3] of each item, as known when the list was ranked
+    ranks: bytes = b""  # int32 [C] in the ranking before the outcome, from 1, 0 where not shown; empty: not known
+    propensities: bytes = b""  # float64 [C] chances of these ranks; empty: not known, or the ranking did not explore
+    items: list[Shown] = []  # in an earlier release's example, in place of the columns
     outcome: Outcome | None = None
     late: bool = False  # the outcome came after the attribution window
     model_name: PathName | None = None  # whose version `model` is; absent in records of earlier releases

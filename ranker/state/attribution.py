@@ -17,13 +17,12 @@ same examples in a worker, after a restart, and offline over a replayed log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
 from ranker.contracts.inputs import UserInput
-from ranker.contracts.records import Erasure, Example, Interaction, Outcome, Shown
+from ranker.contracts.records import Erasure, Example, Interaction, Outcome
 from ranker.contracts.schema import FeatureSchema
 from ranker.state.codec import encode_row
 from ranker.state.row import EVENT, CurrentList, UserRow, list_tag
@@ -150,9 +149,6 @@ def _example(
     window_ms: int,
     shown: ShownList,
 ) -> Example:
-    unknown: list[Any] = [None] * len(listed.item_ids)
-    ranks = unknown if shown.ranks is None else shown.ranks.tolist()
-    chances = unknown if shown.propensities is None else shown.propensities.tolist()
     drawn = "" if outcome is None else f"{outcome.event_id}:{outcome.item_id}:{outcome.action}"
     return Example(
         example_id=f"{user_id}:{listed.request_id}:{drawn}",
@@ -162,12 +158,9 @@ def _example(
         model=shown.model,
         schema=schema.hash,
         state=encode_row(before.of(listed)),
-        items=[
-            Shown(item_id=item, statistics=line, rank=rank or None, propensity=chance if rank else None)
-            for item, line, rank, chance in zip(
-                listed.item_ids, shown.statistics_of(listed).tolist(), ranks, chances, strict=True
-            )
-        ],
+        statistics=shown.statistics_of(listed).astype("<f4").tobytes(),
+        ranks=b"" if shown.ranks is None else shown.ranks.astype("<i4").tobytes(),
+        propensities=b"" if shown.propensities is None else shown.propensities.astype("<f8").tobytes(),
         outcome=outcome,
         late=outcome is not None and outcome.ts > listed.ts + window_ms,
     )

@@ -11,15 +11,17 @@ import torch
 from online_learning.counting.counts import ItemCounts
 from online_learning.data.log_fold import Step, fold
 from online_learning.first_model.log_examples import count, counted, step_examples
+from online_learning.learning.learner import shown_statistics
 from online_learning.learning.parallel import Parallel
 from online_learning.online_recipe import OnlineRecipe
 from online_learning.recipe import Recipe
 from online_learning.releases.versions import Origin
 from online_learning.trainer.trainer import Trainer
-from ranker.contracts.records import Candidate, CandidateList, Example, Interaction
+from ranker.contracts.records import Candidate, CandidateList, Example, Interaction, Shown
 from ranker.contracts.schema import Action, FeatureSchema
 from ranker.items.catalog import Catalog
 from ranker.items.tables import ItemTables
+from ranker.state.codec import decode_row
 from tests.support.tiny import ENCODER, tiny_model, tiny_tables
 
 START = 1_700_000_000_000
@@ -81,6 +83,20 @@ def origin(schema: FeatureSchema = SCHEMA, *, items: int = 0, version: str = "v0
     return Origin(
         version=version, config=model.config, weights=model.state_dict(), tables=tables, schema=schema, encoder=ENCODER
     )
+
+
+def items_of(example: Example) -> tuple[str, ...]:
+    """The items of an example's list."""
+    listed = decode_row(example.state).candidates
+    assert listed is not None
+    return listed.item_ids
+
+
+def of_earlier_release(example: Example) -> Example:
+    """As a worker wrote it that knew of no columns."""
+    columns = zip(items_of(example), shown_statistics(example).tolist(), strict=True)
+    items = [Shown(item_id=item, statistics=statistics) for item, statistics in columns]
+    return msgspec.structs.replace(example, items=items, statistics=b"", ranks=b"", propensities=b"")
 
 
 def online(**changes: object) -> OnlineRecipe:

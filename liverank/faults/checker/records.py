@@ -11,6 +11,7 @@ from liverank.faults.checker.violations import Violation
 from liverank.faults.load.inputs import InputPlace
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
+from ranker.state.codec import decode_row
 
 #: So many ids of examples a trainer knows again.
 KNOWN_IDS = 65_536
@@ -37,7 +38,8 @@ class Fingerprint(NamedTuple):
         """Of an example."""
         made = example.outcome
         outcome = None if made is None else (made.item_id, made.action, made.ts, made.event_id)
-        items = tuple(item.item_id for item in example.items)
+        listed = decode_row(example.state).candidates
+        items = () if listed is None else listed.item_ids
         return cls(
             example.user_id, example.request_id, example.ts, example.late, example.schema, items, outcome
         )  # fmt: skip

@@ -169,8 +169,8 @@ def spoiled(good: Example, now: int, prefix: str = "bad") -> list[Example]:
     bad = [
         change(good, state=good.state[:-7]),
         change(good, state=b"\xffgarbage"),
-        change(good, items=good.items[:1]),
-        change(good, items=[change(one, statistics=[-1.0, 1.0]) for one in good.items]),
+        change(good, statistics=good.statistics[:-12]),
+        change(good, statistics=b"\x00\x00\x80\xbf" * (len(good.statistics) // 4)),  # -1
         change(good, outcome=change(outcome, item_id="foreign")),
         change(good, outcome=change(outcome, action="view")),
         change(good, outcome=change(outcome, action="fly")),

@@ -33,7 +33,7 @@ def click(learning: Learning, user: str, ts: int, offset: int) -> None:
     """An example of a click on `film`."""
     outcome = Outcome(item_id="film", action="click", ts=ts, event_id="e")
     example = Example(
-        example_id=f"{user}-{ts}", user_id=user, request_id="r", ts=ts, model="1", schema="", state=b"", items=[],
+        example_id=f"{user}-{ts}", user_id=user, request_id="r", ts=ts, model="1", schema="", state=b"",
         outcome=outcome,
     )  # fmt: skip
     take(learning, "examples", example, offset)

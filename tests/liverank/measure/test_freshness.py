@@ -19,9 +19,7 @@ def example(number: int, item: str, ts: float, **changes: object) -> Example:
     """A click on an item, at so many seconds."""
     outcome = Outcome(item_id=item, action="click", ts=round(ts * SECOND), event_id=f"e{number}")
     fields = {"outcome": outcome, "example_id": f"u:r:{number}", **changes}
-    return Example(
-        user_id="u", request_id="r", ts=round(ts * SECOND), model="v1", schema="s", state=b"", items=[], **fields
-    )
+    return Example(user_id="u", request_id="r", ts=round(ts * SECOND), model="v1", schema="s", state=b"", **fields)
 
 
 def delta(base: str, sequence: int, items: list[str], **offsets: int) -> ModelDelta:

@@ -20,7 +20,7 @@ def moved(share: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows = trainer.learner.items.ids.weight
     before, rows_before = weight.detach().clone(), rows.detach().clone()
     made = stream.examples(8)
-    for item in {item.item_id for example in made for item in example.items}:
+    for item in {item for example in made for item in stream.items_of(example)}:
         trainer.catalog.add(hash_id(item))
     trainer.learner.tables.sync()
     batch = [training_example(example, trainer.learner.tables, trainer.schema) for example in made]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from online_learning.learning.learner import TrainingExample
+from online_learning.learning.learner import TrainingExample, shown_statistics, training_example
 from online_learning.trainer.preparing import Prepared
 from ranker.contracts.records import Example
 from ranker.state.codec import decode_row, encode_row
@@ -24,6 +24,7 @@ def poisoned(example: Example, number: int) -> list[Example]:
     change = msgspec.structs.replace
     row = decode_row(example.state)
     assert example.outcome is not None
+    earlier = stream.of_earlier_release(example)
     foreign = np.frombuffer(row.events, EVENT).copy()
     foreign["action"] = 77
     made = [
@@ -33,9 +34,15 @@ def poisoned(example: Example, number: int) -> list[Example]:
         change(example, state=encode_row(change(row, events=foreign.tobytes()))),
         change(example, state=encode_row(change(row, events=row.events * 100))),
         change(example, state=encode_row(change(row, summary=b"\x00\x00\xc0\x7f" * 64))),
-        change(example, items=example.items[1:]),
-        change(example, items=[change(item, statistics=[float("nan")] * 3) for item in example.items]),
-        change(example, items=[change(item, statistics=[1.0]) for item in example.items]),
+        change(example, statistics=example.statistics[12:]),
+        change(example, statistics=b""),
+        change(example, statistics=np.full_like(shown_statistics(example), np.nan).tobytes()),
+        change(example, statistics=np.full_like(shown_statistics(example), -1).tobytes()),
+        change(example, ranks=b"1234"),
+        change(example, propensities=b"12345678"),
+        change(earlier, items=earlier.items[1:]),
+        change(earlier, items=[change(item, statistics=[float("nan")] * 3) for item in earlier.items]),
+        change(earlier, items=[change(item, statistics=[1.0]) for item in earlier.items]),
         change(example, outcome=change(example.outcome, item_id="foreign")),
         change(example, outcome=change(example.outcome, action="fly")),
     ]
@@ -54,6 +61,20 @@ def test_an_example_that_cannot_be_learned_from_costs_itself() -> None:
     assert not done.diverged
     assert (done.trained, trainer.trained) == (len(good), len(good))
     assert trainer.optimisation.finite
+
+
+def test_an_example_of_the_release_before_is_learned_from_alike() -> None:
+    """It has its items one by one, and says of each what the columns say."""
+    tables, made = stream.trainer().learner.tables, stream.examples(40)
+    assert any(shown_statistics(one).any() for one in made)
+    for one in made:
+        before = msgspec.json.decode(msgspec.json.encode(stream.of_earlier_release(one)), type=Example)
+        now = msgspec.json.decode(msgspec.json.encode(one), type=Example)
+        np.testing.assert_array_equal(shown_statistics(before), shown_statistics(now))
+        features = (training_example(example, tables, stream.SCHEMA).inputs.features for example in (before, now))
+        np.testing.assert_array_equal(*features)
+    ours, theirs = stream.trainer(), stream.trainer()
+    assert ours.learn(made, 0).trained == theirs.learn([stream.of_earlier_release(one) for one in made], 0).trained > 0
 
 
 def test_the_log_tells_examples_apart_and_names_no_user(caplog: pytest.LogCaptureFixture) -> None:

@@ -295,12 +295,12 @@ def test_rows_of_items_that_nobody_names_expire() -> None:
     late = [
         msgspec.structs.replace(example, ts=example.ts + 20_000_000, example_id=f"late-{example.example_id}")
         for example in early
-        if any(item.item_id == "item-3" for item in example.items)
+        if "item-3" in stream.items_of(example)
     ]
     trainer.learn(late, 2)
     trainer.deltas(3)
     before = set(trainer.table_arrays().items.tolist())
-    kept = {item.item_id for example in late for item in example.items}
+    kept = {item for example in late for item in stream.items_of(example)}
     kept |= {"item-3"}
     expired = trainer.expire()
     rows = trainer.table_arrays()

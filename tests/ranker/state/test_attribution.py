@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from online_learning.learning.learner import shown_statistics
 from ranker.contracts.ids import hash_id
 from ranker.contracts.inputs import Position, UserInput
 from ranker.contracts.records import Candidate, CandidateList, Erasure, Example, Interaction
@@ -90,7 +91,7 @@ def test_nothing_from_after_the_ranking_is_in_an_example(log: list[UserInput], d
             listed = before.named(example.request_id)
             assert listed is not None
             assert decode_row(example.state) == before.of(listed)
-            assert all(item.statistics == [at] * len(STATISTICS) for item in example.items)
+            assert (shown_statistics(example) == np.full((len(listed.item_ids), len(STATISTICS)), at)).all()
             if (drawn := example.outcome) is not None:
                 action = SCHEMA.action_number(drawn.action)
                 key = event_key(hash_id(drawn.event_id), hash_id(drawn.item_id), action)
