@@ -33,7 +33,7 @@ from liverank.measure.slopes import growth
 from ranker.contracts.errors import LiverankError
 
 _WARM, _WINDOW = 1 / 3, 1 / 6  # parts of the run
-_LOOKS = 6000  # at each process's memory, in a run: a step takes and gives back tens of megabytes
+_LOOKS = 36_000  # at each process's memory, in a run: a step takes and gives back a hundred megabytes in half a second
 _ANSWERS_S = 60.0
 _SERVES_S = 120.0
 _MB = 1e6

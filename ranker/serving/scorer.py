@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,11 @@ ort.create_and_register_allocator(
         {"max_mem": 0, "arena_extend_strategy": -1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
     ),
 )
+
+
+#: Candidates, padding included, that a CPU scores in one call. More at once cost as much each, and take memory in
+#: which the next call finds nothing; far fewer pay for the call.
+_AT_ONCE = 1000
 
 
 class Encoding:
@@ -113,6 +119,7 @@ class OnnxScorer:
         self._extend_inputs = [given.name for given in self.extend.get_inputs()]
         self._score_inputs = [given.name for given in self.score_graph.get_inputs()]
         self.layers, self.window, self.width = config["layers"], config["window"], config["d"]
+        self.at_once = _AT_ONCE if self.score_graph.get_providers()[0] == "CPUExecutionProvider" else sys.maxsize
         self.tables = tables
         self.limit(options.budget.encodings)
         self.cache: OrderedDict[str, Encoding] = OrderedDict()
@@ -128,9 +135,25 @@ class OnnxScorer:
         Args:
             users: user ids with their inputs. A user comes once for each list, with the same events.
         """
-        inputs = [one for _, one in users]
-        logits = self.run(self.feed(inputs, self.encode(users)))
-        return [logits[at, : len(one.candidates)] for at, one in enumerate(inputs)]
+        found: list[np.ndarray] = []
+        for part in self._parts(users):
+            inputs = [one for _, one in part]
+            logits = self.run(self.feed(inputs, self.encode(part)))
+            found += [logits[at, : len(one.candidates)] for at, one in enumerate(inputs)]
+        return found
+
+    def _parts(self, users: Sequence[tuple[str, UserInputs]]) -> Iterator[list[tuple[str, UserInputs]]]:
+        """The users in their order, as many together as are scored at once, and one at least."""
+        part: list[tuple[str, UserInputs]] = []
+        longest = 0
+        for one in users:
+            longest = max(longest, len(one[1].candidates))
+            if part and longest * (len(part) + 1) > self.at_once:
+                yield part
+                part, longest = [], len(one[1].candidates)
+            part.append(one)
+        if part:
+            yield part
 
     def encode_anew(self, users: Sequence[UserInputs]) -> list[Encoding]:
         """Encodings of users of whom nothing is kept and nothing will be: people who might have been.

@@ -171,6 +171,22 @@ def test_batch_equals_one_by_one(folder: Path, histories: list[list[tuple[int, i
         assert_close(dict(zip(ranked.item_ids, ranked.scores, strict=True)), scores(alone, user, row))
 
 
+@pytest.mark.parametrize(("at_once", "together"), [(1, [1, 1, 1, 1, 1]), (10, [2, 1, 1, 1]), (1000, [5])])
+def test_many_are_scored_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, together: list) -> None:
+    """Of so many candidates, padding included, or of one user: each gets what it gets alone."""
+    rows = [
+        (f"u{at}", acted(listed(f"u{at}", range(length)), f"u{at}", at, at, "view"))
+        for at, length in enumerate((3, 5, 6, 12, 2))
+    ]
+    model, parts = fresh(folder), []
+    run = model.scorer.run
+    monkeypatch.setattr(model.scorer, "run", lambda feed: parts.append(len(feed["candidates"])) or run(feed))
+    model.scorer.at_once = at_once
+    for (user, row), ranked in zip(rows, model.rank(rows), strict=True):
+        assert_close(dict(zip(ranked.item_ids, ranked.scores, strict=True)), scores(fresh(folder), user, row))
+    assert parts == together
+
+
 def test_a_new_vector_of_an_item_reaches_users_who_touched_it(folder: Path) -> None:
     """When an item's text is encoded, the encodings of users with that item in their history are made anew."""
     row = acted(listed("u", range(4)), "u", 1, 77, "click")
