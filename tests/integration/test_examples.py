@@ -138,7 +138,8 @@ def test_the_worker_and_the_replay_make_the_same_examples(installation: Installa
     made = made_for(installation, "joined")
     found = {example.example_id: comparable(example) for example in made}
     assert_equal_but_for_open_lists(found, expected_of([*log, forget], installation))
-    assert [example for example in made if example.outcome is not None and np.frombuffer(example.ranks, "<i4")[0] > 0]
+    known = [np.frombuffer(example.ranks, "<i4") for example in made if example.outcome is not None]
+    assert any(ranks.any() for ranks in known)
 
 
 def test_kills_make_the_same_examples(installation: Installation) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from liverank.faults.checker.violations import Violation
 from liverank.faults.load.inputs import InputPlace
+from ranker.contracts.errors import RowError
 from ranker.contracts.ids import hash_id
 from ranker.contracts.records import Example
 from ranker.state.codec import decode_row
@@ -35,10 +36,13 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def of(cls, example: Example) -> Fingerprint:
-        """Of an example."""
+        """Of an example; it has no items where its state is no row."""
         made = example.outcome
         outcome = None if made is None else (made.item_id, made.action, made.ts, made.event_id)
-        listed = decode_row(example.state).candidates
+        try:
+            listed = decode_row(example.state).candidates
+        except RowError:
+            listed = None
         items = () if listed is None else listed.item_ids
         return cls(
             example.user_id, example.request_id, example.ts, example.late, example.schema, items, outcome
