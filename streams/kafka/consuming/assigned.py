@@ -44,6 +44,9 @@ _SETTINGS: dict[str, Any] = {
     "fetch.max.bytes": connection.MAX_MESSAGE_BYTES,
     "max.partition.fetch.bytes": 1 << 20,  # a larger batch comes all the same, alone
     "reconnect.backoff.max.ms": 1000,
+    # A request that waits for a broker that has gone is asked again after so long, and nothing comes of its partition
+    # until then (confluentinc/librdkafka, 843); by default a minute.
+    "socket.timeout.ms": 20_000,
 }
 _BATCH = 500  # messages that it is asked for at once
 #: Errors behind which librdkafka goes on, so that records would be missing.
