@@ -140,7 +140,7 @@ def test_a_full_disk_ends_a_trainer_with_its_reason(installation: Installation) 
     folder.mkdir()
     trainer = Process(changed(installation.settings, **own), folder)
     trainer.ready()
-    limited(trainer.pid, LIMIT)
+    limited(trainer.pid, LIMIT // 2)
     last = trainer.ended().strip().splitlines()[-1]
     assert " CRITICAL " in last
     assert re.search(r"the trainer ends: .*File too large.*state\.safetensors", last)
